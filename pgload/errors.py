@@ -1,0 +1,30 @@
+"""Errors that a user can mend: one line each, in lower case, with the value in it and what to do.
+
+Both doors print the message of a `PgloadError` without a traceback; anything else is a bug.
+"""
+
+from __future__ import annotations
+
+
+class PgloadError(Exception):
+    """Base of all errors whose message is written for the user."""
+
+
+class UsageError(PgloadError):
+    """A wrong option, or a configuration with something missing."""
+
+
+class TargetError(PgloadError):
+    """A server that cannot be started, reached or used."""
+
+
+class SourceError(PgloadError):
+    """A file that holds no data: not JSON, an error reply, empty, unreadable."""
+
+
+class RecordError(SourceError):
+    """One record that no column can take; the message names file, record number and reason."""
+
+
+class LoadError(PgloadError):
+    """A load that ended early; the message names file, records, table and the server's reason."""

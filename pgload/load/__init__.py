@@ -1,0 +1,1 @@
+"""The one hall where loads happen."""

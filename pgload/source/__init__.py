@@ -1,0 +1,1 @@
+"""From JSON files to batches of records."""
