@@ -1,0 +1,79 @@
+"""What a load was: one `BatchStat` for each batch, one `LoadResult` for the whole."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+PERCENTILES = (50, 95, 99)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStat:
+    """One committed batch. Durations are in seconds, `start` counts from the load's beginning."""
+
+    number: int
+    file: str
+    table: str
+    first_record: int
+    records: int
+    bytes: int
+    worker: int
+    start: float
+    encode: float
+    write: float
+    commit: float  # 0 where the write carried the commit with it
+
+    @property
+    def seconds(self) -> float:
+        """The batch's latency: from the beginning of its encoding until it was committed."""
+        return self.encode + self.write + self.commit
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """One dataset, written once. `batches` are in the order in which they were handed out."""
+
+    method: str
+    connections: int
+    started: datetime
+    seconds: float
+    cpu_seconds: float  # of this process, all its threads, user and system
+    batches: Sequence[BatchStat]
+
+    @property
+    def records(self) -> int:
+        """Records committed."""
+        return sum(batch.records for batch in self.batches)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of their JSON text."""
+        return sum(batch.bytes for batch in self.batches)
+
+    @property
+    def records_per_second(self) -> float:
+        """Throughput over the whole load."""
+        return self.records / self.seconds
+
+    @property
+    def cpu_share(self) -> float:
+        """Client CPU seconds per second; 1.0 is one core, about all that Python code can use."""
+        return self.cpu_seconds / self.seconds
+
+    def total(self, part: str) -> float:
+        """Seconds of `encode`, `write` or `commit` over all batches and connections."""
+        return float(sum(getattr(batch, part) for batch in self.batches))
+
+
+def latency(batches: Sequence[BatchStat]) -> dict[str, float]:
+    """p50, p95, p99 and max of the batches' seconds.
+
+    Percentiles interpolate linearly between the batches (definition 7 of Hyndman and Fan, 1996).
+    """
+    seconds = sorted(batch.seconds for batch in batches)
+    cuts = statistics.quantiles(seconds, n=100, method="inclusive") if len(seconds) > 1 else None
+    found = {f"p{p}": cuts[p - 1] if cuts else seconds[0] for p in PERCENTILES}
+    return found | {"max": seconds[-1]}

@@ -1,0 +1,143 @@
+"""What the procurement API wraps its records in, and what it says instead of records."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from pgload.errors import SourceError
+
+# Where a reply keeps its records; "item" below "items" is how old replies were converted from XML.
+ITEMS_PATHS = (
+    ("items",),
+    ("items", "item"),
+    ("body", "items"),
+    ("response", "body", "items"),
+    ("response", "body", "items", "item"),
+)
+SUCCESS_CODES = ("0", "00", "000")
+CODE_KEYS = ("resultCode", "returnReasonCode")
+MESSAGE_KEYS = ("resultMsg", "returnAuthMsg", "errMsg")
+
+Decode = Callable[[bytes], Any]
+
+_ITEMS = re.compile(rb'"items?"\s*:\s*(?=\[)')
+_XML_ELEMENT = re.compile(rb"<(\w+)>\s*([^<]*?)\s*</\1>")
+
+
+def find_items(head: bytes) -> tuple[bytes, Decode] | None:
+    """What stands before the list of items, and a decoder from the whole document to that list.
+
+    `head` is the beginning of a JSON object. None when it holds no list at a known path.
+    """
+    for match in _ITEMS.finditer(head):
+        prefix = head[: match.end()]
+        for path in ITEMS_PATHS:
+            # If the prefix goes on as null and as many braces as the path is deep make it whole,
+            # then the bracket really stands there, and not in a string or deeper down.
+            try:
+                document = msgspec.json.decode(prefix + b"null" + b"}" * len(path))
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+            if _at(document, path, missing="") is None:
+                _check(document)
+                return prefix, _decoder(path)
+    return None
+
+
+def items_of(document: bytes) -> list[Raw]:
+    """The records of a whole document that is an object: its items, or the object itself.
+
+    Raises `SourceError` for an error reply.
+    """
+    try:
+        parsed = msgspec.json.decode(document)
+    except UnicodeDecodeError as error:
+        raise SourceError(f"is not UTF-8: {error.reason}; convert it to UTF-8 first") from None
+    _check(parsed)
+    # The longest path first: "items" also stands above "item".
+    for path in sorted(ITEMS_PATHS, key=len, reverse=True):
+        items = _at(parsed, path, missing=...)
+        if items is ...:
+            continue
+        if not items:  # "" or null: the reply to a question without an answer
+            return []
+        raw: Raw = _decoder(path, Raw)(document)
+        return msgspec.json.decode(raw, type=list[Raw]) if isinstance(items, list) else [raw]
+    if _values(parsed, CODE_KEYS):
+        return []
+    return [Raw(document)]
+
+
+def explain_no_data(text: bytes) -> str:
+    """Why `text`, which begins like no JSON array or object, holds no records."""
+    if not text:
+        return "is empty"
+    if text.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in text[:4]:
+        return "is UTF-16: convert it to UTF-8 first"
+    if text.startswith(b"<"):
+        said = {
+            name.decode(): value.decode(errors="replace")
+            for name, value in _XML_ELEMENT.findall(text)
+        }
+        return _reply(said) or "is XML, not JSON: ask the API for type=json"
+    line = text.split(b"\n", 1)[0][:80].decode(errors="replace").strip()
+    return f"is not JSON but begins with {line!r}; if an API replied so, ask it again"
+
+
+def _check(document: Any) -> None:
+    codes = _values(document, CODE_KEYS)
+    if codes and codes[0] not in SUCCESS_CODES:
+        said = {
+            key: value for key in (*CODE_KEYS, *MESSAGE_KEYS) for value in _values(document, (key,))
+        }
+        raise SourceError(_reply(said))
+
+
+def _reply(said: dict[str, str]) -> str:
+    code = next((said[key] for key in CODE_KEYS if key in said), "")
+    message = ", ".join(said[key] for key in MESSAGE_KEYS if said.get(key))
+    return f"is an error reply, not data: {code} {message}; ask the API again" if code else ""
+
+
+def _values(document: Any, keys: tuple[str, ...]) -> list[str]:
+    """The strings under `keys` in the reply's head, which lies at most three levels deep."""
+
+    def walk(node: Any, levels: int) -> Iterator[str]:
+        if isinstance(node, dict) and levels:
+            for key, value in node.items():
+                if key in keys and isinstance(value, str | int):
+                    yield str(value)
+                yield from walk(value, levels - 1)
+
+    return list(walk(document, 3))
+
+
+def _at(document: Any, path: tuple[str, ...], missing: Any) -> Any:
+    for key in path:
+        if not isinstance(document, dict) or key not in document:
+            return missing
+        document = document[key]
+    return document
+
+
+@cache
+def _decoder(path: tuple[str, ...], leaf: Any = list[Raw]) -> Decode:
+    """From the document to what stands at `path` in it, as a `leaf`."""
+    shape = leaf
+    for key in reversed(path):
+        shape = msgspec.defstruct("Reply", [("below", shape)], rename={"below": key})
+    decode = msgspec.json.Decoder(shape).decode
+
+    def at_path(document: bytes) -> Any:
+        node = decode(document)
+        for _ in path:
+            node = node.below
+        return node
+
+    return at_path
