@@ -16,7 +16,6 @@ from pgload.source.files import Batch
 from pgload.source.tables import Table, column_names, qualified_name
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 
@@ -25,18 +24,33 @@ class Method(ABC):
 
     name: ClassVar[str]
 
-    def __init__(self, table: Table, connection: Connection) -> None:
-        self._rows = Rows(table.columns)
-        self._table = qualified_name(table, connection)
-        self._columns = ", ".join(column_names(table, connection))
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.rows = Rows(table.columns)
+        self._statement: str | None = None
 
     @abstractmethod
     def encode(self, batch: Batch) -> Any:
-        """The batch as `write` takes it. Raises `RecordError` for a record that cannot be one."""
+        """The batch as `write` takes it; no connection is needed.
+
+        Raises `RecordError` for a record that cannot become a row.
+        """
 
     @abstractmethod
     def write(self, cursor: Cursor, payload: Any) -> None:
         """Send an encoded batch and wait until the server has taken it."""
+
+    @abstractmethod
+    def build(self, target: str) -> str:
+        """The statement; `target` is the quoted table with its quoted columns."""
+
+    def statement(self, cursor: Cursor) -> str:
+        """The statement, built on first use."""
+        if self._statement is None:
+            columns = ", ".join(column_names(self.table, cursor.connection))
+            table = qualified_name(self.table, cursor.connection)
+            self._statement = self.build(f"{table} ({columns})")
+        return self._statement
 
 
 class ExecuteMany(Method):
@@ -44,19 +58,17 @@ class ExecuteMany(Method):
 
     name = "executemany"
 
-    def __init__(self, table: Table, connection: Connection) -> None:
-        super().__init__(table, connection)
-        # The names stand in a %-format here.
-        names = f"{self._table} ({self._columns})".replace("%", "%%")
-        parameters = ", ".join(["%s"] * len(table.columns))
-        self._statement = f"INSERT INTO {names} VALUES ({parameters})"
+    def build(self, target: str) -> str:
+        parameters = ", ".join(["%s"] * len(self.table.columns))
+        return f"INSERT INTO {target.replace('%', '%%')} VALUES ({parameters})"
 
     def encode(self, batch: Batch) -> list[Values]:
-        return list(self._rows.tuples(batch))
+        return list(self.rows.tuples(batch))
 
     def write(self, cursor: Cursor, payload: list[Values]) -> None:
+        statement = self.statement(cursor)
         cursor.execute("BEGIN")
-        cursor.executemany(self._statement, payload)
+        cursor.executemany(statement, payload)
 
 
 class MultiValues(Method):
@@ -64,17 +76,16 @@ class MultiValues(Method):
 
     name = "values"
 
-    def __init__(self, table: Table, connection: Connection) -> None:
-        super().__init__(table, connection)
-        self._head = f"INSERT INTO {self._table} ({self._columns}) VALUES ".encode()
+    def build(self, target: str) -> str:
+        return f"INSERT INTO {target} VALUES "
 
     def encode(self, batch: Batch) -> bytes:
-        return self._head + self._rows.encode(
+        return self.rows.encode(
             batch, special=(b"'",), bulk=_value_lists, one=_value_list, between=b","
         )
 
     def write(self, cursor: Cursor, payload: bytes) -> None:
-        cursor.execute(payload)
+        cursor.execute(self.statement(cursor).encode() + payload)
 
 
 def _value_lists(text: bytes) -> bytes:
@@ -97,18 +108,16 @@ class Copy(Method):
 
     name = "copy"
 
-    def __init__(self, table: Table, connection: Connection) -> None:
-        super().__init__(table, connection)
-        self._statement = (
-            f"COPY {self._table} ({self._columns}) FROM STDIN "
-            f"(FORMAT text, DELIMITER '{SEPARATOR.decode()}', NULL '')"
-        )
+    def build(self, target: str) -> str:
+        options = f"FORMAT text, DELIMITER '{SEPARATOR.decode()}', NULL ''"
+        return f"COPY {target} FROM STDIN ({options})"
 
     def encode(self, batch: Batch) -> bytes:
-        return self._rows.encode(batch, bulk=bytes, one=_copy_line, between=b"\n")
+        return self.rows.encode(batch, bulk=bytes, one=_copy_line, between=b"\n")
 
     def write(self, cursor: Cursor, payload: bytes) -> None:
-        cursor.copy_expert(self._statement, _Chunks(payload, b"\n"), size=len(payload) + 1)
+        chunks = _Chunks(payload, b"\n")
+        cursor.copy_expert(self.statement(cursor), chunks, size=len(payload) + 1)
 
 
 _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\x1f": "\\x1f"})
@@ -122,7 +131,7 @@ class _Chunks:
     """A file that hands its chunks over whole, so that nothing is copied on the way."""
 
     def __init__(self, *chunks: bytes) -> None:
-        self._chunks = iter(chunks)
+        self._chunks = filter(None, chunks)  # an empty read would be the end
 
     def read(self, _size: int = -1) -> bytes:
         return next(self._chunks, b"")
@@ -135,8 +144,8 @@ METHODS: dict[str, type[Method]] = {
 }
 
 
-def make_method(name: str, table: Table, connection: Connection) -> Method:
+def make_method(name: str, table: Table) -> Method:
     """The method of that name. Raises `UsageError` for one that does not exist."""
     if name not in METHODS:
         raise UsageError(f"unknown method {name!r}: choose from {', '.join(METHODS)}")
-    return METHODS[name](table, connection)
+    return METHODS[name](table)

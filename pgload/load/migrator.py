@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 CANCEL_EVERY = 0.1  # seconds between two attempts to end a batch that is in the server's hands
+CHARACTER_NOT_IN_REPERTOIRE = "22021"  # SQLSTATE of text that is no UTF-8
 
 Work = tuple[Table, Batch]
 
@@ -45,6 +47,7 @@ class Migrator:
         try:
             while len(self._connections) < self._wanted:
                 self._connections.append(self._connect())
+            self._threads = ThreadPoolExecutor(self._wanted, "pgload-worker")
         except BaseException:
             self._close()
             raise
@@ -56,6 +59,7 @@ class Migrator:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._threads.shutdown()
         self._close()
 
     def _close(self) -> None:
@@ -74,28 +78,19 @@ class Migrator:
         `KeyboardInterrupt`.
         """
         load = _Load(work)
-        workers = [
-            threading.Thread(
-                target=load.work,
-                args=(n, connection, self._method),
-                name=f"pgload-worker-{n}",
-                daemon=True,
-            )
-            for n, connection in enumerate(self._connections)
-        ]
         started, cpu = datetime.now(UTC), time.process_time()
         load.begin = time.perf_counter()
+        workers = [
+            self._threads.submit(load.work, worker, connection, self._method)
+            for worker, connection in enumerate(self._connections)
+        ]
         try:
-            for worker in workers:
-                worker.start()
-            for worker in workers:
-                worker.join()
+            wait(workers)
         except BaseException:
             load.stopped = True
-            for worker, connection in zip(workers, self._connections, strict=True):
-                while worker.is_alive():
+            while wait(workers, timeout=CANCEL_EVERY).not_done:
+                for connection in self._connections:
                     connection.cancel()
-                    worker.join(CANCEL_EVERY)
             raise
         seconds = time.perf_counter() - load.begin
         if load.errors:
@@ -136,7 +131,7 @@ class _Load:
         try:
             for number, (table, batch) in self.hand_out():
                 if table not in methods:
-                    methods[table] = make_method(method_name, table, connection)
+                    methods[table] = make_method(method_name, table)
                 self._write(number, table, batch, methods[table], worker, connection)
         except BaseException as error:
             self.stopped = True
@@ -161,12 +156,14 @@ class _Load:
         try:
             with connection.cursor() as cursor:
                 method.write(cursor, payload)
-                t2 = clock()
+                t2 = t3 = clock()
                 if connection.info.transaction_status == TRANSACTION_STATUS_INTRANS:
                     cursor.execute("COMMIT")
-                t3 = clock()
+                    t3 = clock()
         except psycopg2.Error as error:
             _roll_back(connection)
+            if error.pgcode == CHARACTER_NOT_IN_REPERTOIRE:
+                method.rows.check(batch)  # the server names no record; this does
             raise _load_error(table, batch, error) from None
         self.batches.append(
             BatchStat(

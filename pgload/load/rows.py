@@ -105,6 +105,11 @@ class Rows:
             values.append(value)
         return values
 
+    def check(self, batch: Batch) -> None:
+        """Raise `RecordError` for the first record that PostgreSQL's text cannot hold."""
+        for n, line in enumerate(self.lines(batch)):
+            self.values(batch, n, line)
+
     def _value(self, token: bytes, column: Column) -> str | None:
         if token in (b'""', b"null"):
             return None

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from pgload.errors import SourceError
-from pgload.source.replies import explain_no_data, find_items, items_of
+from pgload.source.replies import NoData, explain_no_data, find_items, items_of
 
 WINDOW_BYTES = 4 << 20
 HEAD_BYTES = 64 << 10  # where an envelope's list of items is looked for
@@ -80,6 +80,8 @@ def read_records(path: Path) -> Iterator[list[Raw]]:
             yield from _read(path, file)
     except OSError as error:
         raise SourceError(f"{path.name}: cannot be read: {error.strerror}") from None
+    except NoData as reason:
+        raise SourceError(f"{path.name}: {reason}") from None
 
 
 def _read(path: Path, file: FileIO) -> Iterator[list[Raw]]:
@@ -90,7 +92,7 @@ def _read(path: Path, file: FileIO) -> Iterator[list[Raw]]:
         yield from _read_array(path, file, start + 1, b"", _array.decode)
         return
     if head[start : start + 1] != b"{":
-        raise SourceError(f"{path.name}: {explain_no_data(head[start:])}")
+        raise NoData(explain_no_data(head[start:]))
     first_line, newline, rest = head[start:].partition(b"\n")
     if newline and rest.strip() and _is_json(first_line):
         yield from _read_lines(path, file, start)
@@ -103,10 +105,7 @@ def _read(path: Path, file: FileIO) -> Iterator[list[Raw]]:
     file.seek(start)
     document = file.readall() or b""
     if _is_json(document):
-        try:
-            yield items_of(document)
-        except SourceError as error:
-            raise SourceError(f"{path.name}: {error}") from None
+        yield items_of(document)
     elif b"\n" in document.strip() and _is_json(document.partition(b"\n")[0]):
         yield from _read_lines(path, file, start)  # the first line is longer than the head
     else:
@@ -243,7 +242,10 @@ def _broken(
     byte = _ERROR_BYTE.search(said)
     at = offset + (int(byte[1]) if byte else len(text))
     reason = _ERROR_BYTE.sub("", said).removeprefix("JSON is malformed: ")
-    reason = reason.replace("Input data was truncated", "the file ends too early")
+    if reason == "trailing characters":
+        at, reason = at - 1, "something follows the end of the document"  # msgspec counts it in
+    elif reason == "Input data was truncated":
+        reason = "the file ends too early"
     return SourceError(
         f"{path.name}: broken JSON at byte {at:,}: {reason}; mend or remove the file"
     )

@@ -105,7 +105,8 @@ def _unprivileged(run_dir: Path) -> dict[str, Any]:
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
-    os.chown(run_dir, nobody.pw_uid, nobody.pw_gid)
+    for path in (run_dir, *run_dir.rglob("*")):  # all of it, for the guard has to remove it
+        os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 

@@ -1,0 +1,257 @@
+"""One setting, measured on one target: what happens around the clock, and what is kept of it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from pgload.errors import LoadError, TargetError
+from pgload.load.migrator import Migrator
+from pgload.load.stats import LoadResult, latency
+from pgload.load.verify import Fingerprint, expected_fingerprint, fingerprint
+from pgload.source.dataset import Dataset
+from pgload.source.tables import Table, create_table, qualified_name
+from pgload.targets.target import Target
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+SCHEMA = "pgload_bench"
+OURS = "made by pgload for a benchmark, which drops it"  # the schema's comment
+RTT_PROBES = 20
+EXPECTED_BATCH = 500  # records that the server takes apart at a time to say what to expect
+
+# What a server's write speed depends on, kept beside the numbers.
+SERVER_SETTINGS = (
+    "fsync",
+    "synchronous_commit",
+    "full_page_writes",
+    "wal_level",
+    "wal_compression",
+    "wal_buffers",
+    "max_wal_size",
+    "checkpoint_timeout",
+    "shared_buffers",
+    "max_connections",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a load is done with."""
+
+    method: str
+    batch_size: int
+    connections: int
+
+    def __str__(self) -> str:
+        return f"{self.method:<11} {self.batch_size:>5} × {self.connections:<2}"
+
+
+@dataclass
+class Site:
+    """A target prepared for measuring: schema, tables, and what every load has to leave there."""
+
+    target: Target
+    connection: Connection = field(repr=False)
+    facts: dict[str, Any]
+    expected: dict[Table, Fingerprint] = field(default_factory=dict)
+    may_checkpoint: bool = True
+
+    def reset(self) -> None:
+        """Empty the tables, and write out what earlier rounds left in the cache, where allowed."""
+        import psycopg2
+
+        names = ", ".join(qualified_name(table, self.connection) for table in self.expected)
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"TRUNCATE {names}")
+            if self.may_checkpoint:
+                try:
+                    cursor.execute("CHECKPOINT")
+                except psycopg2.errors.InsufficientPrivilege:
+                    self.may_checkpoint = False
+
+    def verify(self) -> None:
+        """Raise `LoadError` unless every table holds exactly its records."""
+        for table, expected in self.expected.items():
+            found = fingerprint(table, self.connection)
+            if found != expected:
+                raise LoadError(
+                    f"{self.target.cloud}: {table.name} holds {found.rows:,} rows with checksum "
+                    f"{found.checksum} after the load, not {expected.rows:,} with "
+                    f"{expected.checksum}: this round has no result"
+                )
+
+    def rtt(self) -> float:
+        """Median seconds of a `SELECT 1`."""
+        seconds = []
+        with self.connection.cursor() as cursor:
+            for _ in range(RTT_PROBES):
+                start = time.perf_counter()
+                cursor.execute("SELECT 1")
+                seconds.append(time.perf_counter() - start)
+        return statistics.median(seconds)
+
+    def wal_position(self) -> int:
+        """Bytes of WAL written by the server since it was made."""
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')")
+            row = cursor.fetchone()
+            assert row is not None
+            return int(row[0])
+
+
+@contextmanager
+def prepare(target: Target, dataset: Dataset) -> Iterator[Site]:
+    """Make the benchmark's schema and tables on the target; drop them at the end.
+
+    Raises `TargetError` when another benchmark holds the schema, or when it is someone else's.
+    """
+    connection = target.connect()
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(hashtext(%s))", (SCHEMA,))
+            if cursor.fetchone() != (True,):
+                raise TargetError(
+                    f"{target.cloud}: another benchmark is running in this database; "
+                    "wait until it has ended"
+                )
+            cursor.execute("SELECT obj_description(to_regnamespace(%s), 'pg_namespace')", (SCHEMA,))
+            if cursor.fetchone() != (OURS,):
+                cursor.execute("SELECT to_regnamespace(%s) IS NOT NULL", (SCHEMA,))
+                if cursor.fetchone() == (True,):
+                    raise TargetError(
+                        f"{target.cloud}: a schema {SCHEMA} is there that no benchmark made; "
+                        "rename or drop it"
+                    )
+            cursor.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")  # of a run that was killed
+            cursor.execute(f"CREATE SCHEMA {SCHEMA}")
+            cursor.execute(f"COMMENT ON SCHEMA {SCHEMA} IS '{OURS}'")
+            try:
+                yield _site(target, connection, dataset)
+            finally:
+                if not connection.closed:
+                    cursor.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+    finally:
+        connection.close()
+
+
+def _site(target: Target, connection: Connection, dataset: Dataset) -> Site:
+    site = Site(target, connection, server_facts(target, connection))
+    with connection.cursor() as cursor:
+        for table in dict.fromkeys(dataset.tables.values()):
+            cursor.execute(create_table(table, connection, unique_key=False))
+            site.expected[table] = Fingerprint(0, 0)
+    for table, work in groupby(dataset.batches(EXPECTED_BATCH), key=lambda item: item[0]):
+        more = expected_fingerprint(table, (batch for _, batch in work), connection)
+        known = site.expected[table]
+        site.expected[table] = Fingerprint(known.rows + more.rows, known.checksum + more.checksum)
+    return site
+
+
+def server_facts(target: Target, connection: Connection) -> dict[str, Any]:
+    """What is known of a server that its numbers depend on; nothing that leads to it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT version()")
+        build = cursor.fetchone()
+        cursor.execute(
+            "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s)",
+            (list(SERVER_SETTINGS),),
+        )
+        settings = dict(cursor.fetchall())
+        cursor.execute("SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        tls = cursor.fetchone()
+    return {
+        "version": connection.info.parameter_status("server_version"),
+        "build": build[0] if build else None,
+        "settings": settings,
+        "tls": tls[0] if tls else None,
+        "instance_type": target.instance_type,
+        "price_per_hour": target.price_per_hour,
+    }
+
+
+def measure(
+    benchmark: BenchmarkFixture,
+    site: Site,
+    dataset: Dataset,
+    setting: Setting,
+    *,
+    rounds: int,
+    warmup_rounds: int,
+    on_round: Callable[[int], None],
+) -> None:
+    """Load the dataset `rounds` times with that setting, and keep what was seen in `extra_info`.
+
+    Inside the clock: encoding, writing, committing. Outside: reading, connecting, emptying the
+    tables, and counting and checksumming them after every round. A wrong round raises, and then
+    the benchmark has no result.
+    """
+    work = list(dataset.batches(setting.batch_size))
+    results: list[LoadResult] = []
+    wal: list[int] = []
+    rtt = site.rtt()
+    with Migrator(site.target.connect, setting.method, connections=setting.connections) as migrator:
+
+        def setup() -> None:
+            on_round(len(results) + 1)
+            site.reset()
+            wal.append(site.wal_position())
+
+        def load() -> None:
+            results.append(migrator.run(work))
+
+        def teardown() -> None:
+            wal[-1] = site.wal_position() - wal[-1]
+            site.verify()
+
+        benchmark.pedantic(  # type: ignore[no-untyped-call]
+            load, setup=setup, teardown=teardown, rounds=rounds, warmup_rounds=warmup_rounds
+        )
+    if benchmark.stats is not None:  # None when benchmarks are disabled
+        benchmark.extra_info.update(
+            extra_info(
+                results[-rounds:],
+                seconds=benchmark.stats.stats.median,
+                wal_bytes=statistics.median(wal[-rounds:]),
+                rtt=rtt,
+            ),
+            checkpoint_between_rounds=site.may_checkpoint,
+        )
+
+
+def extra_info(
+    results: list[LoadResult], *, seconds: float, wal_bytes: float, rtt: float
+) -> dict[str, Any]:
+    """What is kept of a setting's verified rounds: medians over rounds, latencies over all batches.
+
+    Durations are in seconds unless the name says otherwise; `seconds` is the median round.
+    """
+
+    def median(of: Callable[[LoadResult], float]) -> float:
+        return statistics.median(map(of, results))
+
+    records = results[0].records
+    return {
+        "records": records,
+        "bytes": results[0].bytes,
+        "records_per_second": records / seconds,
+        "batch_latency": latency([batch for result in results for batch in result.batches]),
+        "client": {
+            "cpu_seconds": median(lambda result: result.cpu_seconds),
+            "cpu_share": median(lambda result: result.cpu_share),
+        },
+        "encode": median(lambda result: result.total("encode")),
+        "write": median(lambda result: result.total("write")),
+        "commit": median(lambda result: result.total("commit")),
+        "rtt_ms": rtt * 1000,
+        "wal_bytes_per_record": wal_bytes / records,
+        "verified": True,  # a round that was not has raised
+        "retries": 0,
+    }

@@ -1,0 +1,181 @@
+"""The suite's options: what they are called, what they may be, and the settings they ask for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgload.errors import UsageError
+from pgload.load.methods import METHODS
+from pgload.targets.cloud import environment
+from pgload.targets.open import check_cloud, default_cloud
+
+ROOT = Path(__file__).parent.parent
+SAMPLE_RECORDS = 10_000
+DEFAULT_SETTING: dict[str, tuple[Any, ...]] = {
+    "method": ("values",),
+    "batch_size": (1000,),
+    "connections": (1,),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The suite's options, checked."""
+
+    variables: Mapping[str, str]
+    clouds: tuple[str, ...]
+    sweep: Mapping[str, tuple[Any, ...]]  # only what was asked for
+    records: int | None
+    data: Path | None
+    seed: int
+    rounds: int
+    warmup_rounds: int
+
+
+OPTIONS = pytest.StashKey[Options]()  # set only in a run that asks for benchmarks
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    return _whole(text, least=1)
+
+
+def _whole(text: str, least: int = 0) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+    return number
+
+
+def _positives(text: str) -> tuple[int, ...]:
+    return tuple(positive(part) for part in text.split(","))
+
+
+def _methods(text: str) -> tuple[str, ...]:
+    methods = tuple(part.strip().lower() for part in text.split(","))
+    for method in methods:
+        if method not in METHODS:
+            raise argparse.ArgumentTypeError(
+                f"unknown method {method!r}: choose from {', '.join(METHODS)}"
+            )
+    return methods
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the suite's options to pytest's."""
+    group = parser.getgroup("pgload", "pgload: how fast a PostgreSQL loads JSON")
+    add = group.addoption
+    add(
+        "--cloud",
+        action="append",
+        metavar="NAME[,NAME…]",
+        help="where to load: GCP, AZURE, AWS or any name configured in .env, or EMBEDDED, a "
+        "PostgreSQL that needs no account. Default: CLOUD_PROVIDER or ENV from .env where that "
+        "cloud is configured, otherwise EMBEDDED",
+    )
+    add(
+        "--batch-size",
+        type=_positives,
+        metavar="N[,N…]",
+        help="records in a batch, which is a transaction. Default: what each test sweeps",
+    )
+    add(
+        "--connections",
+        type=_positives,
+        metavar="N[,N…]",
+        help="concurrent workers, one connection each. Default: what each test sweeps",
+    )
+    add(
+        "--method",
+        type=_methods,
+        metavar="M[,M…]",
+        help=f"how a batch is written: {', '.join(METHODS)}. Default: what each test sweeps",
+    )
+    add(
+        "--records",
+        type=positive,
+        metavar="N",
+        help=f"records in a load (default: {SAMPLE_RECORDS:,} generated notices, or all of --data)",
+    )
+    add(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="load the JSON files of this folder instead of generated notices",
+    )
+    add(
+        "--rounds",
+        type=positive,
+        default=5,
+        metavar="N",
+        help="timed loads of each setting (default: 5)",
+    )
+    add(
+        "--warmup-rounds",
+        type=_whole,
+        default=1,
+        metavar="N",
+        help="loads of each setting before the timed ones (default: 1)",
+    )
+    add(
+        "--seed",
+        type=_whole,
+        default=0,
+        metavar="N",
+        help="seed of the generated notices (default: 0)",
+    )
+
+
+def checked_options(config: pytest.Config) -> Options:
+    """The options given, with `.env` beside `conftest.py`. Raises `UsageError`."""
+    option = config.option
+    variables = environment(ROOT)
+    names = ",".join(option.cloud or [default_cloud(variables)]).split(",")
+    clouds = tuple(dict.fromkeys(name.strip().upper() for name in names if name.strip()))
+    for cloud in clouds:
+        check_cloud(cloud, variables)
+    if option.data is not None and not option.data.is_dir():
+        raise UsageError(f"--data {option.data}: there is no such folder")
+    sweep = {name: getattr(option, name) for name in DEFAULT_SETTING}
+    return Options(
+        variables=variables,
+        clouds=clouds,
+        sweep={name: values for name, values in sweep.items() if values},
+        records=option.records,
+        data=option.data,
+        seed=option.seed,
+        rounds=option.rounds,
+        warmup_rounds=option.warmup_rounds,
+    )
+
+
+def settings_of(
+    node: pytest.Item | pytest.Function | Any, asked: Mapping[str, tuple[Any, ...]]
+) -> list[tuple[str, int, int]]:
+    """The settings of a test: those of its marker, with the axes that the user asked for.
+
+    A `sweep` gives way to an option axis by axis; of single `settings` only those remain whose
+    batch size and connections were asked for, each with every method asked for.
+    """
+    single = node.get_closest_marker("settings")
+    if single is None:
+        sweep = node.get_closest_marker("sweep")
+        axes = {**DEFAULT_SETTING, **(sweep.kwargs if sweep else {}), **asked}
+        return list(product(*(axes[name] for name in DEFAULT_SETTING)))
+    return [
+        (chosen, batch_size, connections)
+        for method, batch_size, connections in single.args
+        for chosen in asked.get("method", (method,))
+        if batch_size in asked.get("batch_size", (batch_size,))
+        and connections in asked.get("connections", (connections,))
+    ]

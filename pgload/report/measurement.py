@@ -1,0 +1,198 @@
+"""One measured load: a benchmark of the saved JSON as a `Measurement`."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pgload.errors import SourceError
+
+LOAD_PARAMS = ("cloud", "method", "batch_size", "connections")
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """How a load was written; settings sort by method, then batch size, then connections."""
+
+    method: str
+    batch_size: int
+    connections: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.method}, batch size {self.batch_size:,}, "
+            f"{self.connections:,} connection{'s' if self.connections > 1 else ''}"
+        )
+
+
+@dataclass(frozen=True, order=True)
+class Dataset:
+    """What was loaded. Loads of different datasets are never set side by side."""
+
+    records: int
+    bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.records:,} records, {self.bytes / 1e6:,.1f} MB"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Percentiles of the time that one batch took, in seconds."""
+
+    p50: float
+    p95: float
+    p99: float
+    max: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one cloud did with one setting and one dataset in one run."""
+
+    cloud: str
+    setting: Setting
+    dataset: Dataset
+    rounds: tuple[float, ...]  # seconds that each timed load took
+    latency: Latency
+    cpu_share: float  # client CPU seconds per second of load; 1.0 is one core kept busy
+    encode: float  # seconds of a load, summed over its workers, as are the next two
+    write: float
+    commit: float
+    rtt_ms: float | None  # None, here and below: could not be measured
+    wal_bytes_per_record: float | None
+    retries: int
+    source: str  # the file, for messages
+
+    @property
+    def throughput(self) -> float:
+        """Records per second of the median round."""
+        return self.dataset.records / statistics.median(self.rounds)
+
+    @property
+    def throughput_min(self) -> float:
+        """Records per second of the slowest round."""
+        return self.dataset.records / max(self.rounds)
+
+    @property
+    def throughput_max(self) -> float:
+        """Records per second of the fastest round."""
+        return self.dataset.records / min(self.rounds)
+
+
+def is_load(benchmark: Mapping[str, Any]) -> bool:
+    """Whether a saved benchmark is a load: its parameters name a cloud and a setting."""
+    params = benchmark.get("params")
+    return isinstance(params, dict) and all(name in params for name in LOAD_PARAMS)
+
+
+def measurement(benchmark: Mapping[str, Any], source: str) -> Measurement:
+    """One benchmark of the saved JSON's shape for which `is_load` holds, as a measurement.
+
+    `source` says where it stands, for messages; a file's path, mostly.
+
+    Raises `SourceError` with the reason, but not the benchmark's name, when the load was not
+    verified or something that a report needs is missing or is no number.
+    """
+    params, extra = benchmark["params"], benchmark.get("extra_info", {})
+    if _at(extra, "verified") is not True:
+        raise SourceError("its rows were not verified, so it has no result; run it again")
+    rounds = _at(benchmark, "stats", "data")
+    if not isinstance(rounds, list) or not rounds:
+        raise SourceError("stats.data holds no rounds; run it again with --benchmark-save-data")
+    seconds = tuple(_number({"a round": each}, "a round") for each in rounds)
+    if min(seconds) == 0:
+        raise SourceError("a round of 0 s has no throughput; load more records")
+    latency = (_number(extra, "batch_latency", name) for name in ("p50", "p95", "p99", "max"))
+    return Measurement(
+        cloud=str(params["cloud"]),
+        setting=Setting(
+            method=str(params["method"]),
+            batch_size=_count(params, "batch_size"),
+            connections=_count(params, "connections"),
+        ),
+        dataset=Dataset(records=_count(extra, "records"), bytes=_count(extra, "bytes")),
+        rounds=seconds,
+        latency=Latency(*latency),
+        cpu_share=_number(extra, "client", "cpu_share"),
+        encode=_number(extra, "encode"),
+        write=_number(extra, "write"),
+        commit=_number(extra, "commit"),
+        rtt_ms=_number_or_none(extra, "rtt_ms"),
+        wal_bytes_per_record=_number_or_none(extra, "wal_bytes_per_record"),
+        retries=int(_number(extra, "retries")),
+        source=source,
+    )
+
+
+def pool(measurements: Iterable[Measurement]) -> list[Measurement]:
+    """One measurement for each cloud, setting and dataset, which may have run under several tests.
+
+    A round is pooled as it is; of what is saved for the test as a whole, percentiles included,
+    the mean weighted by rounds stands for all, which is near where the tests are alike.
+    """
+    alike: dict[tuple[str, Dataset, Setting], list[Measurement]] = {}
+    for each in measurements:
+        alike.setdefault((each.cloud, each.dataset, each.setting), []).append(each)
+    return [_pooled(parts) for parts in alike.values()]
+
+
+def _pooled(parts: Sequence[Measurement]) -> Measurement:
+    if len(parts) == 1:
+        return parts[0]
+    weights = [len(part.rounds) for part in parts]
+
+    def mean(values: Iterable[float]) -> float:
+        return statistics.fmean(values, weights)
+
+    def mean_or_none(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return mean(known) if len(known) == len(values) else None
+
+    return replace(
+        parts[0],
+        rounds=tuple(seconds for part in parts for seconds in part.rounds),
+        latency=Latency(
+            p50=mean(part.latency.p50 for part in parts),
+            p95=mean(part.latency.p95 for part in parts),
+            p99=mean(part.latency.p99 for part in parts),
+            max=max(part.latency.max for part in parts),
+        ),
+        cpu_share=mean(part.cpu_share for part in parts),
+        encode=mean(part.encode for part in parts),
+        write=mean(part.write for part in parts),
+        commit=mean(part.commit for part in parts),
+        rtt_ms=mean_or_none([part.rtt_ms for part in parts]),
+        wal_bytes_per_record=mean_or_none([part.wal_bytes_per_record for part in parts]),
+        retries=sum(part.retries for part in parts),
+    )
+
+
+def _at(values: Any, *keys: str) -> Any:
+    for key in keys:
+        if not isinstance(values, Mapping) or key not in values:
+            raise SourceError(f"it lacks {'.'.join(keys)}")
+        values = values[key]
+    return values
+
+
+def _number(values: Any, *keys: str) -> float:
+    value = _at(values, *keys)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < 0:
+        raise SourceError(f"{'.'.join(keys)} is {value!r}, not a number of 0 or more")
+    return float(value)
+
+
+def _number_or_none(values: Any, *keys: str) -> float | None:
+    return None if _at(values, *keys) is None else _number(values, *keys)
+
+
+def _count(values: Any, *keys: str) -> int:
+    value = _at(values, *keys)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise SourceError(f"{'.'.join(keys)} is {value!r}, not a whole number of 1 or more")
+    return value

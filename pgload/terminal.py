@@ -1,0 +1,55 @@
+"""What a benchmark run shows on the terminal while it goes on and when it is done."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CLEAR_LINE = "\r\x1b[2K"
+
+
+class Lines:
+    """Lines on the terminal past pytest's capturing; passing ones are overwritten by the next."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+        self._capture: Any = config.pluginmanager.get_plugin("capturemanager")
+
+    def passing(self, text: str) -> None:
+        """Show what is going on right now, where there is a terminal to show it on."""
+        if self._reporter.isatty:
+            self._write(f"{CLEAR_LINE}{text} …")
+
+    def line(self, text: str) -> None:
+        """Show a line that stays."""
+        self._write(f"{CLEAR_LINE if self._reporter.isatty else ''}{text}\n")
+
+    def result(self, name: str, benchmark: Any, note: str) -> None:
+        """Show the throughput of a finished benchmark: median, slowest and fastest round."""
+        if benchmark.stats is not None:  # None when benchmarks are disabled
+            records = benchmark.extra_info["records"]
+            rates = [records / seconds for seconds in benchmark.stats.stats.data]
+            spread = f"({min(rates):,.0f}–{max(rates):,.0f})"
+            self.line(
+                f"{name:<25} {statistics.median(rates):>9,.0f} records/s  {spread:<19} {note}"
+            )
+
+    def _write(self, text: str) -> None:
+        with self._capture.global_and_fixture_disabled():
+            self._reporter.write(text, flush=True)
+
+
+def write_summary(reporter: Any, benchmarks: list[dict[str, Any]], saved: Path | None) -> None:
+    """The table after a run, where its JSON is, and how to draw it."""
+    from pgload.report.measurement import is_load, measurement
+    from pgload.report.table import run_table
+
+    loads = [measurement(bench, str(saved)) for bench in benchmarks if is_load(bench)]
+    if loads:
+        reporter.section("throughput")
+        reporter.write_line(run_table(loads))
+    if saved is not None:
+        reporter.write_line(f"\nsaved: {saved}\ndraw it: python -m pgload compare")

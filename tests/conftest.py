@@ -1,0 +1,52 @@
+"""One embedded PostgreSQL for the tests of a process; a schema of its own for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from pgload.targets.embedded import embedded
+from pgload.targets.target import Target
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+# The same examples in every run, so that a red test says something about the change.
+settings.register_profile(
+    "pgload",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("pgload")
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Target]:
+    """A running PostgreSQL."""
+    with embedded() as target:
+        yield target
+
+
+@pytest.fixture
+def connection(server: Target) -> Iterator[Connection]:
+    """A connection to the server, closed at the end."""
+    connection = server.connect()
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def schema(connection: Connection) -> Iterator[str]:
+    """The name of an empty schema, dropped at the end."""
+    name = f"test_{next(_numbers)}"
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE SCHEMA {name}")
+        yield name
+        cursor.execute(f"DROP SCHEMA {name} CASCADE")

@@ -1,0 +1,100 @@
+"""The tables of a run and of a comparison, as a reader sees them."""
+
+from __future__ import annotations
+
+from tests.saved_runs import load, sides
+
+from pgload.report.measurement import Dataset, measurement
+from pgload.report.table import compare_table, run_table
+
+
+def test_run_table_has_a_row_for_each_setting() -> None:
+    """Throughput and its range, batch latency in ms, client CPU in %; the cloud above them."""
+    slow = load(batch_size=1000, seconds=[1.0, 0.8, 1.25])
+    fast = load(batch_size=500, connections=10, seconds=[0.1], client={"cpu_share": 1.13})
+
+    table = run_table(measurement(each, "run") for each in (slow, fast))
+
+    assert table.splitlines() == [
+        "GCP: 20,000 records, 48.0 MB",
+        "method  batch size  connections  records/s          min-max  batch p50 ms  p95 ms  p99 ms"
+        "  client CPU %",
+        "------  ----------  -----------  ---------  ---------------  ------------  ------  ------"
+        "  ------------",
+        "values         500           10    200,000  200,000-200,000          35.0    41.2    52.0"
+        "           113",
+        "values       1,000            1     20,000    16,000-25,000          35.0    41.2    52.0"
+        "            25",
+    ]
+
+
+def test_run_table_of_several_clouds_has_a_cloud_column() -> None:
+    """The clouds of a setting stand under each other."""
+    loads = [load(cloud, batch_size=size) for cloud in ("GCP", "AWS") for size in (500, 1000)]
+
+    table = run_table(measurement(each, "run") for each in loads).splitlines()
+
+    assert table[0] == "AWS, GCP: 20,000 records, 48.0 MB"
+    assert [line.split()[:3] for line in table[3:]] == [
+        ["AWS", "values", "500"],
+        ["GCP", "values", "500"],
+        ["AWS", "values", "1,000"],
+        ["GCP", "values", "1,000"],
+    ]
+
+
+def test_run_table_keeps_datasets_apart() -> None:
+    """Loads of different data are not rows of one table."""
+    table = run_table(measurement(load(records=n), "run") for n in (2000, 1000))
+
+    first, second = table.split("\n\n")
+    assert first.startswith("GCP: 1,000 records, 2.4 MB\n")
+    assert second.startswith("GCP: 2,000 records, 4.8 MB\n")
+
+
+def test_run_table_pools_the_tests_of_a_setting() -> None:
+    """A setting is one row with all its rounds, under however many tests it ran."""
+    loads = [load(seconds=[1.0]), load(seconds=[0.5])]
+
+    table = run_table(measurement(each, "run") for each in loads).splitlines()
+
+    assert len(table) == 4
+    assert "20,000-40,000" in table[3]
+
+
+def test_run_table_of_nothing_is_empty() -> None:
+    """A run in which no load was verified prints no headline."""
+    assert run_table([]) == ""
+
+
+def test_compare_table_sets_the_sides_next_to_each_other() -> None:
+    """Ratios are to the first side; a setting that a side lacks is a dash, never a number."""
+    table = compare_table(
+        Dataset(20_000, 48_000_000),
+        sides(
+            [
+                load("GCP", seconds=[1.0]),
+                load("AWS", seconds=[0.8]),
+                load("AWS", "copy", connections=4, seconds=[0.25]),
+            ]
+        ),
+    )
+
+    assert table.splitlines() == [
+        "records/s, median of the rounds, and ratio to GCP; 20,000 records, 48.0 MB",
+        "method  batch size  connections     GCP     AWS  ratio",
+        "------  ----------  -----------  ------  ------  -----",
+        "copy         1,000            4       -  80,000      -",
+        "values       1,000            1  20,000  25,000   1.25",
+        "",
+        "best of GCP: values, batch size 1,000, 1 connection: 20,000 records/s",
+        "best of AWS: copy, batch size 1,000, 4 connections: 80,000 records/s",
+    ]
+
+
+def test_compare_table_of_one_side_has_no_ratio() -> None:
+    """There is nothing to compare with, and still a best setting."""
+    table = compare_table(Dataset(20_000, 48_000_000), sides([load(seconds=[1.0])]))
+
+    assert "ratio" not in table
+    assert "best of GCP: values, batch size 1,000, 1 connection: 20,000 records/s" in table
