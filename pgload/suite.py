@@ -71,8 +71,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     options = metafunc.config.stash.get(OPTIONS, None)
-    names = ("cloud", "method", "batch_size", "connections")
-    if options is None or not set(names) <= set(metafunc.fixturenames):
+    if options is None or "cloud" not in metafunc.fixturenames:
+        return
+    hidden = len(options.clouds) == 1  # then the runs of two clouds pair up by their tests' ids
+    if "run_load" not in metafunc.fixturenames:
+        clouds = [
+            pytest.param(cloud, id=pytest.HIDDEN_PARAM if hidden else cloud)
+            for cloud in options.clouds
+        ]
+        metafunc.parametrize("cloud", clouds)
         return
     # Settings outside, clouds inside: clouds are measured side by side.
     cases = [
@@ -80,9 +87,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         for setting in settings_of(metafunc.definition, options.sweep)
         for cloud in options.clouds
     ]
-    one = len(options.clouds) == 1  # then the runs of two clouds pair up by their tests' ids
-    ids = ["-".join(map(str, case[1:] if one else case)) for case in cases]
-    metafunc.parametrize(names, cases, ids=ids)
+    ids = ["-".join(map(str, case[1:] if hidden else case)) for case in cases]
+    metafunc.parametrize(("cloud", "method", "batch_size", "connections"), cases, ids=ids)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -168,6 +174,6 @@ def _saved_file(config: pytest.Config) -> Path | None:
     name = session.save or session.autosave
     if not name:
         return None
-    newest: Path = max(session.storage.query(f"*_{name}.json"))
+    newest: Path = max(session.storage.query(f"*_{name}"))
     here = config.invocation_params.dir
     return newest.relative_to(here) if newest.is_relative_to(here) else newest

@@ -7,11 +7,10 @@ from datetime import date
 from pathlib import Path
 from xml.etree import ElementTree
 
-from tests.saved_runs import load, sides
-
 from pgload.report.charts import CLOUD_COLOURS, PALETTE, colours, widest_slice, write_charts
 from pgload.report.measurement import Dataset
 from pgload.report.pairing import Sides
+from tests.saved_runs import load, sides
 
 DATASET = Dataset(20_000, 48_000_000)
 SVG = "{http://www.w3.org/2000/svg}"

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.saved_runs import load, reading, save
 
 from pgload.errors import UsageError
 from pgload.report.compare import compare
+from tests.saved_runs import load, reading, save
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.saved_runs import load, reading, save
 
 from pgload.errors import SourceError
 from pgload.report.measurement import Dataset, Setting, is_load, measurement
 from pgload.report.runs import load_runs
+from tests.saved_runs import load, reading, save
 
 
 def test_measurement_keeps_rounds_and_gives_throughput_in_records_per_second() -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tests.saved_runs import load, sides
-
 from pgload.report.measurement import Dataset, measurement
 from pgload.report.table import compare_table, run_table
+from tests.saved_runs import load, sides
 
 
 def test_run_table_has_a_row_for_each_setting() -> None:

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from pgload.errors import SourceError
-from pgload.source.replies import NoData, explain_no_data, find_items, items_of
+from pgload.source.replies import NoDataError, explain_no_data, find_items, items_of
 
 WINDOW_BYTES = 4 << 20
 HEAD_BYTES = 64 << 10  # where an envelope's list of items is looked for
@@ -80,7 +80,7 @@ def read_records(path: Path) -> Iterator[list[Raw]]:
             yield from _read(path, file)
     except OSError as error:
         raise SourceError(f"{path.name}: cannot be read: {error.strerror}") from None
-    except NoData as reason:
+    except NoDataError as reason:
         raise SourceError(f"{path.name}: {reason}") from None
 
 
@@ -92,7 +92,7 @@ def _read(path: Path, file: FileIO) -> Iterator[list[Raw]]:
         yield from _read_array(path, file, start + 1, b"", _array.decode)
         return
     if head[start : start + 1] != b"{":
-        raise NoData(explain_no_data(head[start:]))
+        raise NoDataError(explain_no_data(head[start:]))
     first_line, newline, rest = head[start:].partition(b"\n")
     if newline and rest.strip() and _is_json(first_line):
         yield from _read_lines(path, file, start)

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 
-class NoData(Exception):
+class NoDataError(Exception):
     """A document holds no records; the message is what it is instead."""
 
 
@@ -37,7 +37,7 @@ def find_items(head: bytes) -> tuple[bytes, Decode] | None:
     """What stands before the list of items, and a decoder from the whole document to that list.
 
     `head` is the beginning of a JSON object. None when it holds no list at a known path.
-    Raises `NoData` for an error reply.
+    Raises `NoDataError` for an error reply.
     """
     for match in _ITEMS.finditer(head):
         prefix = head[: match.end()]
@@ -57,12 +57,12 @@ def find_items(head: bytes) -> tuple[bytes, Decode] | None:
 def items_of(document: bytes) -> list[Raw]:
     """The records of a whole document that is an object: its items, or the object itself.
 
-    Raises `NoData` for an error reply.
+    Raises `NoDataError` for an error reply.
     """
     try:
         parsed = msgspec.json.decode(document)
     except UnicodeDecodeError as error:
-        raise NoData(f"is not UTF-8: {error.reason}; convert it to UTF-8 first") from None
+        raise NoDataError(f"is not UTF-8: {error.reason}; convert it to UTF-8 first") from None
     _check(parsed)
     # The longest path first: "items" also stands above "item".
     for path in sorted(ITEMS_PATHS, key=len, reverse=True):
@@ -100,7 +100,7 @@ def _check(document: Any) -> None:
         said = {
             key: value for key in (*CODE_KEYS, *MESSAGE_KEYS) for value in _values(document, (key,))
         }
-        raise NoData(_reply(said))
+        raise NoDataError(_reply(said))
 
 
 def _reply(said: dict[str, str]) -> str:

@@ -1,0 +1,1 @@
+"""How the sample's procurement notices are made; `pgload.source.sample` is the door."""

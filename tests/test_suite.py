@@ -1,0 +1,286 @@
+"""The suite as people run it: `pytest benchmarks` in a checkout, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pgload.targets.target import Target
+from tests.loading import write_json
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+ROOT = Path(__file__).parent.parent
+QUICK = ("--records", "600", "--rounds", "2", "--warmup-rounds", "0")
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def environment() -> dict[str, str]:
+    """Ours, without what the pytest around this test, and people's clouds, put into it."""
+    ours = re.compile(r"PYTEST|.*_DB_|CLOUD_PROVIDER|ENV$")
+    return {name: value for name, value in os.environ.items() if not ours.match(name)}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A fresh checkout's code, with no run saved yet."""
+    folder = tmp_path / "checkout"
+    (folder / "tests").mkdir(parents=True)  # where pytest.ini looks for tests
+    for name in ("pgload", "benchmarks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("conftest.py", "pytest.ini"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+@pytest.fixture
+def run(checkout: Path) -> Run:
+    """Runs a Python module's command line in the checkout."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", *arguments]
+        return subprocess.run(
+            command, cwd=checkout, env=environment(), capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+@pytest.fixture
+def database(server: Target, connection: Connection, checkout: Path) -> Iterator[str]:
+    """The name of an empty database, configured as GCP in the checkout's `.env`."""
+    name = "bench"
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name}")
+        (checkout / ".env").write_text(
+            f"GCP_DB_HOST={server.parameters['host']}\nGCP_DB_NAME={name}\nGCP_DB_USER=postgres\n"
+            "GCP_DB_PASSWORD=a-secret-word\nGCP_DB_SSLMODE=disable\n"
+            "GCP_INSTANCE_TYPE=db-custom-1-3840\n"
+        )
+        yield name
+        cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def saved(checkout: Path, number: int = 1) -> dict[str, Any]:
+    (path,) = (checkout / ".benchmarks").glob(f"*/{number:04}_*.json")
+    return json.loads(path.read_text())
+
+
+def test_saved_run(run: Run, checkout: Path) -> None:
+    """A run saves, unasked, all that its numbers rest on; and pytest-benchmark pairs two runs."""
+    first = run("pytest", "benchmarks", "--batch-size", "300", "--connections", "1", *QUICK)
+    assert first.returncode == 0, first.stdout
+    assert "rows verified" in first.stdout
+    assert re.search(r"saved: \.benchmarks/\S+/0001_EMBEDDED\.json", first.stdout)
+    assert "python -m pgload compare" in first.stdout
+
+    found = saved(checkout)
+    loads = {b["name"]: b for b in found["benchmarks"] if "cloud" in (b["params"] or {})}
+    assert set(loads) == {
+        "test_batch_size[values-300-1]",
+        "test_methods[executemany-300-1]",
+        "test_methods[copy-300-1]",
+    }
+    for load in loads.values():
+        assert load["params"].keys() == {"cloud", "method", "batch_size", "connections"}
+        assert load["params"]["cloud"] == "EMBEDDED"
+        extra = load["extra_info"]
+        assert extra["verified"] is True
+        assert (extra["records"], extra["retries"]) == (600, 0)
+        assert extra["records_per_second"] == pytest.approx(600 / load["stats"]["median"])
+        assert len(load["stats"]["data"]) == 2
+        assert extra["batch_latency"].keys() == {"p50", "p95", "p99", "max"}
+        assert 0 < extra["batch_latency"]["p50"] <= extra["batch_latency"]["max"]
+        assert extra["client"]["cpu_seconds"] > 0
+        assert extra["encode"] + extra["write"] + extra["commit"] < 1.2 * load["stats"]["median"]
+        assert extra["wal_bytes_per_record"] > 500
+        assert extra["rtt_ms"] > 0
+    server = found["machine_info"]["servers"]["EMBEDDED"]
+    assert server["version"].startswith("18")
+    assert server["settings"]["fsync"] == "on"
+
+    assert run("pytest_benchmark", "compare").returncode == 0
+    again = run("pytest", "benchmarks", "--batch-size", "300", "--connections", "1", *QUICK)
+    assert again.returncode == 0, again.stdout
+    between = run("pytest_benchmark", "compare", "--between=median,ops", "0001", "0002")
+    assert between.returncode == 0, between.stderr
+    assert "test_batch_size[values-300-1]" in between.stdout + between.stderr
+    assert "N/A" not in between.stdout + between.stderr
+
+    drawn = run("pgload", "compare")
+    assert drawn.returncode == 0, drawn.stderr
+    assert (checkout / "reports" / "throughput_by_method.svg").read_text().startswith("<?xml")
+
+
+def test_a_cloud_from_env(run: Run, checkout: Path, database: str) -> None:
+    """A cloud configured in .env is measured; its password stays there, its schema is gone."""
+    done = run("pytest", "benchmarks/test_methods.py", "--cloud", "gcp", *QUICK)
+    assert done.returncode == 0, done.stdout
+    assert saved(checkout)["machine_info"]["servers"]["GCP"]["instance_type"] == "db-custom-1-3840"
+    written = [path for path in checkout.rglob("*") if path.is_file() and path.name != ".env"]
+    assert not [path for path in written if b"a-secret-word" in path.read_bytes()]
+    assert "a-secret-word" not in done.stdout + done.stderr
+    target = Target("GCP", {"host": saved_host(checkout), "user": "postgres", "dbname": database})
+    connection = target.connect()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regnamespace('pgload_bench')")
+        assert cursor.fetchone() == (None,)
+    connection.close()
+
+
+def saved_host(checkout: Path) -> str:
+    return re.search("GCP_DB_HOST=(.*)", (checkout / ".env").read_text())[1]
+
+
+# As soon as a table is made in this database, it gets a trigger that swallows one row.
+LOSES_A_ROW = """
+CREATE FUNCTION public.swallow() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN IF NEW.n = '7' THEN RETURN NULL; END IF; RETURN NEW; END $$;
+CREATE FUNCTION public.sabotage() RETURNS event_trigger LANGUAGE plpgsql AS $$
+    DECLARE made record;
+    BEGIN
+        FOR made IN SELECT * FROM pg_event_trigger_ddl_commands() WHERE object_type = 'table' LOOP
+            EXECUTE format('CREATE TRIGGER t BEFORE INSERT ON %s FOR EACH ROW '
+                           'EXECUTE FUNCTION public.swallow()', made.object_identity);
+        END LOOP;
+    END $$;
+CREATE EVENT TRIGGER sabotage ON ddl_command_end WHEN TAG IN ('CREATE TABLE')
+    EXECUTE FUNCTION public.sabotage();
+"""
+
+
+def test_wrong_load_has_no_result(
+    run: Run, checkout: Path, database: str, server: Target, tmp_path: Path
+) -> None:
+    """A round after which a row is missing fails its test, and nothing of it is saved."""
+    data = tmp_path / "data"
+    data.mkdir()
+    write_json(data / "numbers.json", [{"n": str(n)} for n in range(100)])
+    connection = Target("GCP", {**server.parameters, "dbname": database}).connect()
+    with connection.cursor() as cursor:
+        cursor.execute(LOSES_A_ROW)
+    connection.close()
+    done = run("pytest", "benchmarks", "--cloud=GCP", f"--data={data}", "--batch-size=50",
+               "--connections=1", "--rounds=1")  # fmt: skip
+    assert done.returncode == 1
+    assert "numbers holds 99 rows with checksum" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "cloud" not in str([b["params"] for b in saved(checkout)["benchmarks"]])
+
+
+def test_foreign_schema_is_left_alone(run: Run, database: str, server: Target) -> None:
+    """A schema pgload_bench that no benchmark made ends the run and stays as it is."""
+    other = Target("GCP", {**server.parameters, "dbname": database}).connect()
+    with other.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA pgload_bench; CREATE TABLE pgload_bench.mine (a int)")
+        done = run("pytest", "benchmarks/test_methods.py", "--cloud=GCP", *QUICK)
+        assert done.returncode == 2
+        assert "a schema pgload_bench is there that no benchmark made" in done.stdout
+        cursor.execute("SELECT count(*) FROM pgload_bench.mine")
+    other.close()
+
+
+def test_interrupted_run(checkout: Path) -> None:
+    """Ctrl-C keeps the settings that were finished, and takes the server along."""
+    command = [sys.executable, "-u", "-m", "pytest", "benchmarks/test_methods.py", "--rounds=2"]
+    with subprocess.Popen(
+        command, cwd=checkout, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "rows verified" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        lines += list(process.stdout)
+    assert process.returncode == 2, lines
+    assert "Traceback" not in "".join(lines)
+    finished = [b for b in saved(checkout)["benchmarks"] if b["extra_info"].get("verified")]
+    assert len(finished) == 1
+
+
+def test_missing_configuration(run: Run) -> None:
+    """A cloud that is not configured is a usage error that names the variables to set."""
+    done = run("pytest", "benchmarks", "--cloud", "GCP")
+    assert done.returncode == 4
+    assert (
+        "--cloud GCP is not configured: set GCP_DB_HOST, GCP_DB_NAME, GCP_DB_USER, GCP_DB_PASSWORD"
+        in done.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-n", "2"], "benchmarks measure nothing under -n"),
+        (["--method", "cpoy"], "unknown method 'cpoy': choose from executemany, values, copy"),
+        (["--batch-size", "0"], "'0' is not a whole number from 1"),
+        (["--data", "nowhere"], "--data nowhere: there is no such folder"),
+    ],
+)
+def test_wrong_options(run: Run, arguments: list[str], says: str) -> None:
+    """A wrong option is a usage error that says what is wrong."""
+    done = run("pytest", "benchmarks", *arguments)
+    assert done.returncode == 4
+    assert says in done.stderr
+
+
+def test_data_that_is_none(run: Run, tmp_path: Path) -> None:
+    """A file that holds no data ends the run with its name and the reason."""
+    (tmp_path / "reply.json").write_text("API quota exceeded")
+    done = run("pytest", "benchmarks", "--data", str(tmp_path))
+    assert done.returncode == 2
+    assert "reply.json: is not JSON but begins with 'API quota exceeded'" in done.stdout
+
+
+def test_too_few_records(run: Run) -> None:
+    """A setting that cannot occupy its connections is skipped with the records it would need."""
+    done = run("pytest", "benchmarks/test_connections.py", "--connections", "3", *QUICK)
+    assert done.returncode == 0
+    assert "1 batches cannot occupy 3 connections; needs 2,001 records" in done.stdout
+    assert "1 skipped" in done.stdout
+
+
+def collected(run: Run, *arguments: str) -> list[str]:
+    done = run("pytest", "--collect-only", "-q", "--no-header", *arguments)
+    return re.findall(r"benchmarks/\w+\.py::(\S+)", done.stdout)
+
+
+def test_default_settings(run: Run) -> None:
+    """Without options each test measures its own sweep; long ones run only when named."""
+    names = collected(run, "benchmarks")
+    assert [name for name in names if "batch_size" in name] == [
+        f"test_batch_size[values-{n}-1]" for n in (100, 500, 1000, 2000, 5000)
+    ]
+    assert [name for name in names if "connections" in name] == [
+        f"test_connections[values-1000-{n}]" for n in (1, 2, 5, 10)
+    ]
+    assert [name for name in names if "scenarios" in name] == [
+        f"test_scenarios[values-{n}]" for n in ("1000-1", "100-1", "1000-10", "500-5")
+    ]
+    assert not [name for name in names if "grid" in name or "peers" in name]
+    assert len(collected(run, "benchmarks/test_grid.py")) == 20
+
+
+def test_asked_for_settings(run: Run) -> None:
+    """Options replace the tests' own sweeps, in every combination, each measured once."""
+    names = collected(
+        run, "benchmarks", "--batch-size=100,200", "--connections=1,4", "--method=copy"
+    )
+    assert [name for name in names if "copy-" in name] == [
+        f"test_batch_size[copy-{batch_size}-{connections}]"
+        for batch_size in (100, 200)
+        for connections in (1, 4)
+    ]
