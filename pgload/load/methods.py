@@ -8,6 +8,7 @@ leaves it to its caller to commit.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pgload.errors import UsageError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Method(ABC):
-    """One way to write batches into one table; used by one thread."""
+    """One way to write batches into one table."""
 
     name: ClassVar[str]
 
@@ -71,21 +72,32 @@ class ExecuteMany(Method):
         cursor.executemany(statement, payload)
 
 
+# A server keeps some 400 bytes for each literal of a statement while it parses it: 40 MB for 1000
+# rows of 100 columns, on every connection, touched and given back each time. Statements of 70 rows
+# take a tenth to a fifth less time. They travel together and are one implicit transaction.
+ROWS_PER_INSERT = 70
+ROWS_PER_CHUNK = 100  # of COPY text; larger pieces do not stay in the processor's cache
+
+
 class MultiValues(Method):
-    """One multi-row `INSERT … VALUES`, its literals made on the client."""
+    """Multi-row `INSERT … VALUES` in one simple query, its literals made on the client."""
 
     name = "values"
 
     def build(self, target: str) -> str:
         return f"INSERT INTO {target} VALUES "
 
-    def encode(self, batch: Batch) -> bytes:
-        return self.rows.encode(
-            batch, special=(b"'",), bulk=_value_lists, one=_value_list, between=b","
-        )
+    def encode(self, batch: Batch) -> list[bytes]:
+        return [
+            self.rows.encode(
+                part, special=(b"'",), bulk=_value_lists, one=_value_list, between=b","
+            )
+            for part in batch.parts(ROWS_PER_INSERT)
+        ]
 
-    def write(self, cursor: Cursor, payload: bytes) -> None:
-        cursor.execute(self.statement(cursor).encode() + payload)
+    def write(self, cursor: Cursor, payload: list[bytes]) -> None:
+        head = self.statement(cursor).encode()
+        cursor.execute(head + (b";" + head).join(payload))
 
 
 def _value_lists(text: bytes) -> bytes:
@@ -112,12 +124,15 @@ class Copy(Method):
         options = f"FORMAT text, DELIMITER '{SEPARATOR.decode()}', NULL ''"
         return f"COPY {target} FROM STDIN ({options})"
 
-    def encode(self, batch: Batch) -> bytes:
-        return self.rows.encode(batch, bulk=bytes, one=_copy_line, between=b"\n")
+    def encode(self, batch: Batch) -> list[bytes]:
+        return [
+            self.rows.encode(part, bulk=bytes, one=_copy_line, between=b"\n") + b"\n"
+            for part in batch.parts(ROWS_PER_CHUNK)
+        ]
 
-    def write(self, cursor: Cursor, payload: bytes) -> None:
-        chunks = _Chunks(payload, b"\n")
-        cursor.copy_expert(self.statement(cursor), chunks, size=len(payload) + 1)
+    def write(self, cursor: Cursor, payload: list[bytes]) -> None:
+        size = max(map(len, payload))
+        cursor.copy_expert(self.statement(cursor), _Chunks(payload), size=size)
 
 
 _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\x1f": "\\x1f"})
@@ -130,8 +145,8 @@ def _copy_line(values: Values) -> bytes:
 class _Chunks:
     """A file that hands its chunks over whole, so that nothing is copied on the way."""
 
-    def __init__(self, *chunks: bytes) -> None:
-        self._chunks = filter(None, chunks)  # an empty read would be the end
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
 
     def read(self, _size: int = -1) -> bytes:
         return next(self._chunks, b"")

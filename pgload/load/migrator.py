@@ -1,16 +1,16 @@
-"""`Migrator`: worker threads that write batches, each over a connection of its own."""
+"""`Migrator`: worker threads write batches, each over a connection of its own."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pgload.errors import LoadError, PgloadError
+from pgload.load.handover import Handover
 from pgload.load.methods import Method, make_method
 from pgload.load.stats import BatchStat, LoadResult
 from pgload.source.files import Batch
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import psycopg2
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
+ENCODED_AHEAD = 2  # batches that wait for a worker; more would only take up memory
 CANCEL_EVERY = 0.1  # seconds between two attempts to end a batch that is in the server's hands
 CHARACTER_NOT_IN_REPERTOIRE = "22021"  # SQLSTATE of text that is no UTF-8
 
@@ -47,7 +48,7 @@ class Migrator:
         try:
             while len(self._connections) < self._wanted:
                 self._connections.append(self._connect())
-            self._threads = ThreadPoolExecutor(self._wanted, "pgload-worker")
+            self._threads = ThreadPoolExecutor(self._wanted + 1, "pgload")
         except BaseException:
             self._close()
             raise
@@ -69,26 +70,29 @@ class Migrator:
     def run(self, work: Iterable[Work]) -> LoadResult:
         """Write all batches, each in a transaction of its own, and say how it went.
 
-        Batches are handed out in order, to whichever worker is free; `work` is advanced by one
-        worker at a time, so it may as well be read from a file while the load runs.
+        Batches are taken from `work` one by one, encoded in order by one thread, a little ahead of
+        the workers, and written by whichever worker is free. One encoder is enough, since Python
+        runs one thread at a time, and with it the server is at work while the client encodes.
 
-        The first worker that fails ends the load: the others finish the batch in hand, and its
-        error is raised (`LoadError` for one from the server, `RecordError`, or whatever it was).
-        Ctrl-C cancels the batches in hand, leaves none of their transactions open and goes on as
+        The first failure ends the load and is raised: a `LoadError` from the server, after which
+        the batches in its hands are finished; a `RecordError`, or whatever `work` raises, after
+        which those before it are written.
+        Ctrl-C cancels them, leaves none of their transactions open and goes on as
         `KeyboardInterrupt`.
         """
-        load = _Load(work)
+        load = _Load(self._method)
         started, cpu = datetime.now(UTC), time.process_time()
         load.begin = time.perf_counter()
-        workers = [
-            self._threads.submit(load.work, worker, connection, self._method)
+        threads = [self._threads.submit(load.encode, work)]
+        threads += [
+            self._threads.submit(load.write, worker, connection)
             for worker, connection in enumerate(self._connections)
         ]
         try:
-            wait(workers)
+            wait(threads)
         except BaseException:
-            load.stopped = True
-            while wait(workers, timeout=CANCEL_EVERY).not_done:
+            load.encoded.stop()
+            while wait(threads, timeout=CANCEL_EVERY).not_done:
                 for connection in self._connections:
                     connection.cancel()
             raise
@@ -105,79 +109,84 @@ class Migrator:
         )
 
 
-class _Load:
-    """What the workers of one load share."""
+class _Encoded(NamedTuple):
+    number: int
+    table: Table
+    batch: Batch
+    method: Method
+    payload: Any
+    start: float  # of the encoding, on the clock of `time.perf_counter`
+    seconds: float
 
-    def __init__(self, work: Iterable[Work]) -> None:
-        self._work = enumerate(work, 1)
-        self._lock = threading.Lock()
+
+class _Load:
+    """What the threads of one load share."""
+
+    def __init__(self, method: str) -> None:
+        self._method = method
         self.begin = 0.0
-        self.stopped = False
+        self.encoded = Handover[_Encoded](ENCODED_AHEAD)
         self.batches: list[BatchStat] = []
         self.errors: list[BaseException] = []
 
-    def hand_out(self) -> Iterator[tuple[int, Work]]:
-        """The batches for one worker, until there are no more or the load is stopped."""
-        while True:
-            with self._lock:
-                item = None if self.stopped else next(self._work, None)
-            if item is None:
-                return
-            yield item
-
-    def work(self, worker: int, connection: Connection, method_name: str) -> None:
-        """A worker's life."""
+    def encode(self, work: Iterable[Work]) -> None:
+        """Encode the batches in order, as long as workers take them."""
         methods: dict[Table, Method] = {}
         try:
-            for number, (table, batch) in self.hand_out():
-                if table not in methods:
-                    methods[table] = make_method(method_name, table)
-                self._write(number, table, batch, methods[table], worker, connection)
+            for number, (table, batch) in enumerate(work, 1):
+                method = methods.get(table) or make_method(self._method, table)
+                methods[table] = method
+                start = time.perf_counter()
+                payload = method.encode(batch)
+                seconds = time.perf_counter() - start
+                item = _Encoded(number, table, batch, method, payload, start, seconds)
+                if not self.encoded.put(item):
+                    return
         except BaseException as error:
-            self.stopped = True
             self.errors.append(error)
+        finally:
+            self.encoded.finish()  # what was encoded before an error is still written
 
-    def _write(
-        self,
-        number: int,
-        table: Table,
-        batch: Batch,
-        method: Method,
-        worker: int,
-        connection: Connection,
-    ) -> None:
+    def write(self, worker: int, connection: Connection) -> None:
+        """A worker's life: write batches until there are no more."""
+        try:
+            while (item := self.encoded.get()) is not None:
+                self._write(item, worker, connection)
+        except BaseException as error:
+            self.errors.append(error)
+            self.encoded.stop()
+
+    def _write(self, item: _Encoded, worker: int, connection: Connection) -> None:
         import psycopg2
         from psycopg2.extensions import TRANSACTION_STATUS_INTRANS
 
         clock = time.perf_counter
-        t0 = clock()
-        payload = method.encode(batch)
-        t1 = clock()
+        start = clock()
         try:
             with connection.cursor() as cursor:
-                method.write(cursor, payload)
-                t2 = t3 = clock()
+                item.method.write(cursor, item.payload)
+                written = committed = clock()
                 if connection.info.transaction_status == TRANSACTION_STATUS_INTRANS:
                     cursor.execute("COMMIT")
-                    t3 = clock()
+                    committed = clock()
         except psycopg2.Error as error:
             _roll_back(connection)
             if error.pgcode == CHARACTER_NOT_IN_REPERTOIRE:
-                method.rows.check(batch)  # the server names no record; this does
-            raise _load_error(table, batch, error) from None
+                item.method.rows.check(item.batch)  # the server names no record; this does
+            raise _load_error(item.table, item.batch, error) from None
         self.batches.append(
             BatchStat(
-                number=number,
-                file=batch.path.name,
-                table=table.name,
-                first_record=batch.first_record,
-                records=len(batch.records),
-                bytes=sum(map(len, batch.records)),
+                number=item.number,
+                file=item.batch.path.name,
+                table=item.table.name,
+                first_record=item.batch.first_record,
+                records=len(item.batch.records),
+                bytes=sum(map(len, item.batch.records)),
                 worker=worker,
-                start=t0 - self.begin,
-                encode=t1 - t0,
-                write=t2 - t1,
-                commit=t3 - t2,
+                start=item.start - self.begin,
+                encode=item.seconds,
+                write=written - start,
+                commit=committed - written,
             )
         )
 

@@ -13,7 +13,9 @@ the empty string NULL. A json or jsonb column keeps the JSON text of every other
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 
 import msgspec
 from msgspec import Raw
@@ -24,6 +26,9 @@ from pgload.source.files import Batch
 from pgload.source.tables import Column
 
 SEPARATOR = b"\x1f"
+JSON_TYPES = ("json", "jsonb")
+
+_NULL = re.compile(rb"(?<![^\x1f\n])null(?![^\x1f\n])")
 
 Values = list[str | None]
 
@@ -33,7 +38,7 @@ class Rows:
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = columns
-        self._all_plain = all(column.type not in ("json", "jsonb") for column in columns)
+        self._has_json = any(column.type in JSON_TYPES for column in columns)
         self._tokens = _tokens_of([column.name for column in columns])
         self._decode_string = msgspec.json.Decoder(str).decode
 
@@ -64,23 +69,27 @@ class Rows:
         A line with one of the `special` bytes counts as not plain.
         """
         lines = self.lines(batch)
-        text = b"\n".join(lines)
-        if self._is_plain(text, special):
-            return bulk(unquoted(text, len(lines) * len(self._columns)))
-        return between.join(
-            bulk(unquoted(line, len(self._columns)))
-            if self._is_plain(line, special)
-            else one(self.values(batch, n, line))
-            for n, line in enumerate(lines)
-        )
+        is_plain = self._plainness(lines, special)
+        if is_plain is None:
+            return bulk(self._unquoted(lines))
+        pieces: list[bytes] = []
+        # Neighbours that are plain stay together.
+        for plain, numbers in groupby(range(len(lines)), lambda n: is_plain(lines[n])):
+            if plain:
+                pieces.append(bulk(self._unquoted([lines[n] for n in numbers])))
+            else:
+                pieces += [one(self.values(batch, n, lines[n])) for n in numbers]
+        return between.join(pieces)
 
     def tuples(self, batch: Batch) -> Iterator[Values]:
         """The rows as Python strings, for drivers that adapt parameters by themselves."""
-        for n, line in enumerate(self.lines(batch)):
-            if self._is_plain(line):
-                text = unquoted(line, len(self._columns))
+        lines = self.lines(batch)
+        is_plain = self._plainness(lines)
+        for n, line in enumerate(lines):
+            if is_plain is None or is_plain(line):
                 try:
-                    yield [value or None for value in text.decode().split("\x1f")]
+                    text = self._unquoted([line]).decode()
+                    yield [value or None for value in text.split("\x1f")]
                     continue
                 except UnicodeDecodeError:
                     pass
@@ -113,19 +122,38 @@ class Rows:
     def _value(self, token: bytes, column: Column) -> str | None:
         if token in (b'""', b"null"):
             return None
-        if token.startswith(b'"') and column.type not in ("json", "jsonb"):
+        if token.startswith(b'"') and column.type not in JSON_TYPES:
             return self._decode_string(token)
         return token.decode()
 
-    def _is_plain(self, text: bytes, special: Sequence[bytes] = ()) -> bool:
-        """Whether each `"` in the text only marks the beginning or end of a string."""
-        return (
-            self._all_plain
-            and b"\\" not in text
-            and not any(byte in text for byte in special)
-            and not _has_token(text, b"{")
-            and not _has_token(text, b"[")
-        )
+    def _plainness(
+        self, lines: list[bytes], special: Sequence[bytes] = ()
+    ) -> Callable[[bytes], bool] | None:
+        """A test whether each `"` in a line only begins or ends a string; None when all are so."""
+        text = b"\n".join(lines)
+        marks = [mark for mark in (b"\\", *special) if mark in text]
+        nested = _has_token(text, b"{") or _has_token(text, b"[")
+        if self._has_json:
+            return lambda _: False
+        if nested:
+            return lambda line: (
+                not (
+                    any(mark in line for mark in marks)
+                    or _has_token(line, b"{")
+                    or _has_token(line, b"[")
+                )
+            )
+        if marks:
+            return lambda line: not any(mark in line for mark in marks)
+        return None
+
+    def _unquoted(self, lines: list[bytes]) -> bytes:
+        """Plain lines without the quotes of their tokens, and with nothing for null."""
+        text = b"\n".join(lines)
+        stripped = text.translate(None, b'"')
+        if len(text) - len(stripped) == 2 * len(lines) * len(self._columns):
+            return stripped  # two quotes for each token: all are strings, there is no null
+        return _NULL.sub(b"", text).translate(None, b'"')
 
 
 def _tokens_of(
@@ -152,21 +180,8 @@ def _tokens_of(
 
 
 def _has_token(text: bytes, first: bytes) -> bool:
-    """Whether a token begins with that byte; the quick test comes first."""
-    return first in text and (
-        SEPARATOR + first in text or b"\n" + first in text or text.startswith(first)
-    )
-
-
-def unquoted(text: bytes, tokens: int) -> bytes:
-    """Plain lines of tokens without their quotes, and with nothing for null.
-
-    Two quotes for each of the `tokens` mean that all are strings, and no null has to be looked for.
-    """
-    stripped = text.translate(None, b'"')
-    if len(text) - len(stripped) == 2 * tokens or b"null" not in text:
-        return stripped
-    bounded = b"\x1f" + text.replace(b"\n", b"\x1f\n\x1f") + b"\x1f"
-    for _ in range(2):  # two nulls side by side share a separator
-        bounded = bounded.replace(b"\x1fnull\x1f", b"\x1f\x1f")
-    return bounded[1:-1].replace(b"\x1f\n\x1f", b"\n").translate(None, b'"')
+    """Whether a token begins with that byte."""
+    at = text.find(first)
+    while at > 0 and text[at - 1] not in b"\x1f\n":
+        at = text.find(first, at + 1)
+    return at >= 0

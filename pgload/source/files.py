@@ -37,6 +37,11 @@ class Batch:
     first_record: int
     records: Sequence[Raw]
 
+    def parts(self, size: int) -> Iterator[Batch]:
+        """The batch in pieces of `size` records; the last one may be smaller."""
+        for at in range(0, len(self.records), size):
+            yield Batch(self.path, self.first_record + at, self.records[at : at + size])
+
 
 def data_files(folder: Path) -> list[Path]:
     """The JSON files directly in `folder`, in name order.

@@ -1,0 +1,32 @@
+"""Checks the JSON that a short benchmark run saved: complete, verified, free of addresses."""
+
+import json
+import sys
+from pathlib import Path
+
+KEYS = {
+    "records",
+    "bytes",
+    "records_per_second",
+    "batch_latency",
+    "client",
+    "encode",
+    "write",
+    "commit",
+    "rtt_ms",
+    "wal_bytes_per_record",
+    "verified",
+    "retries",
+}
+
+newest = max(map(Path, sys.argv[1:]))
+saved = json.loads(newest.read_text())
+loads = [b for b in saved["benchmarks"] if "batch_size" in (b["params"] or {})]
+assert {b["params"]["method"] for b in loads} == {"executemany", "values", "copy"}
+for load in loads:
+    extra = load["extra_info"]
+    assert extra.keys() >= KEYS, f"{load['name']} lacks {KEYS - extra.keys()}"
+    assert extra["verified"] is True, load["name"]
+    assert load["stats"]["rounds"] == len(load["stats"]["data"]) == 2, load["name"]
+assert saved["machine_info"]["servers"]["EMBEDDED"]["settings"]["fsync"] == "on"
+print(f"{newest}: {len(loads)} loads, all verified")
