@@ -18,6 +18,10 @@ class TargetError(PgloadError):
     """A server that cannot be started, reached or used."""
 
 
+class TooManyConnectionsError(TargetError):
+    """The server takes no further connection."""
+
+
 class SourceError(PgloadError):
     """A file that holds no data: not JSON, an error reply, empty, unreadable."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any, NoReturn
 
 import pytest
 
-from pgload.errors import PgloadError
+from pgload.errors import PgloadError, TargetError, TooManyConnectionsError
 from pgload.measure import SCHEMA, Setting, Site, measure, prepare
 from pgload.options import OPTIONS, ROOT, SAMPLE_RECORDS
 from pgload.source.dataset import Dataset
@@ -19,36 +20,27 @@ from pgload.terminal import Lines
 
 SAMPLE_CACHE = ROOT / "data" / ".sample"
 SERVERS = pytest.StashKey[dict[str, Any]]()  # cloud → what is known of its server
+NOT_MEASURED = pytest.StashKey[list[dict[str, Any]]]()  # settings, and why
 
 
-@contextmanager
-def _without_traceback(end: Callable[[str], Any]) -> Iterator[None]:
-    """Hand the message of an error that is written for the user to `end`."""
-    try:
-        yield
-    except PgloadError as error:
-        end(str(error))
-
-
-def _end_the_run(message: str) -> None:
-    pytest.exit(message, returncode=2)
-
-
-def _fail_the_test(message: str) -> None:
-    pytest.fail(message, pytrace=False)
+def _end_the_run(say: Lines, error: PgloadError) -> NoReturn:
+    say.line(f"pgload: {error}")
+    pytest.exit("stopped before anything was measured", returncode=2)
 
 
 @pytest.fixture(scope="session")
 def dataset(pytestconfig: pytest.Config) -> Dataset:
     """The records that every load of this run writes."""
     options, say = pytestconfig.stash[OPTIONS], Lines(pytestconfig)
-    with _without_traceback(_end_the_run):
-        folder, limit = options.data, options.records
-        if folder is None:
-            records = options.records or SAMPLE_RECORDS
-            say.passing(f"making {records:,} notices, kept in {SAMPLE_CACHE.relative_to(ROOT)}")
-            folder, limit = sample_dir(SAMPLE_CACHE, records, options.seed), None
+    folder, limit = options.data, options.records
+    if folder is None:
+        records = options.records or SAMPLE_RECORDS
+        say.passing(f"making {records:,} notices, kept in {SAMPLE_CACHE.relative_to(ROOT)}")
+        folder, limit = sample_dir(SAMPLE_CACHE, records, options.seed), None
+    try:
         found = Dataset.read(folder, schema=SCHEMA, limit=limit)
+    except PgloadError as error:
+        _end_the_run(say, error)
     tables = "; ".join(map(describe, dict.fromkeys(found.tables.values())))
     size = found.bytes / found.records / 1000
     say.line(f"data: {found.records:,} records of {size:.1f} KB into {tables}")
@@ -56,31 +48,38 @@ def dataset(pytestconfig: pytest.Config) -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def site_of(pytestconfig: pytest.Config, dataset: Dataset) -> Iterator[Callable[[str], Site]]:
-    """A function from a cloud's name to its prepared site, opened on first use."""
+def sites(pytestconfig: pytest.Config, dataset: Dataset) -> Iterator[Mapping[str, Site | str]]:
+    """The prepared site of each cloud of this run, or why there is none (under --keep-going)."""
     options, say = pytestconfig.stash[OPTIONS], Lines(pytestconfig)
     servers = pytestconfig.stash.setdefault(SERVERS, {})
-    sites = dict[str, Site]()
+    sites = dict[str, Site | str]()
     with ExitStack() as stack:
-
-        def site_of(cloud: str) -> Site:
-            if cloud not in sites:
-                say.passing(f"{cloud}: connecting, and taking the checksums to expect")
-                with _without_traceback(_end_the_run):
-                    target = stack.enter_context(open_target(cloud, options.variables))
-                    sites[cloud] = stack.enter_context(prepare(target, dataset))
-                servers[cloud] = sites[cloud].facts
-                say.line(f"{cloud}: PostgreSQL {servers[cloud]['version']}")
-            return sites[cloud]
-
-        yield site_of
+        for cloud in options.clouds:
+            say.passing(f"{cloud}: connecting, and taking the checksums to expect")
+            try:
+                target = stack.enter_context(
+                    open_target(
+                        cloud, options.variables, shape=options.shape, rtt_ms=options.rtt_ms
+                    )
+                )
+                sites[cloud] = site = stack.enter_context(prepare(target, dataset))
+                servers[cloud] = site.facts
+                say.line(f"{cloud}: PostgreSQL {site.facts['version']}")
+            except TargetError as error:
+                if not options.keep_going:
+                    _end_the_run(say, error)
+                sites[cloud] = str(error)
+                say.line(f"not measured: {error}")
+            except PgloadError as error:
+                _end_the_run(say, error)
+        yield sites
 
 
 @pytest.fixture
 def run_load(
     pytestconfig: pytest.Config,
     benchmark: Any,
-    site_of: Callable[[str], Site],
+    sites: Mapping[str, Site | str],
     dataset: Dataset,
 ) -> Callable[[str, str, int, int], None]:
     """A function that measures one setting on one cloud."""
@@ -90,20 +89,36 @@ def run_load(
     def run_load(cloud: str, method: str, batch_size: int, connections: int) -> None:
         setting = Setting(method, batch_size, connections)
         name = f"{cloud:<9} {setting}" if len(options.clouds) > 1 else str(setting)
-        if reason := _too_small(dataset, setting):
+
+        def not_measured(reason: str) -> None:
+            unmeasured = pytestconfig.stash.setdefault(NOT_MEASURED, [])
+            unmeasured.append({"cloud": cloud, **asdict(setting), "reason": reason})
             say.line(f"{name:<25} not measured: {reason}")
             pytest.skip(reason)
-        with _without_traceback(_fail_the_test):
-            measure(
-                benchmark,
-                site_of(cloud),
-                dataset,
-                setting,
-                rounds=options.rounds,
-                warmup_rounds=options.warmup_rounds,
-                on_round=lambda number: say.passing(f"{name}   load {number} of {loads}"),
-            )
-        say.result(name, benchmark, note="rows verified")
+
+        site = sites[cloud]
+        if isinstance(site, str):
+            not_measured(site)
+        elif reason := _too_small(dataset, setting):
+            not_measured(reason)
+        else:
+            try:
+                measure(
+                    benchmark,
+                    site,
+                    dataset,
+                    setting,
+                    rounds=options.rounds,
+                    warmup_rounds=options.warmup_rounds,
+                    on_round=lambda number: say.passing(f"{name}   load {number} of {loads}"),
+                )
+            except TooManyConnectionsError as error:
+                if "connections" in options.sweep:  # asked for by name
+                    pytest.fail(str(error), pytrace=False)
+                not_measured(str(error))
+            except PgloadError as error:
+                pytest.fail(str(error), pytrace=False)
+            say.result(name, benchmark, note="rows verified")
 
     return run_load
 

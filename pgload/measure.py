@@ -17,9 +17,11 @@ from pgload.load.verify import Fingerprint, expected_fingerprint, fingerprint
 from pgload.source.dataset import Dataset
 from pgload.source.tables import Table, create_table, qualified_name
 from pgload.targets.target import Target
+from pgload.targets.trouble import check_server
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
     from pytest_benchmark.fixture import BenchmarkFixture
 
 SCHEMA = "pgload_bench"
@@ -102,9 +104,7 @@ class Site:
         """Bytes of WAL written by the server since it was made."""
         with self.connection.cursor() as cursor:
             cursor.execute("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')")
-            row = cursor.fetchone()
-            assert row is not None
-            return int(row[0])
+            return int(_only(cursor))
 
 
 @contextmanager
@@ -113,33 +113,57 @@ def prepare(target: Target, dataset: Dataset) -> Iterator[Site]:
 
     Raises `TargetError` when another benchmark holds the schema, or when it is someone else's.
     """
+    import psycopg2
+
     connection = target.connect()
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_lock(hashtext(%s))", (SCHEMA,))
-            if cursor.fetchone() != (True,):
-                raise TargetError(
-                    f"{target.cloud}: another benchmark is running in this database; "
-                    "wait until it has ended"
-                )
-            cursor.execute("SELECT obj_description(to_regnamespace(%s), 'pg_namespace')", (SCHEMA,))
-            if cursor.fetchone() != (OURS,):
-                cursor.execute("SELECT to_regnamespace(%s) IS NOT NULL", (SCHEMA,))
-                if cursor.fetchone() == (True,):
-                    raise TargetError(
-                        f"{target.cloud}: a schema {SCHEMA} is there that no benchmark made; "
-                        "rename or drop it"
-                    )
-            cursor.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")  # of a run that was killed
-            cursor.execute(f"CREATE SCHEMA {SCHEMA}")
-            cursor.execute(f"COMMENT ON SCHEMA {SCHEMA} IS '{OURS}'")
-            try:
-                yield _site(target, connection, dataset)
-            finally:
-                if not connection.closed:
+        try:
+            _make_schema(target, connection)
+        except psycopg2.errors.InsufficientPrivilege:
+            user, database = connection.info.user, connection.info.dbname
+            raise TargetError(
+                f"{target.cloud}: user {user!r} may not make a schema in database {database!r}: "
+                f'run GRANT CREATE ON DATABASE "{database}" TO "{user}" there, '
+                f"or set another {target.cloud}_DB_USER"
+            ) from None
+        try:
+            yield _site(target, connection, dataset)
+        finally:
+            if not connection.closed:
+                with connection.cursor() as cursor:
                     cursor.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
     finally:
         connection.close()
+
+
+def _make_schema(target: Target, connection: Connection) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT version()")
+        check_server(target.cloud, connection.server_version, str(_only(cursor)))
+        cursor.execute("SELECT pg_try_advisory_lock(hashtext(%s))", (SCHEMA,))
+        if not _only(cursor):
+            raise TargetError(
+                f"{target.cloud}: another benchmark is running in this database; "
+                "wait until it has ended"
+            )
+        cursor.execute("SELECT to_regnamespace(%s) IS NOT NULL", (SCHEMA,))
+        if _only(cursor):
+            cursor.execute("SELECT obj_description(%s::regnamespace, 'pg_namespace')", (SCHEMA,))
+            if _only(cursor) != OURS:
+                raise TargetError(
+                    f"{target.cloud}: a schema {SCHEMA} is there that no benchmark made; "
+                    "rename or drop it"
+                )
+            cursor.execute(f"DROP SCHEMA {SCHEMA} CASCADE")  # of a run that was killed
+        cursor.execute(f"CREATE SCHEMA {SCHEMA}")
+        cursor.execute(f"COMMENT ON SCHEMA {SCHEMA} IS '{OURS}'")
+
+
+def _only(cursor: Cursor) -> Any:
+    """The only value of the only row."""
+    row = cursor.fetchone()
+    assert row is not None
+    return row[0]
 
 
 def _site(target: Target, connection: Connection, dataset: Dataset) -> Site:
@@ -159,21 +183,22 @@ def server_facts(target: Target, connection: Connection) -> dict[str, Any]:
     """What is known of a server that its numbers depend on; nothing that leads to it."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT version()")
-        build = cursor.fetchone()
+        build = _only(cursor)
         cursor.execute(
             "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s)",
             (list(SERVER_SETTINGS),),
         )
         settings = dict(cursor.fetchall())
-        cursor.execute("SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
-        tls = cursor.fetchone()
+        cursor.execute("SELECT max(version) FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        tls = _only(cursor)
     return {
         "version": connection.info.parameter_status("server_version"),
-        "build": build[0] if build else None,
+        "build": build,
         "settings": settings,
-        "tls": tls[0] if tls else None,
+        "tls": tls,
         "instance_type": target.instance_type,
         "price_per_hour": target.price_per_hour,
+        **target.known,
     }
 
 
@@ -223,6 +248,7 @@ def measure(
                 rtt=rtt,
             ),
             checkpoint_between_rounds=site.may_checkpoint,
+            rtt_asked_ms=site.target.known.get("rtt_asked_ms"),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 from pgload.errors import UsageError
 from pgload.load.methods import METHODS
 from pgload.targets.cloud import environment
+from pgload.targets.container import IMAGE, Shape
 from pgload.targets.open import check_cloud, default_cloud
 
 ROOT = Path(__file__).parent.parent
@@ -29,7 +30,7 @@ DEFAULT_SETTING: dict[str, tuple[Any, ...]] = {
 class Options:
     """The suite's options, checked."""
 
-    variables: Mapping[str, str]
+    variables: Mapping[str, str] = field(repr=False)  # secrets among them
     clouds: tuple[str, ...]
     sweep: Mapping[str, tuple[Any, ...]]  # only what was asked for
     records: int | None
@@ -37,6 +38,9 @@ class Options:
     seed: int
     rounds: int
     warmup_rounds: int
+    shape: Shape
+    rtt_ms: float | None
+    keep_going: bool
 
 
 OPTIONS = pytest.StashKey[Options]()  # set only in a run that asks for benchmarks
@@ -54,6 +58,16 @@ def _whole(text: str, least: int = 0) -> int:
         number = least - 1
     if number < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+    return number
+
+
+def _not_negative(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
     return number
 
 
@@ -82,6 +96,11 @@ def add_options(parser: pytest.Parser) -> None:
         help="where to load: GCP, AZURE, AWS or any name configured in .env, or EMBEDDED, a "
         "PostgreSQL that needs no account. Default: CLOUD_PROVIDER or ENV from .env where that "
         "cloud is configured, otherwise EMBEDDED",
+    )
+    add(
+        "--keep-going",
+        action="store_true",
+        help="with several clouds: measure the others when one cannot be reached",
     )
     add(
         "--batch-size",
@@ -134,6 +153,34 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="N",
         help="seed of the generated notices (default: 0)",
     )
+    add(
+        "--rtt",
+        type=_not_negative,
+        metavar="MS",
+        help="EMBEDDED, CONTAINER: rehearse a distance, as a round-trip time in milliseconds",
+    )
+    add(
+        "--image",
+        default=IMAGE,
+        help="CONTAINER: the image to start (default: %(default)s)",
+    )
+    add(
+        "--instance",
+        metavar="TYPE",
+        help="CONTAINER: shape it like db-custom-<vCPUs>-<MB>, as in db-custom-1-3840",
+    )
+    add(
+        "--container-cpus",
+        type=_not_negative,
+        metavar="N",
+        help="CONTAINER: how many processors it gets (default: all)",
+    )
+    add(
+        "--container-memory",
+        type=positive,
+        metavar="MB",
+        help="CONTAINER: how much memory it gets, in MB (default: all)",
+    )
 
 
 def checked_options(config: pytest.Config) -> Options:
@@ -143,7 +190,7 @@ def checked_options(config: pytest.Config) -> Options:
     names = ",".join(option.cloud or [default_cloud(variables)]).split(",")
     clouds = tuple(dict.fromkeys(name.strip().upper() for name in names if name.strip()))
     for cloud in clouds:
-        check_cloud(cloud, variables)
+        check_cloud(cloud, variables, option.rtt)
     if option.data is not None and not option.data.is_dir():
         raise UsageError(f"--data {option.data}: there is no such folder")
     sweep = {name: getattr(option, name) for name in DEFAULT_SETTING}
@@ -156,7 +203,22 @@ def checked_options(config: pytest.Config) -> Options:
         seed=option.seed,
         rounds=option.rounds,
         warmup_rounds=option.warmup_rounds,
+        shape=_shape(option),
+        rtt_ms=option.rtt,
+        keep_going=option.keep_going,
     )
+
+
+def _shape(option: argparse.Namespace) -> Shape:
+    cpus, memory_mb = option.container_cpus, option.container_memory
+    if option.instance is None:
+        return Shape(option.image, cpus, memory_mb)
+    if cpus is not None or memory_mb is not None:
+        raise UsageError(
+            f"--instance {option.instance} says how many processors and how much memory: "
+            "leave --container-cpus and --container-memory away"
+        )
+    return Shape.of_instance(option.image, option.instance)
 
 
 def settings_of(

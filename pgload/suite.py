@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pgload.errors import PgloadError
-from pgload.fixtures import SERVERS
+from pgload.fixtures import NOT_MEASURED, SERVERS
 from pgload.options import OPTIONS, ROOT, add_options, checked_options, settings_of
 from pgload.terminal import write_summary
 
@@ -155,6 +155,7 @@ def pytest_benchmark_update_machine_info(
 ) -> None:
     if OPTIONS in config.stash:
         machine_info["servers"] = config.stash.get(SERVERS, {})
+        machine_info["not_measured"] = config.stash.get(NOT_MEASURED, [])
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from pgload.errors import LoadError, PgloadError
+from pgload.errors import LoadError, PgloadError, TooManyConnectionsError
 from pgload.load.handover import Handover
 from pgload.load.methods import Method, make_method
 from pgload.load.stats import BatchStat, LoadResult
@@ -48,10 +48,16 @@ class Migrator:
         try:
             while len(self._connections) < self._wanted:
                 self._connections.append(self._connect())
-            self._threads = ThreadPoolExecutor(self._wanted + 1, "pgload")
+        except TooManyConnectionsError as error:
+            had = len(self._connections)
+            self._close()
+            raise TooManyConnectionsError(
+                f"{error} (it gave {had} of {self._wanted} connections)"
+            ) from None
         except BaseException:
             self._close()
             raise
+        self._threads = ThreadPoolExecutor(self._wanted + 1, "pgload")
         return self
 
     def __exit__(

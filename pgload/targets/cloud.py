@@ -1,15 +1,24 @@
-"""Clouds as `.env` describes them: `<CLOUD>_DB_HOST` and its sisters."""
+"""Clouds as `.env` describes them: `<CLOUD>_DB_HOST` and its sisters, or `<CLOUD>_DATABASE_URL`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pgload.errors import UsageError
 from pgload.targets.target import Target
 
 REQUIRED = ("HOST", "NAME", "USER", "PASSWORD")
+DEFAULTS: Mapping[str, Any] = {
+    "port": "5432",
+    "sslmode": "require",  # these connections cross the internet
+    "connect_timeout": 15,  # seconds
+    "keepalives_idle": 30,  # a dead peer is noticed within about a minute
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
 Environment = Mapping[str, str]
 
 
@@ -31,44 +40,58 @@ def cloud_target(cloud: str, variables: Environment) -> Target:
 
     Raises `UsageError` naming the variables that are missing or hold no number.
     """
-    missing = _missing(cloud, variables)
-    if missing:
-        raise UsageError(
-            f"--cloud {cloud} is not configured: set {', '.join(missing)} "
-            "in .env or in the environment"
-        )
 
     def get(name: str, default: str | None = None) -> str | None:
         return variables.get(f"{cloud}_DB_{name}") or variables.get(f"{cloud}_{name}") or default
 
-    price = get("PRICE_PER_HOUR")
-    try:
-        price_per_hour = None if price is None else float(price)
-    except ValueError:
+    missing = _missing(cloud, variables)
+    if missing:
         raise UsageError(
-            f"{cloud}_PRICE_PER_HOUR is {price!r}: give a number, as in 0.35"
-        ) from None
-    parameters = {
+            f"--cloud {cloud} is not configured: set {', '.join(missing)} "
+            f"(or {cloud}_DATABASE_URL) in .env or in the environment"
+        )
+    given = {
         "host": get("HOST"),
-        "port": get("PORT", "5432"),
+        "port": get("PORT"),
         "dbname": get("NAME"),
         "user": get("USER"),
         "password": get("PASSWORD"),
-        "sslmode": get("SSLMODE", "require"),  # these connections cross the internet
+        "sslmode": get("SSLMODE"),
         "sslrootcert": get("SSLROOTCERT"),
-        "connect_timeout": 15,
-        "keepalives_idle": 30,  # a dead peer is noticed within about a minute
-        "keepalives_interval": 10,
-        "keepalives_count": 3,
     }
+    url = variables.get(f"{cloud}_DATABASE_URL")
+    parameters = {**DEFAULTS, **(_from_url(cloud, url) if url else {})}
+    parameters |= {name: value for name, value in given.items() if value is not None}
     return Target(
         cloud,
-        {name: value for name, value in parameters.items() if value is not None},
+        parameters,
         instance_type=get("INSTANCE_TYPE", variables.get("INSTANCE_TYPE")),
-        price_per_hour=price_per_hour,
+        price_per_hour=_price(cloud, get("PRICE_PER_HOUR")),
     )
 
 
+def _from_url(cloud: str, url: str) -> dict[str, Any]:
+    from psycopg2 import ProgrammingError
+    from psycopg2.extensions import parse_dsn
+
+    try:
+        return dict(parse_dsn(url))
+    except ProgrammingError:  # its message repeats the URL, password and all
+        raise UsageError(
+            f"{cloud}_DATABASE_URL is not of the form postgresql://user:password@host:port/name; "
+            "write other signs in user and password as %40, %2F, …"
+        ) from None
+
+
+def _price(cloud: str, text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        raise UsageError(f"{cloud}_PRICE_PER_HOUR is {text!r}: give a number, as in 0.35") from None
+
+
 def _missing(cloud: str, variables: Environment) -> list[str]:
+    if variables.get(f"{cloud}_DATABASE_URL"):
+        return []
     names = [f"{cloud}_DB_{name}" for name in REQUIRED]
     return [name for name in names if not variables.get(name)]

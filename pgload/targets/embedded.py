@@ -37,15 +37,16 @@ rm -rf "$PGLOAD_RUN_DIR"
 
 
 @contextmanager
-def embedded() -> Iterator[Target]:
+def embedded(**settings: str) -> Iterator[Target]:
     """Start PostgreSQL on a fresh data directory; stop it and remove the directory at the end.
 
-    Settings are PostgreSQL's defaults, durable ones included. It listens on a Unix socket in a
-    private directory and on no port, so any number of runs stand side by side.
+    Settings that are not given are PostgreSQL's defaults, durable ones included; but it listens on
+    a Unix socket in a private directory and on no port, so any number of runs stand side by side.
 
     Raises `TargetError` when the wheel is missing or the server does not start.
     """
     run_dir = Path(tempfile.mkdtemp(prefix="pgload-"))
+    settings = {"listen_addresses": "", "unix_socket_directories": str(run_dir)} | settings
     try:
         programs = _programs(run_dir)
         as_user = _unprivileged(run_dir)
@@ -54,7 +55,7 @@ def embedded() -> Iterator[Target]:
         with log.open("wb") as log_file:
             guard = subprocess.Popen(
                 ["/bin/sh", "-c", GUARD, "guard", str(programs / "postgres"), "-D", str(data)]
-                + ["-k", str(run_dir), "-c", "listen_addresses="],
+                + [f"--{name}={value}" for name, value in settings.items()],
                 stdin=subprocess.PIPE,
                 stdout=log_file,
                 stderr=subprocess.STDOUT,
@@ -64,7 +65,8 @@ def embedded() -> Iterator[Target]:
                 **as_user,
             )
         try:
-            target = Target("EMBEDDED", {"host": str(run_dir), "user": "postgres"})
+            port = settings.get("port", "5432")
+            target = Target("EMBEDDED", {"host": str(run_dir), "port": port, "user": "postgres"})
             _wait_until_up(target, guard, log)
             yield target
         finally:

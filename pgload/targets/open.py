@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
+from pgload.errors import UsageError
 from pgload.targets.cloud import Environment, cloud_target, is_configured
+from pgload.targets.container import Shape, container
+from pgload.targets.delay import delayed
 from pgload.targets.embedded import embedded
 from pgload.targets.target import Target
+
+STARTED_HERE = ("EMBEDDED", "CONTAINER")  # the clouds that need no account
 
 
 def default_cloud(variables: Environment) -> str:
@@ -19,20 +24,33 @@ def default_cloud(variables: Environment) -> str:
     return "EMBEDDED"
 
 
-def check_cloud(cloud: str, variables: Environment) -> None:
-    """Raise `UsageError` if the cloud is not configured; connects to nothing."""
-    if cloud != "EMBEDDED":
-        cloud_target(cloud, variables)
+def check_cloud(cloud: str, variables: Environment, rtt_ms: float | None) -> None:
+    """Raise `UsageError` if the cloud cannot be meant so; connects to nothing."""
+    if cloud in STARTED_HERE:
+        return
+    cloud_target(cloud, variables)
+    if rtt_ms is not None:
+        raise UsageError(
+            f"--rtt is for {' and '.join(STARTED_HERE)}: {cloud} has a distance of its own"
+        )
 
 
 @contextmanager
-def open_target(cloud: str, variables: Environment) -> Iterator[Target]:
+def open_target(
+    cloud: str, variables: Environment, *, shape: Shape | None = None, rtt_ms: float | None = None
+) -> Iterator[Target]:
     """The target of that name, started first where it is one that we start, stopped at the end.
 
+    `shape` is for CONTAINER; `rtt_ms` moves a server started here so many milliseconds away.
     Raises `UsageError` for a cloud that is not configured, `TargetError` for one that cannot start.
     """
-    if cloud == "EMBEDDED":
-        with embedded() as target:
-            yield target
-    else:
-        yield cloud_target(cloud, variables)
+    with ExitStack() as stack:
+        if cloud == "EMBEDDED":
+            target = stack.enter_context(embedded())
+        elif cloud == "CONTAINER":
+            target = stack.enter_context(container(shape or Shape()))
+        else:
+            target = cloud_target(cloud, variables)
+        if rtt_ms is not None and cloud in STARTED_HERE:
+            target = stack.enter_context(delayed(target, rtt_ms))
+        yield target

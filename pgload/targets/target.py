@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pgload.errors import TargetError
+from pgload.targets.trouble import explain
 
 if TYPE_CHECKING:  # the driver is imported on first use: a target is cheap to describe
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -24,7 +25,8 @@ class Target:
     cloud: str
     parameters: Mapping[str, Any] = field(repr=False)
     instance_type: str | None = None
-    price_per_hour: float | None = None
+    price_per_hour: float | None = None  # in US dollars
+    known: Mapping[str, Any] = field(default_factory=dict)  # what else belongs beside its numbers
 
     def connect(self) -> Connection:
         """Open one connection: autocommit, UTF-8, `standard_conforming_strings` on.
@@ -33,7 +35,8 @@ class Target:
         settings; so they are set here and checked. Autocommit because a statement is then its
         own transaction, without round trips for BEGIN and COMMIT.
 
-        Raises `TargetError` when the server cannot be reached or refuses the settings.
+        Raises `TargetError` when the server cannot be reached or refuses the settings, its child
+        `TooManyConnectionsError` when it has no connection left.
         """
         import psycopg2
 
@@ -42,7 +45,7 @@ class Target:
                 **self.parameters, application_name=APPLICATION_NAME, client_encoding="UTF8"
             )
         except psycopg2.OperationalError as error:
-            raise TargetError(f"{self.cloud}: {_one_line(error)}") from None
+            raise explain(self.cloud, self.parameters, error) from None
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SET standard_conforming_strings = on")
@@ -52,7 +55,3 @@ class Target:
                 connection.close()
                 raise TargetError(f"{self.cloud}: the server keeps {name} at {status(name)!r}")
         return connection
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

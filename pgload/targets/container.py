@@ -1,0 +1,117 @@
+"""A PostgreSQL in a container, by testcontainers, shaped like an instance type if asked for."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pgload.errors import TargetError, UsageError
+from pgload.targets.target import Target
+
+IMAGE = "postgres:18"
+PORT = 5432
+START_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a container is started from and how much of the machine it gets."""
+
+    image: str = IMAGE
+    cpus: float | None = None  # None: all of them
+    memory_mb: int | None = None  # None: all of it
+    instance_type: str | None = None
+
+    @classmethod
+    def of_instance(cls, image: str, name: str) -> Shape:
+        """The shape of an instance type in Google's notation: `db-custom-<vCPUs>-<MB>`.
+
+        Raises `UsageError` for any other name.
+        """
+        found = re.fullmatch(r"db-custom-(\d+)-(\d+)", name)
+        if found is None:
+            raise UsageError(
+                f"--instance {name!r}: write db-custom-<vCPUs>-<MB>, as in db-custom-1-3840, or "
+                "use --container-cpus and --container-memory"
+            )
+        return cls(image, cpus=int(found[1]), memory_mb=int(found[2]), instance_type=name)
+
+
+@contextmanager
+def container(shape: Shape) -> Iterator[Target]:
+    """Start the container, wait until its server answers, remove it at the end.
+
+    Raises `UsageError` when the package or Docker is missing, `TargetError` when the image cannot
+    be had or the server does not start.
+    """
+    try:
+        from docker.errors import APIError, DockerException
+        from testcontainers.core.container import DockerContainer
+    except ImportError:
+        raise UsageError(
+            "--cloud CONTAINER needs testcontainers: pip install testcontainers"
+        ) from None
+    # Of this container only, and known to nobody else.
+    password = secrets.token_urlsafe(16)
+    limits: dict[str, Any] = {}
+    if shape.cpus is not None:
+        limits["nano_cpus"] = round(shape.cpus * 1e9)
+    if shape.memory_mb is not None:
+        limits["mem_limit"] = f"{shape.memory_mb}m"
+    try:
+        server = DockerContainer(shape.image).with_exposed_ports(PORT).with_kwargs(**limits)
+        server.with_env("POSTGRES_PASSWORD", password).start()
+    except APIError as error:
+        raise TargetError(
+            f"CONTAINER: {_one_line(error)}; check --image {shape.image}; where the image of "
+            "testcontainers' reaper cannot be had, set TESTCONTAINERS_RYUK_DISABLED=true"
+        ) from None
+    except DockerException as error:
+        raise UsageError(
+            "--cloud CONTAINER needs a Docker engine that this user may use: start it, or use "
+            f"--cloud EMBEDDED, which needs none ({_one_line(error)})"
+        ) from None
+    try:
+        target = Target(
+            "CONTAINER",
+            {
+                "host": server.get_container_host_ip(),
+                "port": int(server.get_exposed_port(PORT)),
+                "user": "postgres",
+                "dbname": "postgres",
+                "password": password,
+                "connect_timeout": 5,
+            },
+            instance_type=shape.instance_type,
+            known={"image": shape.image, "cpus": shape.cpus, "memory_mb": shape.memory_mb},
+        )
+        _wait_until_up(target, server)
+        yield target
+    finally:
+        server.stop()
+
+
+def _wait_until_up(target: Target, server: Any) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            target.connect().close()
+            return
+        except TargetError:
+            running = server.get_wrapped_container()
+            running.reload()
+            if running.status == "exited" or time.monotonic() > deadline:
+                log = b"".join(server.get_logs()).decode(errors="replace").strip().splitlines()
+                raise TargetError(
+                    f"CONTAINER: the server did not start: {log[-1] if log else 'it said nothing'}"
+                ) from None
+            time.sleep(0.1)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]

@@ -1,0 +1,146 @@
+"""A distance on loopback: connections to a server through a process that holds bytes back.
+
+The process is another one than the client's, so that its work does not count as the client's, and
+listens on a Unix socket in a private directory. Bandwidth is not limited, only time: each
+direction delays what it reads by half the round-trip time and keeps its order.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from pgload.errors import TargetError
+from pgload.targets.target import Target
+
+SOCKET = ".s.PGSQL.5432"  # the name that libpq looks for in a directory
+CHUNK_BYTES = 256 << 10
+IN_FLIGHT_BYTES = 64 << 20  # per direction; more waits in the sender, as on a real link
+
+
+@contextmanager
+def delayed(target: Target, rtt_ms: float) -> Iterator[Target]:
+    """The same target, `rtt_ms` milliseconds further away."""
+    host, port = str(target.parameters["host"]), int(target.parameters.get("port", 5432))
+    with tempfile.TemporaryDirectory(prefix="pgload-") as folder:
+        command = [sys.executable, "-m", __name__, folder, host, str(port), str(rtt_ms / 2000)]
+        package_root = str(Path(__file__).parents[2])
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,  # its end is the signal to stop, however this process ends
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": package_root},
+            start_new_session=True,  # Ctrl-C is for this process
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            if process.stdout.readline() != b"ready\n":
+                raise TargetError(f"{target.cloud}: the delay of {rtt_ms} ms could not be set up")
+            try:
+                parameters = {**target.parameters, "host": folder, "port": 5432}
+                known = {**target.known, "rtt_asked_ms": rtt_ms}
+                yield replace(target, parameters=parameters, known=known)
+            finally:
+                process.stdin.close()
+
+
+def _address(host: str, port: int) -> tuple[int, str | tuple[str, int]]:
+    if host.startswith("/"):
+        return socket.AF_UNIX, f"{host}/.s.PGSQL.{port}"
+    return socket.AF_INET, (host, port)
+
+
+def _serve(folder: str, host: str, port: int, one_way: float) -> None:
+    family, address = _address(host, port)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/{SOCKET}")
+        listener.listen(128)
+        print("ready", flush=True)
+        while True:
+            near, _ = listener.accept()
+            far = socket.socket(family)
+            try:
+                far.connect(address)
+            except OSError:
+                near.close()
+                continue
+            if family == socket.AF_INET:
+                far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for source, sink in ((near, far), (far, near)):
+                line = _Line(source, sink, one_way)
+                work = (line.pass_on,) if one_way == 0 else (line.read, line.write)
+                for part in work:
+                    threading.Thread(target=part, daemon=True).start()
+
+
+class _Line:
+    """One direction of a connection."""
+
+    def __init__(self, source: socket.socket, sink: socket.socket, one_way: float) -> None:
+        self._source, self._sink, self._one_way = source, sink, one_way
+        self._chunks: deque[tuple[float, bytes]] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition()
+
+    def pass_on(self) -> None:
+        """Without a delay: straight through."""
+        view = memoryview(bytearray(CHUNK_BYTES))
+        with suppress(OSError):
+            while got := self._source.recv_into(view):
+                self._sink.sendall(view[:got])
+        self._end()
+
+    def read(self) -> None:
+        """Take what comes, with the time at which it is due at the other end."""
+        chunk = b"."
+        while chunk:
+            try:
+                chunk = self._source.recv(CHUNK_BYTES)
+            except OSError:
+                chunk = b""
+            due = time.monotonic() + self._one_way
+            with self._changed:
+                self._changed.wait_for(lambda: self._bytes < IN_FLIGHT_BYTES)
+                self._chunks.append((due, chunk))
+                self._bytes += len(chunk)
+                self._changed.notify_all()
+
+    def write(self) -> None:
+        """Pass each chunk on when it is due; an empty one is the end."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._chunks))
+                due, chunk = self._chunks.popleft()
+                self._bytes -= len(chunk)
+                self._changed.notify_all()
+            time.sleep(max(0.0, due - time.monotonic()))
+            try:
+                if not chunk:
+                    break
+                self._sink.sendall(chunk)
+            except OSError:
+                break
+        self._end()
+
+    def _end(self) -> None:
+        # The other direction may still have something to say.
+        with suppress(OSError):
+            self._sink.shutdown(socket.SHUT_WR)
+
+
+if __name__ == "__main__":
+    folder_, host_, port_, one_way_ = sys.argv[1:]
+    threading.Thread(
+        target=_serve, args=(folder_, host_, int(port_), float(one_way_)), daemon=True
+    ).start()
+    sys.stdin.buffer.read()

@@ -1,0 +1,97 @@
+"""Why a server cannot be reached, in one line: what, which variable to look at, what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pgload.errors import TargetError, TooManyConnectionsError
+
+OLDEST = 13  # the oldest major version of PostgreSQL that is supported
+
+# What libpq says → what to say instead. {cloud}, {host}, … are filled in.
+_TROUBLES = (
+    (
+        r"could not translate host name",
+        "the host {host!r} is unknown: check {cloud}_DB_HOST",
+    ),
+    (
+        r"Connection refused",
+        "nothing listens at {host}:{port}: check {cloud}_DB_HOST and {cloud}_DB_PORT, and that the "
+        "server runs",
+    ),
+    (
+        r"timeout expired|timed out|No route to host|Network is unreachable",
+        "{host}:{port} does not answer: check {cloud}_DB_HOST, and that the server's firewall or "
+        "authorised networks admit this machine",
+    ),
+    (
+        r"password authentication failed|no password supplied|authentication failed",
+        "the server refuses the password of user {user!r}: check {cloud}_DB_USER and "
+        "{cloud}_DB_PASSWORD",
+    ),
+    (
+        r"no pg_hba\.conf entry",
+        "the server does not admit user {user!r} to database {dbname!r} from here with "
+        "sslmode={sslmode}: check {cloud}_DB_SSLMODE, {cloud}_DB_USER and the server's pg_hba.conf",
+    ),
+    (
+        r"server does not support SSL",
+        "the server refuses TLS, which {cloud}_DB_SSLMODE={sslmode} asks for: turn TLS on there, "
+        "or set {cloud}_DB_SSLMODE=disable if you trust the network",
+    ),
+    (
+        r"root certificate file",
+        "no root certificate to check the server's against: set {cloud}_DB_SSLROOTCERT to the "
+        "provider's file, or {cloud}_DB_SSLMODE=require to go without the check",
+    ),
+    (
+        r"certificate verify failed|does not match host name|certificate",
+        "the server's certificate does not pass sslmode={sslmode}: check {cloud}_DB_SSLROOTCERT "
+        "and that {cloud}_DB_HOST is the name in the certificate",
+    ),
+    (
+        r"database \".*\" does not exist",
+        "there is no database {dbname!r}: check {cloud}_DB_NAME, or create it",
+    ),
+    (
+        r"role \".*\" does not exist",
+        "there is no user {user!r}: check {cloud}_DB_USER",
+    ),
+    (
+        r"invalid response to SSL negotiation|expected authentication request|protocol version",
+        "what answers at {host}:{port} is not PostgreSQL: check {cloud}_DB_PORT",
+    ),
+)
+_TOO_MANY = re.compile(r"too many (clients|connections)|remaining connection slots")
+
+
+def explain(cloud: str, parameters: Mapping[str, Any], error: Exception) -> TargetError:
+    """The error to raise for one that the driver raised while connecting; never with a secret."""
+    said = " ".join(str(error).split())
+    if _TOO_MANY.search(said):
+        return TooManyConnectionsError(
+            f"{cloud}: the server has no connection left for user {parameters.get('user')!r}: "
+            "end other clients, raise its max_connections, or ask for fewer"
+        )
+    known = {"host": "", "port": 5432, "user": "", "dbname": "", "sslmode": "prefer", **parameters}
+    known |= {"cloud": cloud, "password": ""}
+    for pattern, text in _TROUBLES:
+        if re.search(pattern, said):
+            return TargetError(f"{cloud}: {text.format(**known)}")
+    password = str(parameters.get("password") or "")
+    return TargetError(f"{cloud}: {said.replace(password, '…') if password else said}")
+
+
+def check_server(cloud: str, version: int, product: str) -> None:
+    """Raise `TargetError` for a server that is too old or not PostgreSQL.
+
+    `version` is libpq's number, as 180004; `product` what the server calls itself.
+    """
+    if not product.startswith("PostgreSQL"):
+        raise TargetError(f"{cloud}: the server is {product.split(' on ')[0]!r}, not PostgreSQL")
+    if version < OLDEST * 10000:
+        raise TargetError(
+            f"{cloud}: the server is PostgreSQL {version // 10000}; pgload needs {OLDEST} or newer"
+        )
