@@ -139,6 +139,14 @@ def pytest_report_teststatus(
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A run that measured nothing has nothing to save, which needs no warning of its own."""
+    benchmarks: Any = session.config._benchmarksession  # type: ignore[attr-defined]
+    if OPTIONS in session.config.stash and not benchmarks.benchmarks:
+        benchmarks.save = benchmarks.autosave = benchmarks.json = None
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_benchmark_generate_json(config: pytest.Config, benchmarks: list[Any]) -> None:
     """Leave out what Ctrl-C cut off: a load without a check, a benchmark without a round."""
     if OPTIONS in config.stash:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pgload.targets.embedded import embedded
 from pgload.targets.target import Target
 from tests.loading import write_json
 
@@ -57,19 +58,38 @@ def run(checkout: Path) -> Run:
     return run
 
 
+SECRET = "a-secret-word"
+
+
+def configure(checkout: Path, cloud: str, server: Target, database: str, **more: str) -> None:
+    """Add a cloud to the checkout's `.env`."""
+    values = {
+        "DB_HOST": server.parameters["host"],
+        "DB_NAME": database,
+        "DB_USER": "postgres",
+        "DB_PASSWORD": SECRET,
+        "DB_SSLMODE": "disable",
+        **more,
+    }
+    with (checkout / ".env").open("a") as file:
+        file.writelines(f"{cloud}_{name}={value}\n" for name, value in values.items())
+
+
 @pytest.fixture
 def database(server: Target, connection: Connection, checkout: Path) -> Iterator[str]:
     """The name of an empty database, configured as GCP in the checkout's `.env`."""
     name = "bench"
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE {name}")
-        (checkout / ".env").write_text(
-            f"GCP_DB_HOST={server.parameters['host']}\nGCP_DB_NAME={name}\nGCP_DB_USER=postgres\n"
-            "GCP_DB_PASSWORD=a-secret-word\nGCP_DB_SSLMODE=disable\n"
-            "GCP_INSTANCE_TYPE=db-custom-1-3840\n"
-        )
+        configure(checkout, "GCP", server, name, INSTANCE_TYPE="db-custom-1-3840")
         yield name
         cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def files_with(word: str, folder: Path) -> list[Path]:
+    """The files below a folder that hold a word."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if word.encode() in path.read_bytes()]
 
 
 def saved(checkout: Path, number: int = 1) -> dict[str, Any]:
@@ -123,15 +143,14 @@ def test_saved_run(run: Run, checkout: Path) -> None:
     assert (checkout / "reports" / "throughput_by_method.svg").read_text().startswith("<?xml")
 
 
-def test_a_cloud_from_env(run: Run, checkout: Path, database: str) -> None:
+def test_a_cloud_from_env(run: Run, checkout: Path, database: str, server: Target) -> None:
     """A cloud configured in .env is measured; its password stays there, its schema is gone."""
     done = run("pytest", "benchmarks/test_methods.py", "--cloud", "gcp", *QUICK)
     assert done.returncode == 0, done.stdout
     assert saved(checkout)["machine_info"]["servers"]["GCP"]["instance_type"] == "db-custom-1-3840"
-    written = [path for path in checkout.rglob("*") if path.is_file() and path.name != ".env"]
-    assert not [path for path in written if b"a-secret-word" in path.read_bytes()]
-    assert "a-secret-word" not in done.stdout + done.stderr
-    target = Target("GCP", {"host": saved_host(checkout), "user": "postgres", "dbname": database})
+    assert files_with(SECRET, checkout) == [checkout / ".env"]
+    assert SECRET not in done.stdout + done.stderr
+    target = Target("GCP", {**server.parameters, "dbname": database})
     connection = target.connect()
     with connection.cursor() as cursor:
         cursor.execute("SELECT to_regnamespace('pgload_bench')")
@@ -139,8 +158,97 @@ def test_a_cloud_from_env(run: Run, checkout: Path, database: str) -> None:
     connection.close()
 
 
-def saved_host(checkout: Path) -> str:
-    return re.search("GCP_DB_HOST=(.*)", (checkout / ".env").read_text())[1]
+def test_three_clouds(run: Run, checkout: Path) -> None:
+    """Clouds alternate inside each setting: one table, one JSON, and a compare with three sides."""
+    quick = ("--records=600", "--rounds=2", "--warmup-rounds=0")
+    with embedded() as gcp, embedded() as azure, embedded() as aws:
+        for cloud, server in (("GCP", gcp), ("AZURE", azure), ("AWS", aws)):
+            configure(checkout, cloud, server, "postgres")
+        done = run("pytest", "benchmarks/test_scenarios.py", "--cloud=GCP,azure", "--cloud=AWS",
+                   "--batch-size=100", *quick)  # fmt: skip
+        assert done.returncode == 0, done.stdout
+        assert re.findall(r"^(GCP|AZURE|AWS) +values +100 × 1 ", done.stdout, re.M) == [
+            "GCP",
+            "AZURE",
+            "AWS",
+        ]
+        run_saved = saved(checkout)
+        assert [bench["name"] for bench in run_saved["benchmarks"]] == [
+            f"test_scenarios[{cloud}-values-100-1]" for cloud in ("GCP", "AZURE", "AWS")
+        ]
+        assert set(run_saved["machine_info"]["servers"]) == {"GCP", "AZURE", "AWS"}
+        compared = run("pgload", "compare")
+        assert compared.returncode == 0, compared.stderr
+        assert re.search(r"GCP +AZURE +\S+ +AWS|GCP.*AZURE.*AWS", compared.stdout)
+        grouped = run("pytest_benchmark", "compare",
+                      "--group-by=param:batch_size,param:connections")  # fmt: skip
+        assert "3 tests" in grouped.stdout
+
+        # Three runs of one cloud each pair up test by test, because their ids hide the cloud.
+        for cloud in ("GCP", "AZURE", "AWS"):
+            single = run("pytest", "benchmarks/test_scenarios.py", f"--cloud={cloud}",
+                         "--batch-size=100", *quick)  # fmt: skip
+            assert single.returncode == 0, single.stdout
+        between = run("pytest_benchmark", "compare", "--between=median,ops", "0002", "0003", "0004")
+        assert between.returncode == 0, between.stderr
+        assert "test_scenarios[values-100-1]" in between.stdout
+        assert "N/A" not in between.stdout
+
+
+def test_a_cloud_that_is_down(run: Run, checkout: Path, database: str, server: Target) -> None:
+    """A cloud that is down ends the run; under --keep-going it is not measured, and the rest is."""
+    configure(checkout, "AWS", server, database, DB_HOST="127.0.0.1", DB_PORT="1")
+    arguments = ("pytest", "benchmarks/test_methods.py", "--cloud=GCP,AWS", "--method=copy", *QUICK)
+    ended = run(*arguments)
+    assert ended.returncode == 2
+    assert "pgload: AWS: nothing listens at 127.0.0.1:1: check AWS_DB_HOST" in ended.stdout
+    assert not (checkout / ".benchmarks").exists() or not list(checkout.glob(".benchmarks/*/*"))
+    done = run(*arguments, "--keep-going")
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"AWS +copy +1000 × 1 +not measured: AWS: nothing listens", done.stdout)
+    assert [bench["params"]["cloud"] for bench in saved(checkout)["benchmarks"]] == ["GCP"]
+    (left_out,) = saved(checkout)["machine_info"]["not_measured"]
+    assert (left_out["cloud"], left_out["method"]) == ("AWS", "copy")
+
+
+@pytest.mark.usefixtures("database")
+def test_no_secret_in_a_failure(run: Run, checkout: Path) -> None:
+    """A refused connection shows the password nowhere, not even in a traceback with locals."""
+    with (checkout / ".env").open("a") as file:
+        file.write("GCP_DB_NAME=missing\n")
+    for more in ((), ("--showlocals", "-vv", "--full-trace"), ("--setup-show", "--debug")):
+        done = run("pytest", "benchmarks", "--cloud=GCP", *QUICK, *more)
+        assert done.returncode == 2
+        assert "GCP: there is no database 'missing': check GCP_DB_NAME" in done.stdout
+        assert SECRET not in done.stdout + done.stderr
+    assert files_with(SECRET, checkout) == [checkout / ".env"]
+
+
+def test_too_many_connections(run: Run, checkout: Path) -> None:
+    """Settings that need more connections than the server gives are not measured, and say so."""
+    with embedded(max_connections="8") as server:
+        configure(checkout, "GCP", server, "postgres")
+        quick = ("--records=1000", "--rounds=1", "--warmup-rounds=0")
+        asked = run("pytest", "benchmarks/test_connections.py", "--cloud=GCP", "--batch-size=50",
+                    "--connections=10", *quick)  # fmt: skip
+        assert asked.returncode == 1
+        assert re.search(r"no connection left .* \(it gave \d of 10 connections\)", asked.stdout)
+        swept = run("pytest", "benchmarks/test_connections.py", "--cloud=GCP", "--batch-size=50",
+                    *quick)  # fmt: skip
+        assert swept.returncode == 0, swept.stdout
+        assert re.search(r"50 × 10 +not measured: .*it gave \d of 10 connections", swept.stdout)
+        assert re.search(r"50 × 5 .*rows verified", swept.stdout)
+
+
+def test_rehearsed_distance(run: Run, checkout: Path) -> None:
+    """--rtt moves the embedded server away; the measured round trip stands beside the asked one."""
+    done = run("pytest", "benchmarks/test_methods.py", "--rtt=15", "--method=copy", *QUICK)
+    assert done.returncode == 0, done.stdout
+    extra = saved(checkout)["benchmarks"][0]["extra_info"]
+    assert extra["rtt_asked_ms"] == 15
+    assert 15 <= extra["rtt_ms"] < 25
+    refused = run("pytest", "benchmarks", "--rtt=15", "--cloud=GCP")
+    assert refused.returncode == 4
 
 
 # As soon as a table is made in this database, it gets a trigger that swallows one row.

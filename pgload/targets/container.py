@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import secrets
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,20 +65,27 @@ def container(shape: Shape) -> Iterator[Target]:
         limits["nano_cpus"] = round(shape.cpus * 1e9)
     if shape.memory_mb is not None:
         limits["mem_limit"] = f"{shape.memory_mb}m"
+    refused = ""
     try:
         server = DockerContainer(shape.image).with_exposed_ports(PORT).with_kwargs(**limits)
-        server.with_env("POSTGRES_PASSWORD", password).start()
-    except APIError as error:
-        raise TargetError(
-            f"CONTAINER: {_one_line(error)}; check --image {shape.image}; where the image of "
-            "testcontainers' reaper cannot be had, set TESTCONTAINERS_RYUK_DISABLED=true"
-        ) from None
     except DockerException as error:
+        refused = _one_line(error)
+    if refused:
+        with warnings.catch_warnings():  # Docker's client leaves the socket open that it tried
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
         raise UsageError(
             "--cloud CONTAINER needs a Docker engine that this user may use: start it, or use "
-            f"--cloud EMBEDDED, which needs none ({_one_line(error)})"
-        ) from None
+            f"--cloud EMBEDDED, which needs none ({refused})"
+        )
     try:
+        try:
+            server.with_env("POSTGRES_PASSWORD", password).start()
+        except APIError as error:
+            raise TargetError(
+                f"CONTAINER: {_one_line(error)}; check --image {shape.image}; where the image of "
+                "testcontainers' reaper cannot be had, set TESTCONTAINERS_RYUK_DISABLED=true"
+            ) from None
         target = Target(
             "CONTAINER",
             {
@@ -94,6 +103,7 @@ def container(shape: Shape) -> Iterator[Target]:
         yield target
     finally:
         server.stop()
+        server.get_docker_client().client.close()
 
 
 def _wait_until_up(target: Target, server: Any) -> None:

@@ -1,0 +1,97 @@
+"""A rehearsed distance delays, in both directions, and changes nothing else."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pgload.targets.delay import delayed
+from pgload.targets.target import Target
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+
+def round_trip(connection: Connection) -> float:
+    """Median seconds of a round trip."""
+    seconds = []
+    with connection.cursor() as cursor:
+        for _ in range(9):
+            start = time.perf_counter()
+            cursor.execute("SELECT 1")
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+@pytest.mark.parametrize("rtt_ms", [5, 40])
+def test_round_trip(server: Target, connection: Connection, rtt_ms: float) -> None:
+    """A round trip takes as much longer as was asked for, and the target says so."""
+    near = round_trip(connection)
+    with delayed(server, rtt_ms) as target:
+        assert target.known["rtt_asked_ms"] == rtt_ms
+        far = target.connect()
+        added = round_trip(far) - near
+        far.close()
+    assert rtt_ms / 1000 <= added < 1.5 * rtt_ms / 1000 + 0.005
+
+
+@pytest.mark.parametrize("rtt_ms", [0, 2])
+def test_bytes(server: Target, rtt_ms: float) -> None:
+    """What goes through, in either direction and over many connections, comes out unchanged."""
+    with delayed(server, rtt_ms) as target:
+
+        def echo(n: int) -> bool:
+            sent = "".join(map(str, range(n, 200_000 + n)))  # more than fits into one piece
+            connection = target.connect()
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT %s, md5(%s)", (sent, sent))
+                got, md5 = cursor.fetchone()
+                cursor.execute("SELECT md5(%s)", (got,))
+                same = cursor.fetchone()[0] == md5
+            connection.close()
+            return same and got == sent
+
+        with ThreadPoolExecutor(12) as threads:
+            assert all(threads.map(echo, range(12)))
+
+
+def test_requests_overlap(server: Target) -> None:
+    """Connections wait side by side: ten take about as long as one."""
+    with delayed(server, 40) as target, ThreadPoolExecutor(10) as threads:
+        connections = list(threads.map(lambda _: target.connect(), range(10)))
+        start = time.perf_counter()
+        list(threads.map(round_trip, connections))
+        together = time.perf_counter() - start
+        start = time.perf_counter()
+        round_trip(connections[0])
+        alone = time.perf_counter() - start
+        for connection in connections:
+            connection.close()
+    assert together < 2 * alone
+
+
+def test_end_of_a_connection(server: Target, connection: Connection) -> None:
+    """A connection that is closed or cut on one side ends on the other."""
+    with delayed(server, 2) as target:
+        far = target.connect()
+        pid = far.info.backend_pid
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,))
+            assert cursor.fetchone() == (True,)
+        import psycopg2
+
+        with far.cursor() as cursor, pytest.raises(psycopg2.OperationalError):
+            cursor.execute("SELECT 1")
+        far.close()
+        other = target.connect()
+        pid = other.info.backend_pid
+        other.close()
+        with connection.cursor() as cursor:
+            left = 1
+            while left:
+                cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", (pid,))
+                left = cursor.fetchone()[0]
