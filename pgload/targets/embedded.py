@@ -11,6 +11,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 import tempfile
 import time
@@ -24,15 +25,20 @@ from pgload.targets.target import Target
 
 START_SECONDS = 60.0
 
-# The guard starts the server and waits for its standard input to end. That happens when `embedded`
-# closes the pipe, and just as well when Python dies in any way (SIGKILL included), so there is one
-# way out for every kind of end. SIGQUIT ("immediate") because the data is thrown away anyhow.
+# The guard makes the cluster, starts the server and waits for its standard input to end. That
+# happens when `embedded` closes the pipe, and just as well when Python dies in any way (SIGKILL
+# included), so there is one way out for every kind of end. SIGQUIT ("immediate"), for the data is
+# thrown away anyhow; --no-sync spares flushing an empty cluster, the server itself has fsync on.
 GUARD = """
-"$@" & server=$!
+directory=$1 programs=$2
+shift 2
+"$programs/initdb" -D "$directory/data" -U postgres --auth=trust --no-sync \\
+    --encoding=UTF8 --no-locale || exit 1
+"$programs/postgres" -D "$directory/data" "$@" & server=$!
 read -r _
 kill -QUIT "$server" 2>/dev/null
 wait "$server"
-rm -rf "$PGLOAD_RUN_DIR"
+rm -rf "$directory"
 """
 
 
@@ -50,17 +56,15 @@ def embedded(**settings: str) -> Iterator[Target]:
     try:
         programs = _programs(run_dir)
         as_user = _unprivileged(run_dir)
-        data, log = run_dir / "data", run_dir / "log"
-        _initdb(programs / "initdb", data, as_user)
+        log = run_dir / "log"
         with log.open("wb") as log_file:
             guard = subprocess.Popen(
-                ["/bin/sh", "-c", GUARD, "guard", str(programs / "postgres"), "-D", str(data)]
+                ["/bin/sh", "-c", GUARD, "guard", str(run_dir), str(programs)]
                 + [f"--{name}={value}" for name, value in settings.items()],
                 stdin=subprocess.PIPE,
                 stdout=log_file,
                 stderr=subprocess.STDOUT,
                 cwd=run_dir,
-                env=os.environ | {"PGLOAD_RUN_DIR": str(run_dir)},
                 start_new_session=True,  # Ctrl-C is for Python, which then ends the server
                 **as_user,
             )
@@ -90,16 +94,21 @@ def _programs(run_dir: Path) -> Path:
     install = max(
         package.glob("pginstall*"), key=lambda path: int(path.name.removeprefix("pginstall") or 0)
     )
-    if os.geteuid() == 0:
-        # The unprivileged user may not be able to walk into root's virtual environment, and its
-        # permissions are not ours to change: give the user a copy (38 MB, gone with the run).
-        # The libraries are found relative to the programs, so the two keep their places.
+    if os.geteuid() == 0 and not _open_to_all(install / "bin" / "postgres"):
+        # The unprivileged user cannot walk into root's virtual environment, and its permissions are
+        # not ours to change: give the user a copy (38 MB, gone with the run). The libraries are
+        # found relative to the programs, so the two keep their places.
         shutil.copytree(install, run_dir / package.name / install.name, symlinks=True)
         libraries = package.with_name(f"{package.name}.libs")
         if libraries.is_dir():
             shutil.copytree(libraries, run_dir / libraries.name, symlinks=True)
         install = run_dir / package.name / install.name
     return install / "bin"
+
+
+def _open_to_all(program: Path) -> bool:
+    """Whether any user can run the program."""
+    return all(path.stat().st_mode & stat.S_IXOTH for path in (program, *program.parents))
 
 
 def _unprivileged(run_dir: Path) -> dict[str, Any]:
@@ -110,15 +119,6 @@ def _unprivileged(run_dir: Path) -> dict[str, Any]:
     for path in (run_dir, *run_dir.rglob("*")):  # all of it, for the guard has to remove it
         os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-
-
-def _initdb(program: Path, data: Path, as_user: dict[str, Any]) -> None:
-    # --no-sync spares flushing the empty cluster; the server itself runs with fsync on.
-    command = [str(program), "-D", str(data), "-U", "postgres", "--auth=trust", "--no-sync"]
-    command += ["--encoding=UTF8", "--no-locale"]  # the same server on every machine
-    done = subprocess.run(command, cwd=data.parent, capture_output=True, text=True, **as_user)
-    if done.returncode != 0:
-        raise TargetError(f"EMBEDDED: initdb failed: {_last_line(done.stderr or done.stdout)}")
 
 
 def _wait_until_up(target: Target, guard: subprocess.Popen[bytes], log: Path) -> None:
