@@ -3,7 +3,6 @@
 from pgload.fixtures import dataset, run_client, run_load, sites  # noqa: F401
 from pgload.suite import (  # noqa: F401
     pytest_addoption,
-    pytest_benchmark_generate_json,
     pytest_benchmark_update_json,
     pytest_benchmark_update_machine_info,
     pytest_collection_modifyitems,

@@ -42,8 +42,8 @@ def dataset(pytestconfig: pytest.Config) -> Dataset:
     except PgloadError as error:
         _end_the_run(say, error)
     tables = "; ".join(map(describe, dict.fromkeys(found.tables.values())))
-    size = found.bytes / found.records / 1000
-    say.line(f"data: {found.records:,} records of {size:.1f} KB into {tables}")
+    size = round(found.bytes / found.records)
+    say.line(f"data: {found.records:,} records of {size:,} bytes into {tables}")
     return found
 
 
@@ -67,6 +67,8 @@ def sites(pytestconfig: pytest.Config, dataset: Dataset) -> Iterator[Mapping[str
                 say.line(f"{cloud}: PostgreSQL {site.facts['version']}")
             except TargetError as error:
                 if not options.keep_going:
+                    if len(options.clouds) > 1:
+                        say.line("--keep-going measures the others when one cannot be reached")
                     _end_the_run(say, error)
                 sites[cloud] = str(error)
                 say.line(f"not measured: {error}")
@@ -85,6 +87,7 @@ def run_load(
     """A function that measures one setting on one cloud."""
     options, say = pytestconfig.stash[OPTIONS], Lines(pytestconfig)
     loads = options.warmup_rounds + options.rounds
+    asked_for_connections = "connections" in options.sweep
 
     def run_load(cloud: str, method: str, batch_size: int, connections: int) -> None:
         setting = Setting(method, batch_size, connections)
@@ -96,7 +99,7 @@ def run_load(
             say.line(f"{name:<25} not measured: {reason}")
             pytest.skip(reason)
 
-        site = sites[cloud]
+        site, error = sites[cloud], None
         if isinstance(site, str):
             not_measured(site)
         elif reason := _too_small(dataset, setting):
@@ -112,27 +115,31 @@ def run_load(
                     warmup_rounds=options.warmup_rounds,
                     on_round=lambda number: say.passing(f"{name}   load {number} of {loads}"),
                 )
-            except TooManyConnectionsError as error:
-                if "connections" in options.sweep:  # asked for by name
-                    pytest.fail(str(error), pytrace=False)
+            except PgloadError as caught:
+                error = caught
+            if error is None:
+                say.result(name, benchmark, note="rows verified")
+            elif isinstance(error, TooManyConnectionsError) and not asked_for_connections:
                 not_measured(str(error))
-            except PgloadError as error:
+            else:
+                say.line(f"{name:<25} failed: {error}")
                 pytest.fail(str(error), pytrace=False)
-            say.result(name, benchmark, note="rows verified")
 
     return run_load
 
 
 def _too_small(dataset: Dataset, setting: Setting) -> str | None:
-    """Why the dataset cannot occupy all of the setting's connections, if it cannot."""
+    """Why the dataset cannot show what the setting is worth, if it cannot."""
+    longest = max(map(len, dataset.files.values()))
     batches = sum(1 for _ in dataset.batches(setting.batch_size))
-    if batches >= setting.connections:
+    if longest < setting.batch_size:
+        needed, short = setting.batch_size, f"no file fills a batch of {setting.batch_size}"
+    elif batches < setting.connections:
+        needed = (setting.connections - 1) * setting.batch_size + 1
+        short = f"too few batches ({batches}) for {setting.connections} connections"
+    else:
         return None
-    needed = (setting.connections - 1) * setting.batch_size + 1
-    return (
-        f"{batches} batches cannot occupy {setting.connections} connections; "
-        f"needs {needed:,} records in a file (--records {needed})"
-    )
+    return f"{short}; needs {needed:,} records in one file (--records {needed})"
 
 
 @pytest.fixture

@@ -72,11 +72,11 @@ def _not_negative(text: str) -> float:
 
 
 def _positives(text: str) -> tuple[int, ...]:
-    return tuple(positive(part) for part in text.split(","))
+    return tuple(dict.fromkeys(positive(part) for part in text.split(",")))
 
 
 def _methods(text: str) -> tuple[str, ...]:
-    methods = tuple(part.strip().lower() for part in text.split(","))
+    methods = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",")))
     for method in methods:
         if method not in METHODS:
             raise argparse.ArgumentTypeError(
@@ -189,10 +189,12 @@ def checked_options(config: pytest.Config) -> Options:
     variables = environment(ROOT)
     names = ",".join(option.cloud or [default_cloud(variables)]).split(",")
     clouds = tuple(dict.fromkeys(name.strip().upper() for name in names if name.strip()))
+    if not clouds:
+        raise UsageError("--cloud names none: leave it away, or write --cloud GCP")
     for cloud in clouds:
         check_cloud(cloud, variables, option.rtt)
     if option.data is not None and not option.data.is_dir():
-        raise UsageError(f"--data {option.data}: there is no such folder")
+        raise UsageError(f"--data {option.data}: there is no such folder of JSON files")
     sweep = {name: getattr(option, name) for name in DEFAULT_SETTING}
     return Options(
         variables=variables,

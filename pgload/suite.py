@@ -13,6 +13,7 @@ import pytest
 from pgload.errors import PgloadError
 from pgload.fixtures import NOT_MEASURED, SERVERS
 from pgload.options import OPTIONS, ROOT, add_options, checked_options, settings_of
+from pgload.targets.open import unconfigured_default
 from pgload.terminal import write_summary
 
 BENCHMARKS = ROOT / "benchmarks"
@@ -114,7 +115,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
     if OPTIONS in config.stash and config.option.verbose == 0:
-        # Our lines take the place of pytest's path and dots.
+        # Our lines take the place of pytest's path and dots (see pytest_report_teststatus).
         reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
         reporter.showfspath = False
 
@@ -123,39 +124,41 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     options = config.stash.get(OPTIONS, None)
     if options is None:
         return None
-    rounds = f"{options.rounds} rounds of each setting after {options.warmup_rounds} warm-up"
-    return f"pgload: {', '.join(options.clouds)}; {rounds}; every load is counted and checksummed"
+    rounds = f"{options.rounds} timed, {options.warmup_rounds} warm-up"
+    header = f"pgload: {', '.join(options.clouds)}; loads of each setting: {rounds}; all verified"
+    missing = unconfigured_default(options.variables)
+    if missing and not config.option.cloud:
+        header += (
+            f"\npgload: CLOUD_PROVIDER={missing} is not configured; --cloud {missing} says why"
+        )
+    return header
 
 
 def pytest_report_teststatus(
     report: pytest.TestReport, config: pytest.Config
 ) -> tuple[str, str, str] | None:
-    if OPTIONS in config.stash and config.option.verbose == 0 and report.when == "call":
-        if report.passed:
-            return "passed", "", "PASSED"
-        if report.skipped:
-            return "skipped", "", "SKIPPED"
+    if OPTIONS in config.stash and config.option.verbose <= 0 and report.when == "call":
+        return report.outcome, "", report.outcome.upper()  # our line says the rest
     return None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A run that measured nothing has nothing to save, which needs no warning of its own."""
+    """Leave out what Ctrl-C cut off, a load without a check or a benchmark without a round; and
+    save nothing where nothing is left.
+    """
+    if OPTIONS not in session.config.stash:
+        return
     benchmarks: Any = session.config._benchmarksession  # type: ignore[attr-defined]
-    if OPTIONS in session.config.stash and not benchmarks.benchmarks:
+    benchmarks.benchmarks[:] = [
+        bench
+        for bench in benchmarks.benchmarks
+        if bench.stats.data
+        and not bench.has_error
+        and ("cloud" not in (bench.params or {}) or bench.extra_info.get("verified"))
+    ]
+    if not benchmarks.benchmarks:
         benchmarks.save = benchmarks.autosave = benchmarks.json = None
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_benchmark_generate_json(config: pytest.Config, benchmarks: list[Any]) -> None:
-    """Leave out what Ctrl-C cut off: a load without a check, a benchmark without a round."""
-    if OPTIONS in config.stash:
-        benchmarks[:] = [
-            bench
-            for bench in benchmarks
-            if bench.stats.data
-            and ("cloud" not in (bench.params or {}) or bench.extra_info.get("verified"))
-        ]
 
 
 def pytest_benchmark_update_machine_info(

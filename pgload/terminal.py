@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ class Lines:
 
     def line(self, text: str) -> None:
         """Show a line that stays."""
+        if self._reporter.verbosity > 0:  # after the test's name
+            self._reporter.ensure_newline()
         self._write(f"{CLEAR_LINE if self._reporter.isatty else ''}{text}\n")
 
     def result(self, name: str, benchmark: Any, note: str) -> None:
@@ -32,7 +36,7 @@ class Lines:
         if benchmark.stats is not None:  # None when benchmarks are disabled
             records = benchmark.extra_info["records"]
             rates = [records / seconds for seconds in benchmark.stats.stats.data]
-            spread = f"({min(rates):,.0f}–{max(rates):,.0f})"
+            spread = f"({min(rates):,.0f}–{max(rates):,.0f})" if len(rates) > 1 else ""
             self.line(
                 f"{name:<25} {statistics.median(rates):>9,.0f} records/s  {spread:<19} {note}"
             )
@@ -52,4 +56,15 @@ def write_summary(reporter: Any, benchmarks: list[dict[str, Any]], saved: Path |
         reporter.section("throughput")
         reporter.write_line(run_table(loads))
     if saved is not None:
-        reporter.write_line(f"\nsaved: {saved}\ndraw it: python -m pgload compare")
+        reporter.write_line(f"\nsaved: {saved}")
+    if saved is not None and loads:
+        reporter.write_line(f"draw it: {_python()} -m pgload compare")
+
+
+def _python() -> str:
+    """How to call this Python from a shell: by its path, unless `python` already means it."""
+    found = shutil.which("python")
+    if found and Path(found).parent == Path(sys.executable).parent:
+        return "python"
+    here, path = Path.cwd(), Path(sys.executable)
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
 import pytest
 
+from pgload.errors import TargetError
 from pgload.targets.embedded import embedded
 from pgload.targets.target import Target
 
@@ -56,6 +58,7 @@ def test_two_at_once(server: Target) -> None:
 
 
 HOLDER = """
+from pgload.errors import TargetError
 from pgload.targets.embedded import embedded
 with embedded() as target:
     print(target.parameters["host"], flush=True)
@@ -84,3 +87,22 @@ def test_end_of_python(end: signal.Signals) -> None:
     _, alive = psutil.wait_procs([server, guard], timeout=30)
     assert not alive
     assert not folder.exists()
+
+
+def test_server_that_cannot_start() -> None:
+    """A server that refuses to start says why, at once."""
+    with (
+        pytest.raises(TargetError, match=r"the server did not start: .*no_such_setting"),
+        embedded(no_such_setting="1"),
+    ):
+        pass
+
+
+def test_long_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A directory in which no Unix socket could be made is named, with what to do."""
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with pytest.raises(TargetError, match="set TMPDIR=/tmp"), embedded():
+        pass
+    assert list(folder.iterdir()) == []

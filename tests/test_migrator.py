@@ -15,7 +15,7 @@ import pytest
 from pgload.errors import LoadError, TargetError
 from pgload.load.methods import METHODS
 from pgload.load.migrator import ENCODED_AHEAD, Migrator
-from pgload.load.stats import latency
+from pgload.load.stats import BatchStat, latency
 from pgload.source.files import read_batches
 from pgload.source.tables import qualified_name
 from pgload.targets.target import Target
@@ -23,6 +23,7 @@ from tests.loading import load, make_table, rows, write_json
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_statistics(
         assert batch.encode > 0
         assert batch.write > 0
         assert (batch.commit > 0) == (method == "executemany")
-        assert 0 <= batch.start < batch.start + batch.seconds <= result.seconds
+        assert 0 <= batch.start < batch.start + batch.seconds <= batch.end <= result.seconds
 
 
 def test_a_batch_is_a_transaction(
@@ -147,10 +148,13 @@ def test_no_connection() -> None:
         pass
 
 
+def batch_of(seconds: float) -> BatchStat:
+    """A batch that took that long, all of it in the write."""
+    return BatchStat(1, "f.json", "t", 1, 10, 100, 0, 0.0, 0.0, seconds, 0.0, seconds)
+
+
 def test_latency() -> None:
     """Percentiles interpolate between batches; a single batch is all of them."""
-    from tests.batches import batch_of
-
     assert latency([batch_of(2.0)]) == {"p50": 2.0, "p95": 2.0, "p99": 2.0, "max": 2.0}
     found = latency([batch_of(float(n)) for n in range(101)])
     assert found == pytest.approx({"p50": 50.0, "p95": 95.0, "p99": 99.0, "max": 100.0})
@@ -178,6 +182,27 @@ with Migrator(target.connect, method, connections=2) as migrator:
 """
 
 
+def interrupted(server: Target, path: Path, schema: str, method: str) -> subprocess.Popen[bytes]:
+    """A process that loads the file over two connections."""
+    host = server.parameters["host"]
+    return subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, host, str(path), schema, method],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+
+
+def wait_for_lock(cursor: Cursor, name: str) -> list[int]:
+    """The process ids of the two backends that wait for a lock on the table, when they do."""
+    waiting: list[int] = []
+    while len(waiting) < 2:
+        cursor.execute(
+            "SELECT pid FROM pg_locks WHERE NOT granted AND relation = %s::regclass", (name,)
+        )
+        waiting = [pid for (pid,) in cursor.fetchall()]
+    return waiting
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_ctrl_c(
     path: Path, server: Target, schema: str, connection: Connection, method: str
@@ -185,24 +210,30 @@ def test_ctrl_c(
     """Ctrl-C cancels batches that wait for the server and leaves no transaction open."""
     table = make_table(path, schema, connection)
     name = qualified_name(table, connection)
-    host = server.parameters["host"]
     with connection.cursor() as cursor:
         cursor.execute(f"BEGIN; LOCK TABLE {name}")
-        with subprocess.Popen(
-            [sys.executable, "-c", INTERRUPTED, host, str(path), schema, method],
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
-        ) as process:
-            waiting = 0
-            while waiting < 2:
-                assert process.poll() is None
-                cursor.execute(
-                    "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = %s::regclass",
-                    (name,),
-                )
-                waiting = cursor.fetchone()[0]
+        with interrupted(server, path, schema, method) as process:
+            wait_for_lock(cursor, name)
             process.send_signal(signal.SIGINT)
             out, _ = process.communicate(timeout=30)
         cursor.execute("ROLLBACK")
     assert out == b"stopped [0, 0]\n"  # both connections idle
+    assert rows(table, connection) == []
+
+
+def test_ctrl_c_with_a_dead_connection(
+    path: Path, server: Target, schema: str, connection: Connection
+) -> None:
+    """Ctrl-C stops a load at once though one of its connections is gone already."""
+    table = make_table(path, schema, connection)
+    name = qualified_name(table, connection)
+    with connection.cursor() as cursor:
+        cursor.execute(f"BEGIN; LOCK TABLE {name}")
+        with interrupted(server, path, schema, "values") as process:
+            (victim, _) = wait_for_lock(cursor, name)
+            cursor.execute("SELECT pg_terminate_backend(%s, 10000)", (victim,))
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=30)
+        cursor.execute("ROLLBACK")
+    assert out.startswith(b"stopped")
     assert rows(table, connection) == []

@@ -97,9 +97,9 @@ def test_a_chart_without_two_values_is_not_written_and_an_old_one_goes(tmp_path:
     assert sorted(tmp_path.iterdir()) == written
     assert missing == [
         f"{tmp_path / 'throughput_by_connections.svg'}: "
-        "not drawn, no two settings differ in connections alone",
+        "not drawn, no two settings differ in connections alone, so the older one is removed",
         f"{tmp_path / 'throughput_by_method.svg'}: "
-        "not drawn, no two settings differ in method alone",
+        "not drawn, no two settings differ in method alone, so the older one is removed",
     ]
 
 

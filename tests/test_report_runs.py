@@ -166,7 +166,7 @@ def test_the_servers_facts_come_with_the_run_of_their_cloud(tmp_path: Path) -> N
         ("\ufffd\xff", "not JSON"),
         ("[1]", "not saved by pytest-benchmark"),
         ('{"benchmarks": []}', "its list of benchmarks is empty"),
-        ('{"benchmarks": [{"params": {"n": 1}}, 7]}', "no load in it"),
+        ('{"benchmarks": [{"params": {"n": 1}}, 7]}', "its datetime is None"),
     ],
 )
 def test_a_file_that_is_no_saved_run_is_named_and_left_out(

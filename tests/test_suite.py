@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 QUICK = ("--records", "600", "--rounds", "2", "--warmup-rounds", "0")
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -145,7 +146,7 @@ def test_saved_run(run: Run, checkout: Path) -> None:
 
 def test_a_cloud_from_env(run: Run, checkout: Path, database: str, server: Target) -> None:
     """A cloud configured in .env is measured; its password stays there, its schema is gone."""
-    done = run("pytest", "benchmarks/test_methods.py", "--cloud", "gcp", *QUICK)
+    done = run("pytest", "benchmarks/test_methods.py", "--cloud", "gcp", "--batch-size=300", *QUICK)
     assert done.returncode == 0, done.stdout
     assert saved(checkout)["machine_info"]["servers"]["GCP"]["instance_type"] == "db-custom-1-3840"
     assert files_with(SECRET, checkout) == [checkout / ".env"]
@@ -198,14 +199,15 @@ def test_three_clouds(run: Run, checkout: Path) -> None:
 def test_a_cloud_that_is_down(run: Run, checkout: Path, database: str, server: Target) -> None:
     """A cloud that is down ends the run; under --keep-going it is not measured, and the rest is."""
     configure(checkout, "AWS", server, database, DB_HOST="127.0.0.1", DB_PORT="1")
-    arguments = ("pytest", "benchmarks/test_methods.py", "--cloud=GCP,AWS", "--method=copy", *QUICK)
+    arguments = ("pytest", "benchmarks/test_methods.py", "--cloud=GCP,AWS", "--method=copy",
+                 "--batch-size=300", *QUICK)  # fmt: skip
     ended = run(*arguments)
     assert ended.returncode == 2
     assert "pgload: AWS: nothing listens at 127.0.0.1:1: check AWS_DB_HOST" in ended.stdout
     assert not (checkout / ".benchmarks").exists() or not list(checkout.glob(".benchmarks/*/*"))
     done = run(*arguments, "--keep-going")
     assert done.returncode == 0, done.stdout
-    assert re.search(r"AWS +copy +1000 × 1 +not measured: AWS: nothing listens", done.stdout)
+    assert re.search(r"AWS +copy +300 × 1 +not measured: AWS: nothing listens", done.stdout)
     assert [bench["params"]["cloud"] for bench in saved(checkout)["benchmarks"]] == ["GCP"]
     (left_out,) = saved(checkout)["machine_info"]["not_measured"]
     assert (left_out["cloud"], left_out["method"]) == ("AWS", "copy")
@@ -242,7 +244,8 @@ def test_too_many_connections(run: Run, checkout: Path) -> None:
 
 def test_rehearsed_distance(run: Run, checkout: Path) -> None:
     """--rtt moves the embedded server away; the measured round trip stands beside the asked one."""
-    done = run("pytest", "benchmarks/test_methods.py", "--rtt=15", "--method=copy", *QUICK)
+    done = run("pytest", "benchmarks/test_methods.py", "--rtt=15", "--method=copy",
+               "--batch-size=300", *QUICK)  # fmt: skip
     assert done.returncode == 0, done.stdout
     extra = saved(checkout)["benchmarks"][0]["extra_info"]
     assert extra["rtt_asked_ms"] == 15
@@ -353,12 +356,16 @@ def test_data_that_is_none(run: Run, tmp_path: Path) -> None:
     assert "reply.json: is not JSON but begins with 'API quota exceeded'" in done.stdout
 
 
-def test_too_few_records(run: Run) -> None:
+def test_too_few_records(run: Run, checkout: Path) -> None:
     """A setting that cannot occupy its connections is skipped with the records it would need."""
     done = run("pytest", "benchmarks/test_connections.py", "--connections", "3", *QUICK)
     assert done.returncode == 0
-    assert "1 batches cannot occupy 3 connections; needs 2,001 records" in done.stdout
+    assert "no file fills a batch of 1000; needs 1,000 records in one file" in done.stdout
     assert "1 skipped" in done.stdout
+    assert not list(checkout.glob(".benchmarks/*/*"))
+    few = run("pytest", "benchmarks/test_connections.py", "--batch-size=300", *QUICK)
+    assert re.search(r"300 × 5 +not measured: too few batches \(2\) for 5 connections; "
+                     r"needs 1,201 records in one file", few.stdout)  # fmt: skip
 
 
 def collected(run: Run, *arguments: str) -> list[str]:

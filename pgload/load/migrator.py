@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -86,21 +87,23 @@ class Migrator:
         Ctrl-C cancels them, leaves none of their transactions open and goes on as
         `KeyboardInterrupt`.
         """
+        import psycopg2
+
         load = _Load(self._method)
         started, cpu = datetime.now(UTC), time.process_time()
         load.begin = time.perf_counter()
-        threads = [self._threads.submit(load.encode, work)]
-        threads += [
-            self._threads.submit(load.write, worker, connection)
-            for worker, connection in enumerate(self._connections)
-        ]
+        threads: list[Future[None]] = []
         try:
+            threads.append(self._threads.submit(load.encode, work))
+            for worker, connection in enumerate(self._connections):
+                threads.append(self._threads.submit(load.write, worker, connection))
             wait(threads)
         except BaseException:
             load.encoded.stop()
             while wait(threads, timeout=CANCEL_EVERY).not_done:
                 for connection in self._connections:
-                    connection.cancel()
+                    with suppress(psycopg2.Error):  # one that is gone has nothing to cancel
+                        connection.cancel()
             raise
         seconds = time.perf_counter() - load.begin
         if load.errors:
@@ -193,6 +196,7 @@ class _Load:
                 encode=item.seconds,
                 write=written - start,
                 commit=committed - written,
+                end=committed - self.begin,
             )
         )
 

@@ -12,7 +12,10 @@ PERCENTILES = (50, 95, 99)
 
 @dataclass(frozen=True, slots=True)
 class BatchStat:
-    """One committed batch. Durations are in seconds, `start` counts from the load's beginning."""
+    """One committed batch. In seconds; `start` and `end` count from the load's beginning.
+
+    A batch is encoded a little ahead, so it may wait for a worker between `encode` and `write`.
+    """
 
     number: int
     file: str
@@ -21,14 +24,15 @@ class BatchStat:
     records: int
     bytes: int
     worker: int
-    start: float
+    start: float  # of its encoding
     encode: float
     write: float
     commit: float  # 0 where the write carried the commit with it
+    end: float  # when it was committed
 
     @property
     def seconds(self) -> float:
-        """The batch's latency: from the beginning of its encoding until it was committed."""
+        """The batch's latency: encoding, writing and committing, without the wait in between."""
         return self.encode + self.write + self.commit
 
 

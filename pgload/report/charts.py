@@ -88,10 +88,10 @@ def write_charts(dataset: Dataset, sides: Sides, folder: Path) -> tuple[list[Pat
             path.write_bytes(_render(chart, name))
             written.append(path)
         else:
+            removed = ", so the older one is removed" if path.exists() else ""
             path.unlink(missing_ok=True)
-            missing.append(
-                f"{path}: not drawn, no two settings differ in {parameter.replace('_', ' ')} alone"
-            )
+            axis = parameter.replace("_", " ")
+            missing.append(f"{path}: not drawn, no two settings differ in {axis} alone{removed}")
     return written, missing
 
 

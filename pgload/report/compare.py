@@ -43,7 +43,13 @@ def compare(
     _print_list("not paired", unpaired(paired, list(sides)), out)
     _print_list("left out", problems, out)
 
-    from pgload.report.charts import write_charts  # pygal is not needed for anything above
+    try:  # pygal is not needed for anything above
+        from pgload.report.charts import write_charts
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"no charts, for {sys.executable} lacks the package {error.name}: "
+            "use the Python that requirements.txt was installed for"
+        ) from None
 
     # One dataset only: a line through loads of different data would compare what cannot be.
     dataset, measured = next(iter(paired.items()))
@@ -62,6 +68,7 @@ def _describe(name: str, run: Run) -> str:
         facts.append(f"PostgreSQL {version}")
     if instance_type := run.server.get("instance_type"):
         facts.append(str(instance_type))
+    facts.append(f"{len(run.measurements)} setting{'s' if len(run.measurements) > 1 else ''}")
     facts += [str(dataset) for dataset in sorted({each.dataset for each in run.measurements})]
     return f"{name}: {run.path} ({', '.join(facts)})"
 

@@ -64,7 +64,7 @@ def unpaired(paired: Mapping[Dataset, Sides], names: Sequence[str]) -> list[str]
         settings = sorted({setting for measured in sides.values() for setting in measured})
         for name in names:
             if name not in sides:
-                lines.append(f"{name}: did not load {dataset}")
+                lines.append(f"{name}: loaded other data, not {dataset}")
             elif missing := [setting for setting in settings if setting not in sides[name]]:
                 listed = "; ".join(str(setting) for setting in missing[:LISTED])
                 more = f"; and {len(missing) - LISTED} more" if len(missing) > LISTED else ""

@@ -51,9 +51,14 @@ def load_runs(patterns: Sequence[str] = (), storage: Path = STORAGE) -> tuple[li
     runs = []
     for path in paths:
         try:
-            runs += read_runs(path)
+            found = read_runs(path)
         except SourceError as error:
             problems.append(f"{path}: {error}")
+            continue
+        if patterns and not found:  # unasked, a run without loads is passed over
+            parameters = ", ".join(LOAD_PARAMS)
+            problems.append(f"{path}: no load in it, a benchmark with the parameters {parameters}")
+        runs += found
     if not patterns:
         runs = _newest(runs)
     problems += [f"{run.path}: {problem}" for run in runs for problem in run.problems]
@@ -61,15 +66,15 @@ def load_runs(patterns: Sequence[str] = (), storage: Path = STORAGE) -> tuple[li
 
 
 def read_runs(path: Path) -> list[Run]:
-    """The runs in one saved file, one for each cloud; raises `SourceError` if it holds none."""
+    """The runs in one saved file, one for each cloud that it has loads of.
+
+    Raises `SourceError` for a file that pytest-benchmark did not save.
+    """
     saved = _saved_json(path)
     loads: dict[str, list[Mapping[str, Any]]] = {}
     for benchmark in saved["benchmarks"]:
         if isinstance(benchmark, dict) and is_load(benchmark):
             loads.setdefault(str(benchmark["params"]["cloud"]), []).append(benchmark)
-    if not loads:
-        parameters = ", ".join(LOAD_PARAMS)
-        raise SourceError(f"no load in it, a benchmark with the parameters {parameters}")
     saved_at = _saved_at(saved)
     runs = []
     for cloud, benchmarks in loads.items():

@@ -16,8 +16,10 @@ NOT_MEASURED = "-"
 def run_table(measurements: Iterable[Measurement]) -> str:
     """What one run measured: a row for each setting (and cloud, where there are several).
 
-    Throughput in records/s, as the median and the range over the rounds; latency of a batch in
-    ms; client CPU as a share of the load's duration in %, where 100 is one core kept busy.
+    Narrow enough for a terminal of 80 columns while there is one cloud. `batch` is the batch size,
+    `conn.` the connections. Throughput in records/s, as the median and the range over the rounds;
+    percentiles of a batch's latency in ms; client CPU as a share of the load's duration in %,
+    where 100 is one core kept busy.
     A setting that ran under several tests is one row; different datasets stand in tables of
     their own. No measurements give an empty string.
     """
@@ -30,8 +32,8 @@ def run_table(measurements: Iterable[Measurement]) -> str:
 def _run_table(dataset: Dataset, measurements: Sequence[Measurement]) -> str:
     clouds = sorted({each.cloud for each in measurements})
     several = len(clouds) > 1
-    header = ["method", "batch size", "connections", "records/s", "min-max"]
-    header += ["batch p50 ms", "p95 ms", "p99 ms", "client CPU %"]
+    header = ["method", "batch", "conn.", "records/s", "min-max"]
+    header += ["p50 ms", "p95 ms", "p99 ms", "CPU %"]
     rows = [
         [
             *([each.cloud] if several else []),
@@ -59,7 +61,7 @@ def compare_table(dataset: Dataset, sides: Sides) -> str:
     baseline, stands its ratio to the baseline: above 1 it is faster.
     """
     baseline, *others = sides
-    header = ["method", "batch size", "connections", baseline]
+    header = ["method", "batch", "conn.", baseline]
     for name in others:
         header += [name, "ratio"]
     and_ratio = f", and ratio to {baseline}" if others else ""

@@ -24,6 +24,7 @@ from pgload.errors import TargetError
 from pgload.targets.target import Target
 
 START_SECONDS = 60.0
+MAX_SOCKET_BYTES = 103  # of a Unix socket's path, on macOS; Linux allows 107
 
 # The guard makes the cluster, starts the server and waits for its standard input to end. That
 # happens when `embedded` closes the pipe, and just as well when Python dies in any way (SIGKILL
@@ -52,6 +53,11 @@ def embedded(**settings: str) -> Iterator[Target]:
     Raises `TargetError` when the wheel is missing or the server does not start.
     """
     run_dir = Path(tempfile.mkdtemp(prefix="pgload-"))
+    if len(f"{run_dir}/.s.PGSQL.65535".encode()) > MAX_SOCKET_BYTES:
+        run_dir.rmdir()
+        raise TargetError(
+            f"EMBEDDED: {run_dir.parent} is too long a path for a Unix socket; set TMPDIR=/tmp"
+        )
     settings = {"listen_addresses": "", "unix_socket_directories": str(run_dir)} | settings
     try:
         programs = _programs(run_dir)
@@ -128,16 +134,12 @@ def _wait_until_up(target: Target, guard: subprocess.Popen[bytes], log: Path) ->
             target.connect().close()
             return
         except TargetError:
-            said = _last_line(log.read_text(errors="replace"))
-            if "FATAL" in said and "starting up" not in said:
-                raise TargetError(f"EMBEDDED: the server did not start: {said}") from None
-            if time.monotonic() > deadline or guard.poll() is not None:
+            said = log.read_text(errors="replace").splitlines()
+            fatal = [n for n, line in enumerate(said) if "FATAL" in line and "starting" not in line]
+            if fatal or guard.poll() is not None or time.monotonic() > deadline:
+                # What led to a fatal error stands before it.
+                reason = said[max(0, fatal[0] - 2) : fatal[0] + 1] if fatal else said[-1:]
                 raise TargetError(
-                    f"EMBEDDED: the server did not start within {START_SECONDS:.0f} s: {said}"
+                    f"EMBEDDED: the server did not start: {' '.join(reason) or 'it said nothing'}"
                 ) from None
             time.sleep(0.02)
-
-
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else "it said nothing"

@@ -19,9 +19,16 @@ def default_cloud(variables: Environment) -> str:
     """`CLOUD_PROVIDER`, else `ENV`, where that cloud is configured; otherwise EMBEDDED."""
     for variable in ("CLOUD_PROVIDER", "ENV"):
         cloud = variables.get(variable, "").upper()
-        if cloud and is_configured(cloud, variables):
+        if cloud in STARTED_HERE or (cloud and is_configured(cloud, variables)):
             return cloud
     return "EMBEDDED"
+
+
+def unconfigured_default(variables: Environment) -> str | None:
+    """The cloud that CLOUD_PROVIDER names although it is not configured, if it does."""
+    cloud = variables.get("CLOUD_PROVIDER", "").upper()
+    known = cloud in STARTED_HERE or not cloud or is_configured(cloud, variables)
+    return None if known else cloud
 
 
 def check_cloud(cloud: str, variables: Environment, rtt_ms: float | None) -> None:
