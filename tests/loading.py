@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgload.load.migrator import Migrator
 from pgload.load.stats import LoadResult
-from pgload.source.files import read_batches
+from pgload.source.files import read_batches, read_records
 from pgload.source.tables import (
+    Rule,
     Table,
     column_names,
     create_table,
@@ -30,9 +33,14 @@ def write_json(path: Path, records: Any, **options: Any) -> Path:
     return path
 
 
+def plan(*paths: Path, rules: Iterable[Rule] = ()) -> dict[Path, Table]:
+    """The planned tables of whole files."""
+    return plan_tables({path: list(chain(*read_records(path))) for path in paths}, rules)
+
+
 def make_table(path: Path, schema: str, connection: Connection) -> Table:
     """The planned table of a file, created empty in `schema`."""
-    table = plan_tables([path], read_mapping(path.parent))[path]
+    table = plan(path, rules=read_mapping(path.parent))[path]
     table = replace(table, schema=schema)
     with connection.cursor() as cursor:
         cursor.execute(f"DROP TABLE IF EXISTS {qualified_name(table, connection)}")

@@ -32,6 +32,7 @@ SHAPES = {
     "items": {"items": RECORDS},
     "items after other keys": {"page": 1, "note": '"items": [', "items": RECORDS},
     "items.item": envelope({"item": RECORDS}),
+    "body.items.item": {"header": {"resultCode": "00"}, "body": {"items": {"item": RECORDS}}},
 }
 
 
@@ -73,6 +74,32 @@ def test_single_object(tmp_path: Path) -> None:
     path = tmp_path / "one.json"
     path.write_text('{\n  "a": 1\n}\n')
     assert read(path) == [{"a": 1}]
+
+
+@pytest.mark.parametrize("record", [{"resultCode": "99", "a": 1}, {"items": "hello"}], ids=repr)
+def test_records_that_look_like_replies(tmp_path: Path, record: dict[str, object]) -> None:
+    """A record may have fields called like parts of a reply."""
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps(record))
+    assert read(path) == [record]
+    path.write_text(json.dumps([record, record]))
+    assert read(path) == [record, record]
+
+
+def test_lines_with_items(tmp_path: Path) -> None:
+    """JSON Lines whose long records hold a list called "items" are lines, not an envelope."""
+    records = [{"items": [{"sku": "x" * 70_000}], "n": n} for n in range(3)]
+    path = tmp_path / "orders.json"
+    path.write_text("\n".join(map(json.dumps, records)))
+    assert read(path) == records
+
+
+def test_deep_nesting(tmp_path: Path) -> None:
+    """A value nested too deeply to be read is an error that names the file."""
+    path = tmp_path / "deep.json"
+    path.write_text('[{"a": ' + "[" * 100_000 + "]" * 100_000 + "}]")
+    with pytest.raises(SourceError, match=r"deep\.json: holds values nested too deeply"):
+        read(path)
 
 
 def test_byte_order_mark(tmp_path: Path) -> None:
@@ -176,6 +203,9 @@ NO_DATA = {
     json.dumps(
         {"response": {"header": {"resultCode": "99", "resultMsg": "no"}, "body": {"items": []}}}
     ): "is an error reply, not data: 99 no",
+    json.dumps(
+        {"response": {"body": {"items": []}, "header": {"resultCode": "98", "resultMsg": "no"}}}
+    ): "is an error reply, not data: 98 no",
 }
 
 

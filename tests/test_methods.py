@@ -15,7 +15,7 @@ from pgload.load.methods import METHODS, make_method
 from pgload.load.verify import expected_fingerprint, fingerprint
 from pgload.source.files import read_batches
 from pgload.source.sample import KINDS, write_sample
-from pgload.source.tables import Table
+from pgload.source.tables import Table, qualified_name
 from pgload.targets.target import Target
 from tests.loading import empty, load, make_table, rows, write_json
 
@@ -111,6 +111,24 @@ def test_types(tmp_path: Path, server: Target, schema: str, connection: Connecti
     assert str(first[2]) == "1.50"
     assert first[8:10] == ({"a": [1, "x\n"]}, {"b": 1.0})
     assert first[10:] == ("1e5", '{"c": "d"}')
+
+
+def test_json_columns_keep_their_text(
+    tmp_path: Path, server: Target, schema: str, connection: Connection
+) -> None:
+    """A json column holds a value's text to the letter: escapes, white space, number forms."""
+    (tmp_path / "tables.toml").write_text(
+        '[[table]]\nfiles = "raw.json"\nname = "raw"\ntypes = { j = "json" }\n'
+    )
+    path = tmp_path / "raw.json"
+    path.write_text(r'[{"j": "https:\/\/x \u0041"}, {"j": {"a" : 1.0}}, {"j": null}, {"j": ""}]')
+    table = check(path, server, schema, connection)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT j::text FROM {qualified_name(table, connection)}")
+        stored = [text for (text,) in cursor.fetchall()]
+    assert sorted(map(str, stored)) == sorted(
+        [r'"https:\/\/x \u0041"', '{"a" : 1.0}', "None", "None"]
+    )
 
 
 @settings(max_examples=60)

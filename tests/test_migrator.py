@@ -166,12 +166,12 @@ from dataclasses import replace
 from pathlib import Path
 from pgload.load.migrator import ENCODED_AHEAD, Migrator
 from pgload.source.files import read_batches
-from pgload.source.tables import plan_tables
+from tests.loading import plan
 from pgload.targets.target import Target
 
 host, path, schema, method = sys.argv[1:]
 path = Path(path)
-table = replace(plan_tables([path], [])[path], schema=schema)
+table = replace(plan(path)[path], schema=schema)
 target = Target("EMBEDDED", {"host": host, "user": "postgres"})
 with Migrator(target.connect, method, connections=2) as migrator:
     try:

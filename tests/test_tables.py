@@ -13,11 +13,10 @@ from pgload.source.tables import (
     Rule,
     create_table,
     describe,
-    plan_tables,
     read_mapping,
     table_for,
 )
-from tests.loading import make_table, write_json
+from tests.loading import make_table, plan, write_json
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -51,7 +50,7 @@ def test_own_mapping(tmp_path: Path) -> None:
     assert rules[0] == Rule("order*", "orders", ("no",), {"sum": "numeric"})
     assert table_for(tmp_path / "BidPublicInfoService_BID_THNG_1.json", rules)[0].name == "goods"
     path = write_json(tmp_path / "orders_1.json", [{"no": "1", "sum": "2.50", "note": 3}])
-    table = plan_tables([path], rules)[path]
+    table = plan(path, rules=rules)[path]
     assert table.columns == (Column("no"), Column("sum", "numeric"), Column("note"))
 
 
@@ -59,9 +58,11 @@ def test_own_mapping(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("[[table]\n", r"tables\.toml: Expected"),
-        ('[[table]]\nname = "x"\n', "with files and name is missing"),
-        ('[[table]]\nfiles = "x"\nname = "x"\ncolour = 1\n', "'colour' is unknown"),
-        ('[[table]]\nfiles = "x"\nname = "x"\ntypes = { a = "int" }\n', "'int' is unknown"),
+        ('[[table]]\nname = "x"\n', "missing required field `files`"),
+        ('[[table]]\nfiles = ["x"]\nname = "x"\n', r"Expected `str`, got `array` - at .*files"),
+        ('[[table]]\nfiles = "x"\nname = "x"\nkey = "no"\n', "Expected `array`, got `str`"),
+        ('[[table]]\nfiles = "x"\nname = "x"\ncolour = 1\n', "unknown field `colour`"),
+        ('[[table]]\nfiles = "x"\nname = "x"\ntypes = { a = "int" }\n', "Invalid enum value 'int'"),
     ],
 )
 def test_wrong_mapping(tmp_path: Path, text: str, says: str) -> None:
@@ -78,7 +79,7 @@ def test_inferred_table(tmp_path: Path) -> None:
         {"i": None, "n": 1.5, "b": "", "j": [1], "t": "x", "mix": "x", "big": 2**63, "new": False},
     ]
     path = write_json(tmp_path / "Orders-2025_0601.json", records)
-    table = plan_tables([path], [])[path]
+    table = plan(path)[path]
     assert table.name == "orders"
     assert {column.name: column.type for column in table.columns} == {
         "i": "bigint",
@@ -101,9 +102,9 @@ def test_columns_of_all_files(tmp_path: Path) -> None:
         write_json(tmp_path / "x_202501.json", [{"a": "1"}, {"a": "1", "b": "2"}]),
         write_json(tmp_path / "x_202502.json", [{"b": "1", "c": "2"}]),
     ]
-    plan = plan_tables(paths, [])
-    assert plan[paths[0]] == plan[paths[1]]
-    assert [column.name for column in plan[paths[0]].columns] == ["a", "b", "c"]
+    tables = plan(*paths)
+    assert tables[paths[0]] == tables[paths[1]]
+    assert [column.name for column in tables[paths[0]].columns] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("name", ["x" * 64, "가" * 22, "nul\0"], ids=ascii)
@@ -111,14 +112,21 @@ def test_impossible_names(tmp_path: Path, name: str) -> None:
     """A field that PostgreSQL would cut or refuse as a column's name is an error, not a guess."""
     path = write_json(tmp_path / "x.json", [{name: "1"}])
     with pytest.raises(SourceError, match=r"x\.json: .* cannot be a name in PostgreSQL"):
-        plan_tables([path], [])
+        plan(path)
 
 
 def test_record_that_is_no_object(tmp_path: Path) -> None:
     """Every record has to be an object."""
     path = write_json(tmp_path / "x.json", [{"a": "1"}, 5])
-    with pytest.raises(SourceError, match=r"x\.json: '5' is no record"):
-        plan_tables([path], [])
+    with pytest.raises(SourceError, match=r"x\.json: record 2 is '5': .* has to be a JSON object"):
+        plan(path)
+
+
+def test_huge_number(tmp_path: Path) -> None:
+    """A number of more digits than Python would convert is still a number."""
+    path = tmp_path / "x.json"
+    path.write_text(f'[{{"a": {"9" * 5000}}}]')
+    assert plan(path)[path].columns == (Column("a", "numeric"),)
 
 
 def test_create_table(tmp_path: Path, connection: Connection, schema: str) -> None:
@@ -148,7 +156,7 @@ def test_unique_key(tmp_path: Path, connection: Connection) -> None:
     path = write_json(
         tmp_path / "BidPublicInfoService_BID_THNG_1.json", [{"bidNtceNo": "1", "bidNtceOrd": "0"}]
     )
-    table = plan_tables([path], read_mapping(tmp_path))[path]
+    table = plan(path, rules=read_mapping(tmp_path))[path]
     constraint = 'UNIQUE ("bidNtceNo", "bidNtceOrd")'
     assert constraint in create_table(table, connection, unique_key=True)
     assert constraint not in create_table(table, connection, unique_key=False)

@@ -6,9 +6,9 @@ unescaped, the tokens of a whole batch are one byte string that is searched and 
 batch without a backslash and without nested values becomes COPY text by deleting every `"`. Only a
 record for which that would be wrong is taken apart in Python (`values`).
 
-What a value becomes is the same for every method, and the same as in `json_to_recordset`: a string
-its characters; a number, a boolean and a nested value their JSON text; null, a missing field and
-the empty string NULL. A json or jsonb column keeps the JSON text of every other value.
+What a value becomes is the same for every method: a string its characters; a number, a boolean and
+a nested value their JSON text, as in `json_to_recordset`; null, a missing field and the empty
+string NULL. A json or jsonb column gets the JSON text of every other value, as `->` gives it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from pgload.source.tables import Column
 
 SEPARATOR = b"\x1f"
 JSON_TYPES = ("json", "jsonb")
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _NULL = re.compile(rb"(?<![^\x1f\n])null(?![^\x1f\n])")
 
@@ -46,11 +47,11 @@ class Rows:
         """One line of tokens for each record, between `SEPARATOR`s."""
         try:
             return [SEPARATOR.join(tokens) for tokens in self._tokens(batch.records)]
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except DECODE_ERRORS:
             for number, record in enumerate(batch.records, batch.first_record):
                 try:
                     list(self._tokens([record]))
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                except DECODE_ERRORS as error:
                     raise RecordError(f"{batch.path.name}: record {number}: {error}") from None
             raise
 

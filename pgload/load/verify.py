@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import Raw
 
 from pgload.errors import RecordError
+from pgload.load.rows import JSON_TYPES
 from pgload.source.files import Batch
-from pgload.source.tables import Table, column_names, qualified_name
+from pgload.source.tables import Table, column_names, literal, qualified_name, quoted
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -66,21 +67,25 @@ def expected_fingerprint(
 
 
 def _rows_of_json(table: Table, connection: Connection) -> str:
-    names = [name.replace("%", "%%") for name in column_names(table, connection)]
+    """The rows of the JSON array that is the statement's parameter.
+
+    `json_to_record` would write a json column's strings anew, so those are taken with `->`, which
+    keeps their text.
+    """
     casts, definitions = [], []
-    for name, column in zip(names, table.columns, strict=True):
-        as_json = column.type in ("json", "jsonb")
-        definitions.append(f"{name} {'json' if as_json else 'text'}")
-        empty = (
-            f"CASE WHEN {name}::text <> '\"\"' THEN {name} END"
-            if as_json
-            else f"nullif({name}, '')"
+    for column in table.columns:
+        name, key = (
+            text.replace("%", "%%")
+            for text in (quoted([column.name], connection)[0], literal(column.name, connection))
         )
-        casts.append(f"({empty})::{column.type} AS {name}")
-    return (
-        f"SELECT {', '.join(casts)} FROM json_to_recordset(%s::json) "
-        f"AS records({', '.join(definitions)})"
-    )
+        if column.type in JSON_TYPES:
+            value = f"nullif(nullif((e -> {key})::text, '\"\"'), 'null')"
+        else:
+            definitions.append(f"{name} text")
+            value = f"nullif(r.{name}, '')"
+        casts.append(f"{value}::{column.type} AS {name}")
+    record = f", json_to_record(e) AS r({', '.join(definitions)})" if definitions else ""
+    return f"SELECT {', '.join(casts)} FROM json_array_elements(%s::json) AS a(e){record}"
 
 
 def _array(records: Iterable[Raw]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec import Raw
 
-from pgload.errors import UsageError
+from pgload.errors import SourceError, UsageError
 from pgload.source.files import Batch, data_files, read_records
 from pgload.source.tables import Table, plan_tables, read_mapping
 
@@ -20,25 +20,30 @@ class Dataset:
     folder: Path
     files: dict[Path, list[Raw]]
     tables: dict[Path, Table]
+    left_out: tuple[Path, ...]  # files that hold no record, or none with a field
 
     @classmethod
     def read(cls, folder: Path, *, schema: str, limit: int | None = None) -> Dataset:
         """The first `limit` records (all, when None) of the folder's files in name order.
 
-        The tables are put into `schema`. Raises `SourceError` for a file that holds no data,
-        `UsageError` when there are fewer records than `limit`.
+        The tables are put into `schema`. Raises `SourceError` for a file that holds no data or
+        when none holds a record, `UsageError` when there are fewer records than `limit`.
         """
-        paths = data_files(folder)
-        plan = plan_tables(paths, read_mapping(folder))
-        files, left = dict[Path, list[Raw]](), limit
-        for path in paths:
-            records = [record for window in read_records(path) for record in window]
-            files[path] = records[:left]
-            left = None if left is None else left - len(files[path])
-        found = sum(map(len, files.values()))
-        if limit is not None and found < limit:
+        read, left = dict[Path, list[Raw]](), limit
+        for path in data_files(folder):
+            if left == 0:
+                break
+            read[path] = _first_records(path, left)
+            left = None if left is None else left - len(read[path])
+        if left:
+            found = sum(map(len, read.values()))
             raise UsageError(f"--records {limit}: {folder} holds {found:,} records; ask for fewer")
-        return cls(folder, files, {p: replace(t, schema=schema) for p, t in plan.items()})
+        plan = plan_tables(read, read_mapping(folder))
+        if not plan:
+            raise SourceError(f"{folder} holds no record: there is nothing to load")
+        files = {path: records for path, records in read.items() if path in plan and records}
+        tables = {path: replace(plan[path], schema=schema) for path in files}
+        return cls(folder, files, tables, tuple(path for path in read if path not in files))
 
     @property
     def records(self) -> int:
@@ -55,3 +60,12 @@ class Dataset:
         for path, records in self.files.items():
             for at in range(0, len(records), batch_size):
                 yield self.tables[path], Batch(path, at + 1, records[at : at + batch_size])
+
+
+def _first_records(path: Path, limit: int | None) -> list[Raw]:
+    records: list[Raw] = []
+    for window in read_records(path):
+        records += window
+        if limit is not None and len(records) >= limit:
+            break
+    return records[:limit]

@@ -17,10 +17,11 @@ import msgspec
 from msgspec import Raw
 
 from pgload.errors import SourceError
-from pgload.source.replies import NoDataError, explain_no_data, find_items, items_of
+from pgload.source.replies import NoDataError, check_reply, explain_no_data, find_items, items_of
 
 WINDOW_BYTES = 4 << 20
 HEAD_BYTES = 64 << 10  # where an envelope's list of items is looked for
+LINE_BYTES = 16 << 20  # where the end of the first line is looked for
 SUFFIXES = (".json", ".jsonl", ".ndjson")
 
 _lines = msgspec.json.Decoder(Raw)
@@ -85,6 +86,8 @@ def read_records(path: Path) -> Iterator[list[Raw]]:
             yield from _read(path, file)
     except OSError as error:
         raise SourceError(f"{path.name}: cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise SourceError(f"{path.name}: holds values nested too deeply to be read") from None
     except NoDataError as reason:
         raise SourceError(f"{path.name}: {reason}") from None
 
@@ -98,11 +101,13 @@ def _read(path: Path, file: FileIO) -> Iterator[list[Raw]]:
         return
     if head[start : start + 1] != b"{":
         raise NoDataError(explain_no_data(head[start:]))
+    if b"\n" not in head[start:]:
+        head += file.read(LINE_BYTES) or b""
     first_line, newline, rest = head[start:].partition(b"\n")
     if newline and rest.strip() and _is_json(first_line):
         yield from _read_lines(path, file, start)
         return
-    items = find_items(head[start:])
+    items = find_items(head[start : start + HEAD_BYTES])
     if items is not None:
         prefix, decode = items
         yield from _read_array(path, file, start + len(prefix) + 1, prefix, decode)
@@ -124,7 +129,7 @@ def _read_array(
 
     `prefix` is what stands before that bracket; `decode` gets the list out of the whole document.
     """
-    window = WINDOW_BYTES
+    window, first = WINDOW_BYTES, offset
     while True:
         # One byte more on each side: the records between two cuts become an array in place.
         buffer = bytearray(window + 2)
@@ -132,10 +137,13 @@ def _read_array(
         if end <= window:  # the file's end
             text = b"".join((prefix, b"[", memoryview(buffer)[1:end]))
             try:
-                yield decode(text)
+                last = decode(text)
             except msgspec.DecodeError as error:
                 at = offset - 1 - len(prefix)
                 raise _broken(path, text, at, error) from None
+            if prefix and not last and offset == first:
+                check_reply(text)  # an error may be told behind an empty list
+            yield last
             return
         buffer[0] = ord("[")
         cut = _cut(path, buffer, end, offset)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -20,14 +21,26 @@ ITEMS_PATHS = (
     ("items",),
     ("items", "item"),
     ("body", "items"),
+    ("body", "items", "item"),
     ("response", "body", "items"),
     ("response", "body", "items", "item"),
 )
 SUCCESS_CODES = ("0", "00", "000")
+# Where a reply says how it went; () is the reply itself, if it says nothing else.
+HEADER_PATHS = (
+    ("header",),
+    ("response", "header"),
+    ("nkoneps.com.response.ResponseError", "header"),
+    ("OpenAPI_ServiceResponse", "cmmMsgHeader"),
+    ("cmmMsgHeader",),
+    (),
+)
 CODE_KEYS = ("resultCode", "returnReasonCode")
 MESSAGE_KEYS = ("resultMsg", "returnAuthMsg", "errMsg")
 
 Decode = Callable[[bytes], Any]
+
+MAX_GUESSES = 20  # places called "items" that are looked at
 
 _ITEMS = re.compile(rb'"items?"\s*:\s*(?=\[)')
 _XML_ELEMENT = re.compile(rb"<(\w+)>\s*([^<]*?)\s*</\1>")
@@ -39,7 +52,7 @@ def find_items(head: bytes) -> tuple[bytes, Decode] | None:
     `head` is the beginning of a JSON object. None when it holds no list at a known path.
     Raises `NoDataError` for an error reply.
     """
-    for match in _ITEMS.finditer(head):
+    for match in islice(_ITEMS.finditer(head), MAX_GUESSES):
         prefix = head[: match.end()]
         for path in ITEMS_PATHS:
             # If the prefix goes on as null and as many braces as the path is deep make it whole,
@@ -59,23 +72,28 @@ def items_of(document: bytes) -> list[Raw]:
 
     Raises `NoDataError` for an error reply.
     """
+    parsed = check_reply(document)
+    # The longest path first: "items" also stands above "item".
+    for path in sorted(ITEMS_PATHS, key=len, reverse=True):
+        items = _at(parsed, path, missing=...)
+        if items in ("", None):  # the reply to a question without an answer
+            return []
+        if isinstance(items, dict):
+            return [_decoder(path, Raw)(document)]
+        if isinstance(items, list):
+            found: list[Raw] = _decoder(path)(document)
+            return found
+    return [] if _header(parsed) else [Raw(document)]
+
+
+def check_reply(document: bytes) -> Any:
+    """The parsed document. Raises `NoDataError` if it is an error reply or not UTF-8."""
     try:
         parsed = msgspec.json.decode(document)
     except UnicodeDecodeError as error:
         raise NoDataError(f"is not UTF-8: {error.reason}; convert it to UTF-8 first") from None
     _check(parsed)
-    # The longest path first: "items" also stands above "item".
-    for path in sorted(ITEMS_PATHS, key=len, reverse=True):
-        items = _at(parsed, path, missing=...)
-        if items is ...:
-            continue
-        if not items:  # "" or null: the reply to a question without an answer
-            return []
-        raw: Raw = _decoder(path, Raw)(document)
-        return msgspec.json.decode(raw, type=list[Raw]) if isinstance(items, list) else [raw]
-    if _values(parsed, CODE_KEYS):
-        return []
-    return [Raw(document)]
+    return parsed
 
 
 def explain_no_data(text: bytes) -> str:
@@ -95,31 +113,27 @@ def explain_no_data(text: bytes) -> str:
 
 
 def _check(document: Any) -> None:
-    codes = _values(document, CODE_KEYS)
-    if codes and codes[0] not in SUCCESS_CODES:
-        said = {
-            key: value for key in (*CODE_KEYS, *MESSAGE_KEYS) for value in _values(document, (key,))
-        }
-        raise NoDataError(_reply(said))
+    header = _header(document)
+    code = next((str(header[key]) for key in CODE_KEYS if key in header), None)
+    if code is not None and code not in SUCCESS_CODES:
+        raise NoDataError(_reply({key: str(value) for key, value in header.items()}))
+
+
+def _header(document: Any) -> dict[str, Any]:
+    """The part of a reply that says how it went; empty for anything else."""
+    for path in HEADER_PATHS:
+        header = _at(document, path, missing=None)
+        if isinstance(header, dict) and header.keys() & set(CODE_KEYS):
+            only = header.keys() <= {*CODE_KEYS, *MESSAGE_KEYS}
+            if path or only:  # a record, too, may have a field of such a name
+                return header
+    return {}
 
 
 def _reply(said: dict[str, str]) -> str:
     code = next((said[key] for key in CODE_KEYS if key in said), "")
     message = ", ".join(said[key] for key in MESSAGE_KEYS if said.get(key))
     return f"is an error reply, not data: {code} {message}; ask the API again" if code else ""
-
-
-def _values(document: Any, keys: tuple[str, ...]) -> list[str]:
-    """The strings under `keys` in the reply's head, which lies at most three levels deep."""
-
-    def walk(node: Any, levels: int) -> Iterator[str]:
-        if isinstance(node, dict) and levels:
-            for key, value in node.items():
-                if key in keys and isinstance(value, str | int):
-                    yield str(value)
-                yield from walk(value, levels - 1)
-
-    return list(walk(document, 3))
 
 
 def _at(document: Any, path: tuple[str, ...], missing: Any) -> Any:

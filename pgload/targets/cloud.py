@@ -26,7 +26,10 @@ def environment(folder: Path) -> Environment:
     """The variables of `folder/.env`, with the process's real environment winning over them."""
     from dotenv import dotenv_values
 
-    from_file = {k: v for k, v in dotenv_values(folder / ".env").items() if v is not None}
+    # A "$" in a password is a "$".
+    from_file = {
+        k: v for k, v in dotenv_values(folder / ".env", interpolate=False).items() if v is not None
+    }
     return from_file | os.environ
 
 
