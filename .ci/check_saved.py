@@ -19,7 +19,7 @@ KEYS = {
     "retries",
 }
 
-newest = max(map(Path, sys.argv[1:]))
+newest = max(map(Path, sys.argv[1:]), key=lambda path: path.name)
 saved = json.loads(newest.read_text())
 loads = [b for b in saved["benchmarks"] if "batch_size" in (b["params"] or {})]
 assert {b["params"]["method"] for b in loads} == {"executemany", "values", "copy"}

@@ -10,7 +10,14 @@ def test_read(run_client, dataset):
     """Cutting the files into raw records, on one core."""
 
     def read():
-        return sum(len(records) for path in dataset.files for records in read_records(path))
+        done = 0
+        for path, wanted in dataset.files.items():
+            left = len(wanted)  # a dataset may end within a file
+            windows = read_records(path)
+            while left > 0:
+                left -= len(next(windows))
+            done += len(wanted)
+        return done
 
     run_client(read)
 

@@ -25,7 +25,7 @@ NOT_MEASURED = pytest.StashKey[list[dict[str, Any]]]()  # settings, and why
 
 def _end_the_run(say: Lines, error: PgloadError) -> NoReturn:
     say.line(f"pgload: {error}")
-    pytest.exit("stopped before anything was measured", returncode=2)
+    pytest.exit("stopped", returncode=2)
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +44,8 @@ def dataset(pytestconfig: pytest.Config) -> Dataset:
     tables = "; ".join(map(describe, dict.fromkeys(found.tables.values())))
     size = round(found.bytes / found.records)
     say.line(f"data: {found.records:,} records of {size:,} bytes into {tables}")
+    for path in found.left_out:
+        say.line(f"left out: {path.name} holds no record")
     return found
 
 
@@ -117,6 +119,8 @@ def run_load(
                 )
             except PgloadError as caught:
                 error = caught
+            if site.connection.closed:
+                _end_the_run(say, error or TargetError(f"{cloud}: the connection was lost"))
             if error is None:
                 say.result(name, benchmark, note="rows verified")
             elif isinstance(error, TooManyConnectionsError) and not asked_for_connections:
@@ -150,8 +154,17 @@ def run_client(
     options, say = pytestconfig.stash[OPTIONS], Lines(pytestconfig)
 
     def run_client(work: Callable[[], int]) -> None:
-        done = benchmark.pedantic(work, rounds=options.rounds, warmup_rounds=options.warmup_rounds)
-        assert done == dataset.records, f"{done} of {dataset.records} records were done"
+        done: list[int] = []
+
+        def verify() -> None:  # in the teardown: a benchmark that fails there is not saved
+            assert done[-1] == dataset.records, f"{done[-1]} of {dataset.records} records done"
+
+        benchmark.pedantic(
+            lambda: done.append(work()),
+            teardown=verify,
+            rounds=options.rounds,
+            warmup_rounds=options.warmup_rounds,
+        )
         benchmark.extra_info.update(records=dataset.records, bytes=dataset.bytes)
         say.result(request.node.name, benchmark, note="without a database")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from pgload.load.verify import Fingerprint, expected_fingerprint, fingerprint
 from pgload.source.dataset import Dataset
 from pgload.source.tables import Table, create_table, qualified_name
 from pgload.targets.target import Target
-from pgload.targets.trouble import check_server
+from pgload.targets.trouble import check_server, one_line
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -113,27 +113,51 @@ def prepare(target: Target, dataset: Dataset) -> Iterator[Site]:
 
     Raises `TargetError` when another benchmark holds the schema, or when it is someone else's.
     """
-    import psycopg2
-
     connection = target.connect()
     try:
-        try:
+        with _server_errors(target):
             _make_schema(target, connection)
-        except psycopg2.errors.InsufficientPrivilege:
-            user, database = connection.info.user, connection.info.dbname
-            raise TargetError(
-                f"{target.cloud}: user {user!r} may not make a schema in database {database!r}: "
-                f'run GRANT CREATE ON DATABASE "{database}" TO "{user}" there, '
-                f"or set another {target.cloud}_DB_USER"
-            ) from None
         try:
-            yield _site(target, connection, dataset)
+            with _server_errors(target):
+                site = _site(target, connection, dataset)
+            yield site
         finally:
-            if not connection.closed:
-                with connection.cursor() as cursor:
-                    cursor.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+            _drop_schema(target, connection)
     finally:
         connection.close()
+
+
+@contextmanager
+def _server_errors(target: Target) -> Iterator[None]:
+    """Turn the driver's errors into a `TargetError` of one line."""
+    import psycopg2
+
+    try:
+        yield
+    except psycopg2.errors.InsufficientPrivilege as error:
+        raise TargetError(
+            f"{target.cloud}: user {target.parameters.get('user')!r} lacks a right: "
+            f"{one_line(error)}; the benchmark makes a schema of its own: run GRANT CREATE ON "
+            f"DATABASE … TO … there, or set another {target.cloud}_DB_USER"
+        ) from None
+    except psycopg2.Error as error:
+        state = f" (SQLSTATE {error.pgcode})" if error.pgcode else ""
+        raise TargetError(f"{target.cloud}: {one_line(error)}{state}") from None
+
+
+def _drop_schema(target: Target, connection: Connection) -> None:
+    """Drop the schema, over a new connection if the old one is gone.
+
+    Where that fails as well, the next benchmark drops it.
+    """
+    import psycopg2
+
+    with suppress(psycopg2.Error, TargetError):
+        usable = target.connect() if connection.closed else connection
+        with usable.cursor() as cursor:
+            cursor.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+        if usable is not connection:
+            usable.close()
 
 
 def _make_schema(target: Target, connection: Connection) -> None:
@@ -221,8 +245,11 @@ def measure(
     work = list(dataset.batches(setting.batch_size))
     results: list[LoadResult] = []
     wal: list[int] = []
-    rtt = site.rtt()
-    with Migrator(site.target.connect, setting.method, connections=setting.connections) as migrator:
+    with (
+        _server_errors(site.target),
+        Migrator(site.target.connect, setting.method, connections=setting.connections) as migrator,
+    ):
+        rtt = site.rtt()
 
         def setup() -> None:
             on_round(len(results) + 1)
@@ -239,7 +266,9 @@ def measure(
         benchmark.pedantic(  # type: ignore[no-untyped-call]
             load, setup=setup, teardown=teardown, rounds=rounds, warmup_rounds=warmup_rounds
         )
-    if benchmark.stats is not None:  # None when benchmarks are disabled
+        if benchmark.stats is None:  # --benchmark-disable: one load, and no teardown
+            teardown()
+    if benchmark.stats is not None:
         benchmark.extra_info.update(
             extra_info(
                 results[-rounds:],

@@ -12,11 +12,13 @@ import pytest
 
 from pgload.errors import PgloadError
 from pgload.fixtures import NOT_MEASURED, SERVERS
+from pgload.load.methods import METHODS
 from pgload.options import OPTIONS, ROOT, add_options, checked_options, settings_of
 from pgload.targets.open import unconfigured_default
 from pgload.terminal import write_summary
 
 BENCHMARKS = ROOT / "benchmarks"
+SETTING_NAMES = ("cloud", "method", "batch_size", "connections")
 ON_REQUEST = ("test_grid.py", "test_peers.py")  # long; run when named on the command line
 
 _output = pytest.StashKey[dict[str, Any]]()
@@ -89,22 +91,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         for cloud in options.clouds
     ]
     ids = ["-".join(map(str, case[1:] if hidden else case)) for case in cases]
-    metafunc.parametrize(("cloud", "method", "batch_size", "connections"), cases, ids=ids)
+    metafunc.parametrize(SETTING_NAMES, cases, ids=ids)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Measure a setting that was asked for by name only once, whichever tests would cover it."""
+    """Keep to what was asked for: a setting asked for by name is measured only once, whichever
+    tests would cover it, and without a database only the methods asked for are encoded.
+    """
     options = config.stash.get(OPTIONS, None)
-    if options is None or not options.sweep.keys() & {"batch_size", "connections"}:
+    if options is None or not options.sweep:
         return
+    by_name = options.sweep.keys() & {"batch_size", "connections"}
     seen, kept, dropped = set(), [], []
     for item in items:
         params = getattr(getattr(item, "callspec", None), "params", {})
-        case = (item.parent, item.name) if "cloud" not in params else tuple(params.values())
-        if case in seen or "[NOTSET" in item.name:
+        setting = tuple(params[name] for name in SETTING_NAMES if name in params)
+        wanted = params.get("method") in (None, *options.sweep.get("method", METHODS))
+        if not wanted or (by_name and len(setting) == len(SETTING_NAMES) and setting in seen):
             dropped.append(item)
         else:
-            seen.add(case)
+            seen.add(setting)
             kept.append(item)
     if dropped:
         config.hook.pytest_deselected(items=dropped)
@@ -114,9 +120,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(trylast=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
-    if OPTIONS in config.stash and config.option.verbose == 0:
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    if OPTIONS in config.stash and reporter is not None and config.option.verbose == 0:
         # Our lines take the place of pytest's path and dots (see pytest_report_teststatus).
-        reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
         reporter.showfspath = False
 
 

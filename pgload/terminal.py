@@ -22,11 +22,13 @@ class Lines:
 
     def passing(self, text: str) -> None:
         """Show what is going on right now, where there is a terminal to show it on."""
-        if self._reporter.isatty:
+        if self._reporter is not None and self._reporter.isatty:
             self._write(f"{CLEAR_LINE}{text} …")
 
     def line(self, text: str) -> None:
         """Show a line that stays."""
+        if self._reporter is None:  # -p no:terminal
+            return
         if self._reporter.verbosity > 0:  # after the test's name
             self._reporter.ensure_newline()
         self._write(f"{CLEAR_LINE if self._reporter.isatty else ''}{text}\n")
@@ -35,11 +37,11 @@ class Lines:
         """Show the throughput of a finished benchmark: median, slowest and fastest round."""
         if benchmark.stats is not None:  # None when benchmarks are disabled
             records = benchmark.extra_info["records"]
-            rates = [records / seconds for seconds in benchmark.stats.stats.data]
+            seconds = benchmark.stats.stats.data
+            rates = [records / each for each in seconds]
+            median = records / statistics.median(seconds)
             spread = f"({min(rates):,.0f}–{max(rates):,.0f})" if len(rates) > 1 else ""
-            self.line(
-                f"{name:<25} {statistics.median(rates):>9,.0f} records/s  {spread:<19} {note}"
-            )
+            self.line(f"{name:<25} {median:>9,.0f} records/s  {spread:<19} {note}")
 
     def _write(self, text: str) -> None:
         with self._capture.global_and_fixture_disabled():

@@ -290,6 +290,60 @@ def test_wrong_load_has_no_result(
     assert "cloud" not in str([b["params"] for b in saved(checkout)["benchmarks"]])
 
 
+def test_lost_connection(run: Run, database: str, server: Target) -> None:
+    """A server that cuts every connection ends the run with a line, and the schema goes later."""
+    target = Target("GCP", {**server.parameters, "dbname": database})
+    connection = target.connect()
+    with connection.cursor() as cursor:
+        # The benchmark's own connection dies at the first load.
+        cursor.execute(
+            LOSES_A_ROW.replace(
+                "IF NEW.n = '7' THEN RETURN NULL; END IF;",
+                "PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
+                "current_database() AND application_name = 'pgload' AND pid <> pg_backend_pid();",
+            )
+        )
+    connection.close()
+    done = run("pytest", "benchmarks/test_batch_size.py", "--cloud=GCP", "--batch-size=300", *QUICK)
+    assert done.returncode == 2, done.stdout
+    assert re.search(r"^pgload: GCP: ", done.stdout, re.M)
+    assert "Traceback" not in done.stdout
+    assert "INTERNALERROR" not in done.stdout
+    connection = target.connect()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regnamespace('pgload_bench')")
+        assert cursor.fetchone() == (None,)
+    connection.close()
+
+
+def test_impossible_column(run: Run, tmp_path: Path) -> None:
+    """A field that PostgreSQL reserves ends the run with the server's words, on one line."""
+    write_json(tmp_path / "x.json", [{"xmin": "1"}])
+    done = run("pytest", "benchmarks", "--data", str(tmp_path))
+    assert done.returncode == 2
+    assert 'pgload: EMBEDDED: column name "xmin" conflicts with a system column' in done.stdout
+
+
+def test_disabled_benchmarks_are_verified(run: Run, checkout: Path) -> None:
+    """--benchmark-disable loads once, checks the rows, and saves nothing."""
+    done = run("pytest", "benchmarks", "-k", "copy", "--benchmark-disable", *QUICK)
+    assert done.returncode == 0, done.stdout
+    assert not list(checkout.glob(".benchmarks/*/*"))
+
+
+def test_part_of_the_data(run: Run, checkout: Path, tmp_path: Path) -> None:
+    """--records takes the first records of --data; a file without any is left out and named."""
+    data = tmp_path / "data"
+    data.mkdir()
+    write_json(data / "a.json", [])
+    write_json(data / "b.json", [{"n": n} for n in range(500)])
+    done = run("pytest", "benchmarks", f"--data={data}", "--records=100", "--batch-size=50",
+               "--connections=1", "--rounds=1")  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "left out: a.json holds no record" in done.stdout
+    assert {bench["extra_info"]["records"] for bench in saved(checkout)["benchmarks"]} == {100}
+
+
 def test_foreign_schema_is_left_alone(run: Run, database: str, server: Target) -> None:
     """A schema pgload_bench that no benchmark made ends the run and stays as it is."""
     other = Target("GCP", {**server.parameters, "dbname": database}).connect()

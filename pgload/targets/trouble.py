@@ -69,7 +69,7 @@ _TOO_MANY = re.compile(r"too many (clients|connections)|remaining connection slo
 
 def explain(cloud: str, parameters: Mapping[str, Any], error: Exception) -> TargetError:
     """The error to raise for one that the driver raised while connecting; never with a secret."""
-    said = " ".join(str(error).split())
+    said = one_line(error)
     if _TOO_MANY.search(said):
         return TooManyConnectionsError(
             f"{cloud}: the server has no connection left for user {parameters.get('user')!r}: "
@@ -82,6 +82,11 @@ def explain(cloud: str, parameters: Mapping[str, Any], error: Exception) -> Targ
             return TargetError(f"{cloud}: {text.format(**known)}")
     password = str(parameters.get("password") or "")
     return TargetError(f"{cloud}: {said.replace(password, '…') if password else said}")
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split())
 
 
 def check_server(cloud: str, version: int, product: str) -> None:
