@@ -1,4 +1,4 @@
-"""Checks the JSON that a short benchmark run saved: complete, verified, free of addresses."""
+"""Checks the newest saved JSON of a short benchmark run: complete, and every load verified."""
 
 import json
 import sys
@@ -19,7 +19,8 @@ KEYS = {
     "retries",
 }
 
-newest = max(map(Path, sys.argv[1:]), key=lambda path: path.name)
+cloud, *paths = sys.argv[1:]
+newest = max(map(Path, paths), key=lambda path: path.name)
 saved = json.loads(newest.read_text())
 loads = [b for b in saved["benchmarks"] if "batch_size" in (b["params"] or {})]
 assert {b["params"]["method"] for b in loads} == {"executemany", "values", "copy"}
@@ -28,5 +29,9 @@ for load in loads:
     assert extra.keys() >= KEYS, f"{load['name']} lacks {KEYS - extra.keys()}"
     assert extra["verified"] is True, load["name"]
     assert load["stats"]["rounds"] == len(load["stats"]["data"]) == 2, load["name"]
-assert saved["machine_info"]["servers"]["EMBEDDED"]["settings"]["fsync"] == "on"
+    assert load["params"]["cloud"] == cloud
+server = saved["machine_info"]["servers"][cloud]
+assert server["settings"]["fsync"] == "on"
+if cloud == "CONTAINER":
+    assert server["instance_type"] == "db-custom-1-1024"
 print(f"{newest}: {len(loads)} loads, all verified")

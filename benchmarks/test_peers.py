@@ -4,8 +4,6 @@ Both sides read the same JSON file inside the clock and write the same rows into
 rows of both are verified. The test fails when pgload does not keep its promise.
 """
 
-import statistics
-import time
 from importlib.util import find_spec
 
 import pytest
@@ -14,52 +12,9 @@ from benchmarks import peers
 from pgload.load.migrator import Migrator
 from pgload.options import OPTIONS
 from pgload.source.files import read_batches
-from pgload.terminal import Lines
 
 BATCH_SIZE = 1000
 CONNECTIONS = 4
-
-
-@pytest.fixture
-def run_pairs(benchmark, pytestconfig, dataset):
-    """A function that alternates two loads, verifies both, and gives the median ratio of times."""
-    options, say = pytestconfig.stash[OPTIONS], Lines(pytestconfig)
-
-    def run_pairs(site, *, ours, theirs, name):
-        seconds = []
-
-        def setup():
-            say.passing(name)
-            site.reset()
-            start = time.perf_counter()
-            theirs()
-            seconds.append(time.perf_counter() - start)
-            site.verify()
-            site.reset()
-
-        benchmark.pedantic(
-            ours,
-            setup=setup,
-            teardown=site.verify,
-            rounds=options.rounds,
-            warmup_rounds=options.warmup_rounds,
-        )
-        if benchmark.stats is None:
-            pytest.skip("--benchmark-disable leaves nothing to compare")
-        seconds = seconds[-options.rounds :]
-        ratios = [
-            their / our for their, our in zip(seconds, benchmark.stats.stats.data, strict=True)
-        ]
-        ratio = statistics.median(ratios)
-        benchmark.extra_info.update(
-            records=dataset.records, peer_seconds=seconds, ratio=ratio, verified=True
-        )
-        theirs_rate = dataset.records / statistics.median(seconds)
-        spread = f"{min(ratios):.1f}–{max(ratios):.1f}"
-        say.line(f"{name}: {ratio:.1f} times ({spread}) its {theirs_rate:,.0f} records/s")
-        return ratio
-
-    return run_pairs
 
 
 @pytest.mark.parametrize(
@@ -86,9 +41,9 @@ def test_peers(pytestconfig, dataset, sites, run_pairs, cloud, method, peer, pac
         Migrator(site.target.connect, method, connections=CONNECTIONS) as migrator,
     ):
         ratio = run_pairs(
+            f"{method} against {peer}, {BATCH_SIZE} × {CONNECTIONS}",
             site,
             ours=lambda: migrator.run((table, batch) for batch in read_batches(path, BATCH_SIZE)),
             theirs=lambda: load(path, table, BATCH_SIZE),
-            name=f"{method} against {peer}, {BATCH_SIZE} × {CONNECTIONS}",
         )
     assert ratio >= promised

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -169,3 +171,52 @@ def run_client(
         say.result(request.node.name, benchmark, note="without a database")
 
     return run_client
+
+
+@pytest.fixture
+def run_pairs(
+    pytestconfig: pytest.Config, benchmark: Any, dataset: Dataset
+) -> Callable[[str, Site, Callable[[], object], Callable[[], object]], float]:
+    """A function that alternates two loads, verifies both, and says how many times as fast ours is.
+
+    That is the median over rounds of their seconds by ours.
+    """
+    options, say = pytestconfig.stash[OPTIONS], Lines(pytestconfig)
+
+    def run_pairs(
+        name: str, site: Site, ours: Callable[[], object], theirs: Callable[[], object]
+    ) -> float:
+        seconds: list[float] = []
+
+        def setup() -> None:
+            say.passing(name)
+            site.reset()
+            start = time.perf_counter()
+            theirs()
+            seconds.append(time.perf_counter() - start)
+            site.verify()
+            site.reset()
+
+        benchmark.pedantic(
+            ours,
+            setup=setup,
+            teardown=site.verify,
+            rounds=options.rounds,
+            warmup_rounds=options.warmup_rounds,
+        )
+        if benchmark.stats is None:
+            pytest.skip("--benchmark-disable leaves nothing to compare")
+        seconds = seconds[-options.rounds :]
+        ratios = [
+            their / our for their, our in zip(seconds, benchmark.stats.stats.data, strict=True)
+        ]
+        ratio = float(statistics.median(ratios))
+        benchmark.extra_info.update(
+            records=dataset.records, peer_seconds=seconds, ratio=ratio, verified=True
+        )
+        theirs_rate = dataset.records / statistics.median(seconds)
+        spread = f"{min(ratios):.2f}–{max(ratios):.2f}"
+        say.line(f"{name}: {ratio:.2f} times ({spread}) its {theirs_rate:,.0f} records/s")
+        return ratio
+
+    return run_pairs

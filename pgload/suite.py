@@ -19,7 +19,11 @@ from pgload.terminal import write_summary
 
 BENCHMARKS = ROOT / "benchmarks"
 SETTING_NAMES = ("cloud", "method", "batch_size", "connections")
-ON_REQUEST = ("test_grid.py", "test_peers.py")  # long; run when named on the command line
+ON_REQUEST = (
+    "test_grid.py",
+    "test_peers.py",
+    "test_distance.py",
+)  # long; run when named on the command line
 
 _output = pytest.StashKey[dict[str, Any]]()
 

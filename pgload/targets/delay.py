@@ -93,11 +93,10 @@ class _Line:
         self._changed = threading.Condition()
 
     def pass_on(self) -> None:
-        """Without a delay: straight through."""
-        view = memoryview(bytearray(CHUNK_BYTES))
+        """Without a delay: straight through, on Linux without a copy of the bytes."""
+        forward = _splice if hasattr(os, "splice") else _copy
         with suppress(OSError):
-            while got := self._source.recv_into(view):
-                self._sink.sendall(view[:got])
+            forward(self._source, self._sink)
         self._end()
 
     def read(self) -> None:
@@ -136,6 +135,23 @@ class _Line:
         # The other direction may still have something to say.
         with suppress(OSError):
             self._sink.shutdown(socket.SHUT_WR)
+
+
+def _splice(source: socket.socket, sink: socket.socket) -> None:
+    out, into = os.pipe()
+    try:
+        while got := os.splice(source.fileno(), into, CHUNK_BYTES):
+            while got:
+                got -= os.splice(out, sink.fileno(), got)
+    finally:
+        os.close(out)
+        os.close(into)
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    view = memoryview(bytearray(CHUNK_BYTES))
+    while got := source.recv_into(view):
+        sink.sendall(view[:got])
 
 
 if __name__ == "__main__":
