@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
+from threading import Event, Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 ENCODED_AHEAD = 2  # batches that wait for a worker; more would only take up memory
+NOTICE_EVERY = 0.5  # seconds between two looks at whether a signal has come
 CANCEL_EVERY = 0.1  # seconds between two attempts to end a batch that is in the server's hands
 CHARACTER_NOT_IN_REPERTOIRE = "22021"  # SQLSTATE of text that is no UTF-8
 
@@ -89,18 +92,18 @@ class Migrator:
         """
         import psycopg2
 
-        load = _Load(self._method)
+        load = _Load(self._method, work, self._connections)
         started, cpu = datetime.now(UTC), time.process_time()
         load.begin = time.perf_counter()
-        threads: list[Future[None]] = []
         try:
-            threads.append(self._threads.submit(load.encode, work))
-            for worker, connection in enumerate(self._connections):
-                threads.append(self._threads.submit(load.write, worker, connection))
-            wait(threads)
+            self._hand_out(load)
+            # In turns, for a Ctrl-C that comes in the instant before a wait is noticed after it.
+            while not load.finished.wait(NOTICE_EVERY):
+                pass
         except BaseException:
             load.encoded.stop()
-            while wait(threads, timeout=CANCEL_EVERY).not_done:
+            self._hand_out(load)  # it may have been cut off in the middle
+            while not load.finished.wait(CANCEL_EVERY):
                 for connection in self._connections:
                     with suppress(psycopg2.Error):  # one that is gone has nothing to cancel
                         connection.cancel()
@@ -117,6 +120,10 @@ class Migrator:
             batches=sorted(load.batches, key=lambda batch: batch.number),
         )
 
+    def _hand_out(self, load: _Load) -> None:
+        for _ in range(len(self._connections) + 1):
+            self._threads.submit(load.take_part)
+
 
 class _Encoded(NamedTuple):
     number: int
@@ -131,14 +138,33 @@ class _Encoded(NamedTuple):
 class _Load:
     """What the threads of one load share."""
 
-    def __init__(self, method: str) -> None:
+    def __init__(
+        self, method: str, work: Iterable[Work], connections: Sequence[Connection]
+    ) -> None:
         self._method = method
+        self._roles: list[Callable[[], None]] = [partial(self._encode, work)]
+        self._roles += [partial(self._write_all, n, each) for n, each in enumerate(connections)]
+        self._lock = Lock()
+        self._unfinished = len(self._roles)
+        self.finished = Event()
         self.begin = 0.0
         self.encoded = Handover[_Encoded](ENCODED_AHEAD)
         self.batches: list[BatchStat] = []
         self.errors: list[BaseException] = []
 
-    def encode(self, work: Iterable[Work]) -> None:
+    def take_part(self) -> None:
+        """A thread's part in the load: the next role that no thread has, if there is one."""
+        with self._lock:
+            if not self._roles:
+                return
+            role = self._roles.pop()
+        role()
+        with self._lock:
+            self._unfinished -= 1
+            if self._unfinished == 0:
+                self.finished.set()
+
+    def _encode(self, work: Iterable[Work]) -> None:
         """Encode the batches in order, as long as workers take them."""
         methods: dict[Table, Method] = {}
         try:
@@ -156,7 +182,7 @@ class _Load:
         finally:
             self.encoded.finish()  # what was encoded before an error is still written
 
-    def write(self, worker: int, connection: Connection) -> None:
+    def _write_all(self, worker: int, connection: Connection) -> None:
         """A worker's life: write batches until there are no more."""
         try:
             while (item := self.encoded.get()) is not None:

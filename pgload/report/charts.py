@@ -6,6 +6,7 @@ from the web. The same measurements give the same bytes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import cycle
@@ -19,6 +20,9 @@ from pygal.style import Style
 
 from pgload.report.measurement import Dataset, Measurement
 from pgload.report.pairing import Sides
+
+# pygal adds an importer for its maps that Python 3.11 warns about at every later import.
+sys.meta_path[:] = [each for each in sys.meta_path if type(each).__module__ != pygal.__name__]
 
 # The palette of Okabe and Ito (2008), which the colour-blind tell apart too. A cloud keeps its
 # colour in every chart; names that are not here take the colours that are left.
