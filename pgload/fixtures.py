@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 import pytest
 
 from pgload.errors import PgloadError, TargetError, TooManyConnectionsError
-from pgload.measure import SCHEMA, Setting, Site, measure, prepare
+from pgload.measure import Setting, measure
 from pgload.options import OPTIONS, ROOT, SAMPLE_RECORDS
+from pgload.site import SCHEMA, Site, prepare
 from pgload.source.dataset import Dataset
 from pgload.source.sample import sample_dir
 from pgload.source.tables import describe

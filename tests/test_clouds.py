@@ -14,7 +14,7 @@ import pytest
 
 from pgload.errors import TargetError, TooManyConnectionsError, UsageError
 from pgload.load.migrator import Migrator
-from pgload.measure import prepare
+from pgload.site import prepare
 from pgload.source.dataset import Dataset
 from pgload.targets.cloud import cloud_target, environment
 from pgload.targets.embedded import embedded

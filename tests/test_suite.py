@@ -104,7 +104,7 @@ def test_saved_run(run: Run, checkout: Path) -> None:
     assert first.returncode == 0, first.stdout
     assert "rows verified" in first.stdout
     assert re.search(r"saved: \.benchmarks/\S+/0001_EMBEDDED\.json", first.stdout)
-    assert re.search(r"draw it: \S*python3? -m pgload compare", first.stdout)
+    assert re.search(r"draw it: \S*python[\d.]* -m pgload compare", first.stdout)
 
     found = saved(checkout)
     loads = {b["name"]: b for b in found["benchmarks"] if "cloud" in (b["params"] or {})}

@@ -1,0 +1,211 @@
+"""A target prepared for measuring: a schema of its own, and what every load has to leave in it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from pgload.errors import LoadError, TargetError
+from pgload.load.verify import Fingerprint, expected_fingerprint, fingerprint
+from pgload.source.dataset import Dataset
+from pgload.source.tables import Table, create_table, qualified_name
+from pgload.targets.target import Target
+from pgload.targets.trouble import check_server, one_line
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+SCHEMA = "pgload_bench"
+OURS = "made by pgload for a benchmark, which drops it"  # the schema's comment
+RTT_PROBES = 20
+EXPECTED_BATCH = 500  # records that the server takes apart at a time to say what to expect
+
+# What a server's write speed depends on, kept beside the numbers.
+SERVER_SETTINGS = (
+    "fsync",
+    "synchronous_commit",
+    "full_page_writes",
+    "wal_level",
+    "wal_compression",
+    "wal_buffers",
+    "max_wal_size",
+    "checkpoint_timeout",
+    "shared_buffers",
+    "max_connections",
+)
+
+
+@dataclass
+class Site:
+    """A target prepared for measuring: schema, tables, and what every load has to leave there."""
+
+    target: Target
+    connection: Connection = field(repr=False)
+    facts: dict[str, Any]
+    expected: dict[Table, Fingerprint] = field(default_factory=dict)
+    may_checkpoint: bool = True
+
+    def reset(self) -> None:
+        """Empty the tables, and write out what earlier rounds left in the cache, where allowed."""
+        import psycopg2
+
+        names = ", ".join(qualified_name(table, self.connection) for table in self.expected)
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"TRUNCATE {names}")
+            if self.may_checkpoint:
+                try:
+                    cursor.execute("CHECKPOINT")
+                except psycopg2.errors.InsufficientPrivilege:
+                    self.may_checkpoint = False
+
+    def verify(self) -> None:
+        """Raise `LoadError` unless every table holds exactly its records."""
+        for table, expected in self.expected.items():
+            found = fingerprint(table, self.connection)
+            if found != expected:
+                raise LoadError(
+                    f"{self.target.cloud}: {table.name} holds {found.rows:,} rows with checksum "
+                    f"{found.checksum} after the load, not {expected.rows:,} with "
+                    f"{expected.checksum}: this round has no result"
+                )
+
+    def rtt(self) -> float:
+        """Median seconds of a `SELECT 1`."""
+        seconds = []
+        with self.connection.cursor() as cursor:
+            for _ in range(RTT_PROBES):
+                start = time.perf_counter()
+                cursor.execute("SELECT 1")
+                seconds.append(time.perf_counter() - start)
+        return statistics.median(seconds)
+
+    def wal_position(self) -> int:
+        """Bytes of WAL written by the server since it was made."""
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')")
+            return int(_only(cursor))
+
+
+@contextmanager
+def prepare(target: Target, dataset: Dataset) -> Iterator[Site]:
+    """Make the benchmark's schema and tables on the target; drop them at the end.
+
+    Raises `TargetError` when another benchmark holds the schema, or when it is someone else's.
+    """
+    connection = target.connect()
+    try:
+        with server_errors(target):
+            _make_schema(target, connection)
+        try:
+            with server_errors(target):
+                site = _site(target, connection, dataset)
+            yield site
+        finally:
+            _drop_schema(target, connection)
+    finally:
+        connection.close()
+
+
+@contextmanager
+def server_errors(target: Target) -> Iterator[None]:
+    """Turn the driver's errors into a `TargetError` of one line."""
+    import psycopg2
+
+    try:
+        yield
+    except psycopg2.errors.InsufficientPrivilege as error:
+        raise TargetError(
+            f"{target.cloud}: user {target.parameters.get('user')!r} lacks a right: "
+            f"{one_line(error)}; the benchmark makes a schema of its own: run GRANT CREATE ON "
+            f"DATABASE … TO … there, or set another {target.cloud}_DB_USER"
+        ) from None
+    except psycopg2.Error as error:
+        state = f" (SQLSTATE {error.pgcode})" if error.pgcode else ""
+        raise TargetError(f"{target.cloud}: {one_line(error)}{state}") from None
+
+
+def _drop_schema(target: Target, connection: Connection) -> None:
+    """Drop the schema, over a new connection if the old one is gone.
+
+    Where that fails as well, the next benchmark drops it.
+    """
+    import psycopg2
+
+    with suppress(psycopg2.Error, TargetError):
+        usable = target.connect() if connection.closed else connection
+        with usable.cursor() as cursor:
+            cursor.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+        if usable is not connection:
+            usable.close()
+
+
+def _make_schema(target: Target, connection: Connection) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT version()")
+        check_server(target.cloud, connection.server_version, str(_only(cursor)))
+        cursor.execute("SELECT pg_try_advisory_lock(hashtext(%s))", (SCHEMA,))
+        if not _only(cursor):
+            raise TargetError(
+                f"{target.cloud}: another benchmark is running in this database; "
+                "wait until it has ended"
+            )
+        cursor.execute("SELECT to_regnamespace(%s) IS NOT NULL", (SCHEMA,))
+        if _only(cursor):
+            cursor.execute("SELECT obj_description(%s::regnamespace, 'pg_namespace')", (SCHEMA,))
+            if _only(cursor) != OURS:
+                raise TargetError(
+                    f"{target.cloud}: a schema {SCHEMA} is there that no benchmark made; "
+                    "rename or drop it"
+                )
+            cursor.execute(f"DROP SCHEMA {SCHEMA} CASCADE")  # of a run that was killed
+        cursor.execute(f"CREATE SCHEMA {SCHEMA}")
+        cursor.execute(f"COMMENT ON SCHEMA {SCHEMA} IS '{OURS}'")
+
+
+def _only(cursor: Cursor) -> Any:
+    """The only value of the only row."""
+    row = cursor.fetchone()
+    assert row is not None
+    return row[0]
+
+
+def _site(target: Target, connection: Connection, dataset: Dataset) -> Site:
+    site = Site(target, connection, server_facts(target, connection))
+    with connection.cursor() as cursor:
+        for table in dict.fromkeys(dataset.tables.values()):
+            cursor.execute(create_table(table, connection, unique_key=False))
+            site.expected[table] = Fingerprint(0, 0)
+    for table, work in groupby(dataset.batches(EXPECTED_BATCH), key=lambda item: item[0]):
+        more = expected_fingerprint(table, (batch for _, batch in work), connection)
+        known = site.expected[table]
+        site.expected[table] = Fingerprint(known.rows + more.rows, known.checksum + more.checksum)
+    return site
+
+
+def server_facts(target: Target, connection: Connection) -> dict[str, Any]:
+    """What is known of a server that its numbers depend on; nothing that leads to it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT version()")
+        build = _only(cursor)
+        cursor.execute(
+            "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s)",
+            (list(SERVER_SETTINGS),),
+        )
+        settings = dict(cursor.fetchall())
+        cursor.execute("SELECT max(version) FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        tls = _only(cursor)
+    return {
+        "version": connection.info.parameter_status("server_version"),
+        "build": build,
+        "settings": settings,
+        "tls": tls,
+        "instance_type": target.instance_type,
+        "price_per_hour": target.price_per_hour,
+        **target.known,
+    }
