@@ -34,9 +34,9 @@ CLOUD_COLOURS = {
     "AWS": VERMILLION,
     "AZURE": GREEN,
     "NEON": ORANGE,
-    "NCP": PURPLE,
+    "NCP": YELLOW,
     "CONTAINER": SKY,
-    "EMBEDDED": BLACK,
+    "EMBEDDED": PURPLE,
 }
 
 X_TITLES = {
