@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any, NoReturn
@@ -53,7 +53,7 @@ def dataset(pytestconfig: pytest.Config) -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def sites(pytestconfig: pytest.Config, dataset: Dataset) -> Iterator[Mapping[str, Site | str]]:
+def sites(pytestconfig: pytest.Config, dataset: Dataset) -> Iterator[dict[str, Site | str]]:
     """The prepared site of each cloud of this run, or why there is none (under --keep-going)."""
     options, say = pytestconfig.stash[OPTIONS], Lines(pytestconfig)
     servers = pytestconfig.stash.setdefault(SERVERS, {})
@@ -77,6 +77,8 @@ def sites(pytestconfig: pytest.Config, dataset: Dataset) -> Iterator[Mapping[str
                     _end_the_run(say, error)
                 sites[cloud] = str(error)
                 say.line(f"not measured: {error}")
+                if all(isinstance(sites.get(each), str) for each in options.clouds):
+                    _end_the_run(say, error)
             except PgloadError as error:
                 _end_the_run(say, error)
         yield sites
@@ -86,7 +88,7 @@ def sites(pytestconfig: pytest.Config, dataset: Dataset) -> Iterator[Mapping[str
 def run_load(
     pytestconfig: pytest.Config,
     benchmark: Any,
-    sites: Mapping[str, Site | str],
+    sites: dict[str, Site | str],
     dataset: Dataset,
 ) -> Callable[[str, str, int, int], None]:
     """A function that measures one setting on one cloud."""
@@ -104,7 +106,8 @@ def run_load(
             say.line(f"{name:<25} not measured: {reason}")
             pytest.skip(reason)
 
-        site, error = sites[cloud], None
+        site = sites[cloud]
+        error: PgloadError | None = None
         if isinstance(site, str):
             not_measured(site)
         elif reason := _too_small(dataset, setting):
@@ -123,7 +126,10 @@ def run_load(
             except PgloadError as caught:
                 error = caught
             if site.connection.closed:
-                _end_the_run(say, error or TargetError(f"{cloud}: the connection was lost"))
+                error = error or TargetError(f"{cloud}: the connection was lost")
+                if not options.keep_going:
+                    _end_the_run(say, error)
+                sites[cloud] = str(error)  # for the settings to come
             if error is None:
                 say.result(name, benchmark, note="rows verified")
             elif isinstance(error, TooManyConnectionsError) and not asked_for_connections:

@@ -71,6 +71,13 @@ def _not_negative(text: str) -> float:
     return number
 
 
+def _above_zero(text: str) -> float:
+    number = _not_negative(text)
+    if number == 0:
+        raise argparse.ArgumentTypeError("0 is too few")
+    return number
+
+
 def _positives(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(positive(part) for part in text.split(",")))
 
@@ -171,7 +178,7 @@ def add_options(parser: pytest.Parser) -> None:
     )
     add(
         "--container-cpus",
-        type=_not_negative,
+        type=_above_zero,
         metavar="N",
         help="CONTAINER: how many processors it gets (default: all)",
     )

@@ -153,7 +153,7 @@ def _make_schema(target: Target, connection: Connection) -> None:
         if not _only(cursor):
             raise TargetError(
                 f"{target.cloud}: another benchmark is running in this database; "
-                "wait until it has ended"
+                "wait until it has ended (or do two clouds of this run name the same database?)"
             )
         cursor.execute("SELECT to_regnamespace(%s) IS NOT NULL", (SCHEMA,))
         if _only(cursor):
@@ -164,8 +164,8 @@ def _make_schema(target: Target, connection: Connection) -> None:
                     "rename or drop it"
                 )
             cursor.execute(f"DROP SCHEMA {SCHEMA} CASCADE")  # of a run that was killed
-        cursor.execute(f"CREATE SCHEMA {SCHEMA}")
-        cursor.execute(f"COMMENT ON SCHEMA {SCHEMA} IS '{OURS}'")
+        # Both or neither: a schema without the comment would be taken for someone else's.
+        cursor.execute(f"CREATE SCHEMA {SCHEMA}; COMMENT ON SCHEMA {SCHEMA} IS '{OURS}'")
 
 
 def _only(cursor: Cursor) -> Any:

@@ -5,6 +5,7 @@ All hooks leave a run that asks for no benchmark alone.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -152,13 +153,17 @@ def pytest_report_teststatus(
     return None
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # pytest-benchmark saves in a wrapper of its own
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
     """Leave out what Ctrl-C cut off, a load without a check or a benchmark without a round; and
     save nothing where nothing is left.
     """
-    if OPTIONS not in session.config.stash:
-        return
+    if OPTIONS in session.config.stash:
+        _keep_what_is_whole(session)
+    return (yield)
+
+
+def _keep_what_is_whole(session: pytest.Session) -> None:
     benchmarks: Any = session.config._benchmarksession  # type: ignore[attr-defined]
     benchmarks.benchmarks[:] = [
         bench

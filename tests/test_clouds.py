@@ -70,11 +70,37 @@ def test_any_prefix_and_url() -> None:
     assert (other.parameters["dbname"], other.parameters["port"]) == ("other", "6543")
 
 
-def test_url_of_no_form() -> None:
-    """A URL that is none is an error that does not repeat it."""
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"{SECRET} {SECRET}",
+        "postgresql://owner:p@hidden@127.0.0.1/owned",
+        "postgresql://owner:12/hidden@127.0.0.1/owned",
+        "postgresql://owner:hidden@127.0.0.1",
+        "postgresql:///owned",
+    ],
+)
+def test_url_of_no_form(url: str) -> None:
+    """A URL that is none, or has unescaped signs in it, is an error that repeats none of it."""
     with pytest.raises(UsageError, match="NEON_DATABASE_URL is not of the form") as caught:
-        cloud_target("NEON", {"NEON_DATABASE_URL": f"{SECRET} {SECRET}"})
+        cloud_target("NEON", {"NEON_DATABASE_URL": url})
     assert SECRET not in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("password", ["S3\udcffCRET", "S3\0CRET"], ids=ascii)
+def test_password_that_cannot_be_sent(tcp_server: dict[str, str], password: str) -> None:
+    """A password that the driver refuses is an error of one line, without it."""
+    with pytest.raises(TargetError, match="GCP: the driver cannot use what GCP") as caught:
+        connect(tcp_server, PASSWORD=password)
+    assert caught.value.__suppress_context__
+    assert "CRET" not in str(caught.value)
+
+
+def test_the_address_that_answered(tcp_server: dict[str, str]) -> None:
+    """Of several addresses the one that decided is told about, not the first that failed."""
+    with pytest.raises(TargetError, match="refuses the password"):
+        connect(tcp_server, HOST="::1,127.0.0.1", PASSWORD="wrong-word")
 
 
 def test_price_that_is_no_number() -> None:

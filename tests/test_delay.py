@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pgload.errors import TargetError
 from pgload.targets.delay import delayed
 from pgload.targets.target import Target
 
@@ -95,3 +98,12 @@ def test_end_of_a_connection(server: Target, connection: Connection) -> None:
             while left:
                 cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", (pid,))
                 left = cursor.fetchone()[0]
+
+
+def test_long_directory(server: Target, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A directory in which no socket can be made is an error, not a wait."""
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with pytest.raises(TargetError, match="the delay of 5 ms could not be set up"):
+        delayed(server, 5).__enter__()

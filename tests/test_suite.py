@@ -209,6 +209,8 @@ def test_a_cloud_that_is_down(run: Run, checkout: Path, database: str, server: T
     assert done.returncode == 0, done.stdout
     assert re.search(r"AWS +copy +300 × 1 +not measured: AWS: nothing listens", done.stdout)
     assert [bench["params"]["cloud"] for bench in saved(checkout)["benchmarks"]] == ["GCP"]
+    down = run("pytest", "benchmarks", "--cloud=AWS", "--keep-going", *QUICK)
+    assert down.returncode == 2
     (left_out,) = saved(checkout)["machine_info"]["not_measured"]
     assert (left_out["cloud"], left_out["method"]) == ("AWS", "copy")
 
@@ -374,6 +376,26 @@ def test_interrupted_run(checkout: Path) -> None:
     assert "Traceback" not in "".join(lines)
     finished = [b for b in saved(checkout)["benchmarks"] if b["extra_info"].get("verified")]
     assert len(finished) == 1
+
+
+def test_interrupted_first_round(checkout: Path) -> None:
+    """Ctrl-C before anything was measured saves nothing and needs no traceback."""
+    command = [sys.executable, "-u", "-m", "pytest", "benchmarks/test_methods.py", "--rounds=9"]
+    command += ["--method=executemany"]
+    with subprocess.Popen(
+        command, cwd=checkout, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("EMBEDDED: PostgreSQL"):
+                process.send_signal(signal.SIGINT)
+                break
+        lines += list(process.stdout)
+    assert process.returncode == 2, lines
+    assert "Error" not in "".join(lines)
+    assert not list(checkout.glob(".benchmarks/*/*"))
 
 
 def test_missing_configuration(run: Run) -> None:

@@ -44,8 +44,11 @@ def cloud_target(cloud: str, variables: Environment) -> Target:
     Raises `UsageError` naming the variables that are missing or hold no number.
     """
 
-    def get(name: str, default: str | None = None) -> str | None:
-        return variables.get(f"{cloud}_DB_{name}") or variables.get(f"{cloud}_{name}") or default
+    def get(name: str) -> str | None:
+        return variables.get(f"{cloud}_DB_{name}") or None
+
+    def fact(name: str) -> str | None:
+        return get(name) or variables.get(f"{cloud}_{name}") or None
 
     missing = _missing(cloud, variables)
     if missing:
@@ -59,8 +62,8 @@ def cloud_target(cloud: str, variables: Environment) -> Target:
         "dbname": get("NAME"),
         "user": get("USER"),
         "password": get("PASSWORD"),
-        "sslmode": get("SSLMODE"),
-        "sslrootcert": get("SSLROOTCERT"),
+        "sslmode": fact("SSLMODE"),
+        "sslrootcert": fact("SSLROOTCERT"),
     }
     url = variables.get(f"{cloud}_DATABASE_URL")
     parameters = {**DEFAULTS, **(_from_url(cloud, url) if url else {})}
@@ -68,8 +71,8 @@ def cloud_target(cloud: str, variables: Environment) -> Target:
     return Target(
         cloud,
         parameters,
-        instance_type=get("INSTANCE_TYPE", variables.get("INSTANCE_TYPE")),
-        price_per_hour=_price(cloud, get("PRICE_PER_HOUR")),
+        instance_type=fact("INSTANCE_TYPE") or variables.get("INSTANCE_TYPE"),
+        price_per_hour=_price(cloud, fact("PRICE_PER_HOUR")),
     )
 
 
@@ -77,13 +80,19 @@ def _from_url(cloud: str, url: str) -> dict[str, Any]:
     from psycopg2 import ProgrammingError
     from psycopg2.extensions import parse_dsn
 
+    # With an unescaped sign in it, a part of the password would be taken for the host or the
+    # database, and shown.
+    authority, _, rest = url.partition("://")[2].partition("?")[0].partition("/")
     try:
-        return dict(parse_dsn(url))
-    except ProgrammingError:  # its message repeats the URL, password and all
+        parameters = dict(parse_dsn(url)) if authority.count("@") == 1 and "@" not in rest else {}
+    except (ProgrammingError, ValueError):  # the message repeats the URL, password and all
+        parameters = {}
+    if not parameters.keys() >= {"host", "user", "dbname"}:
         raise UsageError(
             f"{cloud}_DATABASE_URL is not of the form postgresql://user:password@host:port/name; "
             "write other signs in user and password as %40, %2F, …"
         ) from None
+    return parameters
 
 
 def _price(cloud: str, text: str | None) -> float | None:

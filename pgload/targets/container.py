@@ -8,7 +8,7 @@ import secrets
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ class Shape:
 
         Raises `UsageError` for any other name.
         """
-        found = re.fullmatch(r"db-custom-(\d+)-(\d+)", name)
+        found = re.fullmatch(r"db-custom-([1-9]\d*)-([1-9]\d*)", name)
         if found is None:
             raise UsageError(
                 f"--instance {name!r}: write db-custom-<vCPUs>-<MB>, as in db-custom-1-3840, or "
@@ -52,7 +52,7 @@ def container(shape: Shape) -> Iterator[Target]:
     be had or the server does not start.
     """
     try:
-        from docker.errors import APIError, DockerException
+        from docker.errors import APIError, DockerException, NotFound
         from testcontainers.core.container import DockerContainer
     except ImportError:
         raise UsageError(
@@ -60,6 +60,7 @@ def container(shape: Shape) -> Iterator[Target]:
         ) from None
     # Of this container only, and known to nobody else.
     password = secrets.token_urlsafe(16)
+    name = f"pgload-{secrets.token_hex(6)}"
     limits: dict[str, Any] = {}
     if shape.cpus is not None:
         limits["nano_cpus"] = round(shape.cpus * 1e9)
@@ -67,7 +68,8 @@ def container(shape: Shape) -> Iterator[Target]:
         limits["mem_limit"] = f"{shape.memory_mb}m"
     refused = ""
     try:
-        server = DockerContainer(shape.image).with_exposed_ports(PORT).with_kwargs(**limits)
+        server = DockerContainer(shape.image).with_name(name).with_exposed_ports(PORT)
+        server.with_kwargs(**limits)
     except DockerException as error:
         refused = _one_line(error)
     if refused:
@@ -82,10 +84,12 @@ def container(shape: Shape) -> Iterator[Target]:
         try:
             server.with_env("POSTGRES_PASSWORD", password).start()
         except APIError as error:
-            raise TargetError(
-                f"CONTAINER: {_one_line(error)}; check --image {shape.image}; where the image of "
-                "testcontainers' reaper cannot be had, set TESTCONTAINERS_RYUK_DISABLED=true"
-            ) from None
+            hint = (
+                f"; check --image {shape.image}; where the image of testcontainers' reaper cannot "
+                "be had, set TESTCONTAINERS_RYUK_DISABLED=true"
+            )
+            pulled = "/images/" in str(error)
+            raise TargetError(f"CONTAINER: {_one_line(error)}{hint if pulled else ''}") from None
         target = Target(
             "CONTAINER",
             {
@@ -102,8 +106,10 @@ def container(shape: Shape) -> Iterator[Target]:
         _wait_until_up(target, server)
         yield target
     finally:
-        server.stop()
-        server.get_docker_client().client.close()
+        client = server.get_docker_client().client
+        with suppress(NotFound):  # by name: cut off while it was made, `server` does not know it
+            client.containers.get(name).remove(force=True, v=True)
+        client.close()
 
 
 def _wait_until_up(target: Target, server: Any) -> None:

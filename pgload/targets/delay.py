@@ -8,6 +8,7 @@ direction delays what it reads by half the round-trip time and keeps its order.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -32,7 +33,7 @@ IN_FLIGHT_BYTES = 64 << 20  # per direction; more waits in the sender, as on a r
 def delayed(target: Target, rtt_ms: float) -> Iterator[Target]:
     """The same target, `rtt_ms` milliseconds further away."""
     host, port = str(target.parameters["host"]), int(target.parameters.get("port", 5432))
-    with tempfile.TemporaryDirectory(prefix="pgload-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pgload-", ignore_cleanup_errors=True) as folder:
         command = [sys.executable, "-m", __name__, folder, host, str(port), str(rtt_ms / 2000)]
         package_root = str(Path(__file__).parents[2])
         with subprocess.Popen(
@@ -60,27 +61,23 @@ def _address(host: str, port: int) -> tuple[int, str | tuple[str, int]]:
     return socket.AF_INET, (host, port)
 
 
-def _serve(folder: str, host: str, port: int, one_way: float) -> None:
+def _serve(listener: socket.socket, host: str, port: int, one_way: float) -> None:
     family, address = _address(host, port)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(f"{folder}/{SOCKET}")
-        listener.listen(128)
-        print("ready", flush=True)
-        while True:
-            near, _ = listener.accept()
-            far = socket.socket(family)
-            try:
-                far.connect(address)
-            except OSError:
-                near.close()
-                continue
-            if family == socket.AF_INET:
-                far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for source, sink in ((near, far), (far, near)):
-                line = _Line(source, sink, one_way)
-                work = (line.pass_on,) if one_way == 0 else (line.read, line.write)
-                for part in work:
-                    threading.Thread(target=part, daemon=True).start()
+    while True:
+        near, _ = listener.accept()
+        far = socket.socket(family)
+        try:
+            far.connect(address)
+        except OSError:
+            near.close()
+            continue
+        if family == socket.AF_INET:
+            far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for source, sink in ((near, far), (far, near)):
+            line = _Line(source, sink, one_way)
+            work = (line.pass_on,) if one_way == 0 else (line.read, line.write)
+            for part in work:
+                threading.Thread(target=part, daemon=True).start()
 
 
 class _Line:
@@ -154,9 +151,16 @@ def _copy(source: socket.socket, sink: socket.socket) -> None:
         sink.sendall(view[:got])
 
 
+def _main(folder: str, host: str, port: str, one_way: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/{SOCKET}")
+        listener.listen(128)
+        arguments = (listener, host, int(port), float(one_way))
+        threading.Thread(target=_serve, args=arguments, daemon=True).start()
+        print("ready", flush=True)
+        sys.stdin.buffer.read()
+        shutil.rmtree(folder, ignore_errors=True)  # where the parent was killed
+
+
 if __name__ == "__main__":
-    folder_, host_, port_, one_way_ = sys.argv[1:]
-    threading.Thread(
-        target=_serve, args=(folder_, host_, int(port_), float(one_way_)), daemon=True
-    ).start()
-    sys.stdin.buffer.read()
+    _main(*sys.argv[1:])

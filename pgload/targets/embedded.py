@@ -29,7 +29,8 @@ MAX_SOCKET_BYTES = 103  # of a Unix socket's path, on macOS; Linux allows 107
 # The guard makes the cluster, starts the server and waits for its standard input to end. That
 # happens when `embedded` closes the pipe, and just as well when Python dies in any way (SIGKILL
 # included), so there is one way out for every kind of end. SIGQUIT ("immediate"), for the data is
-# thrown away anyhow; --no-sync spares flushing an empty cluster, the server itself has fsync on.
+# thrown away anyhow, and again and again, for a server that just starts does not hear it yet;
+# --no-sync spares flushing an empty cluster, the server itself has fsync on.
 GUARD = """
 directory=$1 programs=$2
 shift 2
@@ -37,7 +38,7 @@ shift 2
     --encoding=UTF8 --no-locale || exit 1
 "$programs/postgres" -D "$directory/data" "$@" & server=$!
 read -r _
-kill -QUIT "$server" 2>/dev/null
+(while kill -QUIT "$server" 2>/dev/null; do sleep 0.1; done) &
 wait "$server"
 rm -rf "$directory"
 """

@@ -40,11 +40,10 @@ class Target:
         """
         import psycopg2
 
+        ours = {"application_name": APPLICATION_NAME, "client_encoding": "UTF8"}
         try:
-            connection: Connection = psycopg2.connect(
-                **self.parameters, application_name=APPLICATION_NAME, client_encoding="UTF8"
-            )
-        except psycopg2.OperationalError as error:
+            connection: Connection = psycopg2.connect(**{**self.parameters, **ours})
+        except (psycopg2.Error, ValueError, TypeError) as error:  # no traceback shows a password
             raise explain(self.cloud, self.parameters, error) from None
         connection.autocommit = True
         with connection.cursor() as cursor:

@@ -69,6 +69,8 @@ _TOO_MANY = re.compile(r"too many (clients|connections)|remaining connection slo
 
 def explain(cloud: str, parameters: Mapping[str, Any], error: Exception) -> TargetError:
     """The error to raise for one that the driver raised while connecting; never with a secret."""
+    import psycopg2
+
     said = one_line(error)
     if _TOO_MANY.search(said):
         return TooManyConnectionsError(
@@ -77,11 +79,15 @@ def explain(cloud: str, parameters: Mapping[str, Any], error: Exception) -> Targ
         )
     known = {"host": "", "port": 5432, "user": "", "dbname": "", "sslmode": "prefer", **parameters}
     known |= {"cloud": cloud, "password": ""}
+    # libpq tells of every address that it tried; the last one decided.
+    decided = said[max(0, said.rfind("connection to server")) :]
     for pattern, text in _TROUBLES:
-        if re.search(pattern, said):
+        if re.search(pattern, decided):
             return TargetError(f"{cloud}: {text.format(**known)}")
     password = str(parameters.get("password") or "")
-    return TargetError(f"{cloud}: {said.replace(password, '…') if password else said}")
+    if password and (password in said or not isinstance(error, psycopg2.Error)):
+        said = f"the driver cannot use what {cloud} is configured with ({type(error).__name__})"
+    return TargetError(f"{cloud}: {said}")
 
 
 def one_line(error: Exception) -> str:
