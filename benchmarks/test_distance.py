@@ -1,6 +1,6 @@
-"""What a rehearsed distance does, and what it costs. Runs only when this file is named.
+"""What a rehearsed distance is for. Runs only when this file is named.
 
-The tests fail when the distance does not do what it is for.
+With few records the first and last batches weigh in: ask for 40,000 or more.
 """
 
 import pytest
@@ -16,24 +16,6 @@ def site(sites, cloud):
     if cloud not in STARTED_HERE or "rtt_asked_ms" in sites[cloud].facts:
         pytest.skip(f"{cloud} has a distance of its own")
     return sites[cloud]
-
-
-@pytest.mark.parametrize("method", ["values", "copy"])
-def test_way_through(site, dataset, run_pairs, method):
-    """Without a delay the way through costs less than 3% of the throughput."""
-    work = list(dataset.batches(1000))
-    with (
-        delayed(site.target, 0) as through,
-        Migrator(through.connect, method, connections=2) as ours,
-        Migrator(site.target.connect, method, connections=2) as direct,
-    ):
-        ratio = run_pairs(
-            f"{method} through a delay of 0 ms",
-            site,
-            ours=lambda: ours.run(work),
-            theirs=lambda: direct.run(work),
-        )
-    assert ratio > 0.97
 
 
 def test_connections_hide_the_distance(site, dataset, run_pairs):

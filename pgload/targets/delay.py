@@ -31,7 +31,14 @@ IN_FLIGHT_BYTES = 64 << 20  # per direction; more waits in the sender, as on a r
 
 @contextmanager
 def delayed(target: Target, rtt_ms: float) -> Iterator[Target]:
-    """The same target, `rtt_ms` milliseconds further away."""
+    """The same target, `rtt_ms` milliseconds further away; 0 is no detour at all.
+
+    Raises `TargetError` when the way cannot be set up.
+    """
+    known = {**target.known, "rtt_asked_ms": rtt_ms}
+    if rtt_ms == 0:
+        yield replace(target, known=known)
+        return
     host, port = str(target.parameters["host"]), int(target.parameters.get("port", 5432))
     with tempfile.TemporaryDirectory(prefix="pgload-", ignore_cleanup_errors=True) as folder:
         command = [sys.executable, "-m", __name__, folder, host, str(port), str(rtt_ms / 2000)]
@@ -49,7 +56,6 @@ def delayed(target: Target, rtt_ms: float) -> Iterator[Target]:
                 raise TargetError(f"{target.cloud}: the delay of {rtt_ms} ms could not be set up")
             try:
                 parameters = {**target.parameters, "host": folder, "port": 5432}
-                known = {**target.known, "rtt_asked_ms": rtt_ms}
                 yield replace(target, parameters=parameters, known=known)
             finally:
                 process.stdin.close()
@@ -75,8 +81,7 @@ def _serve(listener: socket.socket, host: str, port: int, one_way: float) -> Non
             far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for source, sink in ((near, far), (far, near)):
             line = _Line(source, sink, one_way)
-            work = (line.pass_on,) if one_way == 0 else (line.read, line.write)
-            for part in work:
+            for part in (line.read, line.write):
                 threading.Thread(target=part, daemon=True).start()
 
 
@@ -88,13 +93,6 @@ class _Line:
         self._chunks: deque[tuple[float, bytes]] = deque()
         self._bytes = 0
         self._changed = threading.Condition()
-
-    def pass_on(self) -> None:
-        """Without a delay: straight through, on Linux without a copy of the bytes."""
-        forward = _splice if hasattr(os, "splice") else _copy
-        with suppress(OSError):
-            forward(self._source, self._sink)
-        self._end()
 
     def read(self) -> None:
         """Take what comes, with the time at which it is due at the other end."""
@@ -132,23 +130,6 @@ class _Line:
         # The other direction may still have something to say.
         with suppress(OSError):
             self._sink.shutdown(socket.SHUT_WR)
-
-
-def _splice(source: socket.socket, sink: socket.socket) -> None:
-    out, into = os.pipe()
-    try:
-        while got := os.splice(source.fileno(), into, CHUNK_BYTES):
-            while got:
-                got -= os.splice(out, sink.fileno(), got)
-    finally:
-        os.close(out)
-        os.close(into)
-
-
-def _copy(source: socket.socket, sink: socket.socket) -> None:
-    view = memoryview(bytearray(CHUNK_BYTES))
-    while got := source.recv_into(view):
-        sink.sendall(view[:got])
 
 
 def _main(folder: str, host: str, port: str, one_way: str) -> None:
