@@ -335,7 +335,7 @@ def test_sample_dir_is_made_once(tmp_path: Path) -> None:
     assert path.name == "BidPublicInfoService_BID_THNG_202506010000.json"
     assert msgspec.json.decode(path.read_bytes()) == list(notices("THNG", 20, 3))
     assert sample_dir(tmp_path / "cache", 20, seed=3) == folder
-    assert path.stat() == made
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (made.st_ino, made.st_mtime_ns)
 
 
 def test_sample_dir_depends_on_what_is_asked_for(

@@ -124,7 +124,9 @@ def test_saved_run(run: Run, checkout: Path) -> None:
         assert extra["batch_latency"].keys() == {"p50", "p95", "p99", "max"}
         assert 0 < extra["batch_latency"]["p50"] <= extra["batch_latency"]["max"]
         assert extra["client"]["cpu_seconds"] > 0
-        assert extra["encode"] + extra["write"] + extra["commit"] < 1.2 * load["stats"]["median"]
+        # One connection: neither the encoder nor the worker can be busy for longer than the round.
+        assert 0 < extra["encode"] <= load["stats"]["median"]
+        assert 0 < extra["write"] + extra["commit"] <= load["stats"]["median"]
         assert extra["wal_bytes_per_record"] > 500
         assert extra["rtt_ms"] > 0
     server = found["machine_info"]["servers"]["EMBEDDED"]

@@ -23,10 +23,9 @@ from msgspec.structs import astuple
 
 from pgload.errors import RecordError
 from pgload.source.files import Batch
-from pgload.source.tables import Column
+from pgload.source.tables import JSON_TYPES, Column
 
 SEPARATOR = b"\x1f"
-JSON_TYPES = ("json", "jsonb")
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _NULL = re.compile(rb"(?<![^\x1f\n])null(?![^\x1f\n])")
@@ -40,7 +39,7 @@ class Rows:
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = columns
         self._has_json = any(column.type in JSON_TYPES for column in columns)
-        self._tokens = _tokens_of([column.name for column in columns])
+        self._tokens = _tokens_of([column.source for column in columns])
         self._decode_string = msgspec.json.Decoder(str).decode
 
     def lines(self, batch: Batch) -> list[bytes]:
@@ -110,7 +109,7 @@ class Rows:
             except ValueError as error:  # msgspec's and Unicode's errors are ValueErrors, too
                 raise RecordError(
                     f"{batch.path.name}: record {batch.first_record + n}: "
-                    f'field "{column.name}" {error}; mend or remove the record'
+                    f'field "{column.source}" {error}; mend or remove the record'
                 ) from None
             values.append(value)
         return values

@@ -6,15 +6,15 @@ with its JSON functions, and hashes the rows that come out as it hashes those in
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Raw
 
 from pgload.errors import RecordError
-from pgload.load.rows import JSON_TYPES
+from pgload.load.server_json import json_literal, rows_of_json
 from pgload.source.files import Batch
-from pgload.source.tables import Table, column_names, literal, qualified_name, quoted
+from pgload.source.tables import Table, column_names, qualified_name
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -52,13 +52,18 @@ def expected_fingerprint(
     """
     import psycopg2
 
-    statement = _SUM.format(rows=_rows_of_json(table, connection)).encode()
+    before, after = rows_of_json(table, connection)
+    head, _, tail = _SUM.partition("{rows}")
+
+    def statement(records: Iterable[Raw]) -> bytes:
+        return (head + before).encode() + json_literal(records) + (after + tail).encode()
+
     rows = checksum = 0
     with connection.cursor() as cursor:
         for batch in batches:
             try:
-                cursor.execute(statement, (_array(batch.records),))
-            except (psycopg2.Error, UnicodeDecodeError):
+                cursor.execute(statement(batch.records))
+            except psycopg2.Error:
                 _name_the_record(batch, statement, connection)
                 raise
             found = _only(cursor.fetchone())
@@ -66,40 +71,16 @@ def expected_fingerprint(
     return Fingerprint(rows, checksum)
 
 
-def _rows_of_json(table: Table, connection: Connection) -> str:
-    """The rows of the JSON array that is the statement's parameter.
-
-    `json_to_record` would write a json column's strings anew, so those are taken with `->`, which
-    keeps their text.
-    """
-    casts, definitions = [], []
-    for column in table.columns:
-        name, key = (
-            text.replace("%", "%%")
-            for text in (quoted([column.name], connection)[0], literal(column.name, connection))
-        )
-        if column.type in JSON_TYPES:
-            value = f"nullif(nullif((e -> {key})::text, '\"\"'), 'null')"
-        else:
-            definitions.append(f"{name} text")
-            value = f"nullif(r.{name}, '')"
-        casts.append(f"{value}::{column.type} AS {name}")
-    record = f", json_to_record(e) AS r({', '.join(definitions)})" if definitions else ""
-    return f"SELECT {', '.join(casts)} FROM json_array_elements(%s::json) AS a(e){record}"
-
-
-def _array(records: Iterable[Raw]) -> str:
-    return (b"[" + b",".join(records) + b"]").decode()
-
-
-def _name_the_record(batch: Batch, statement: bytes, connection: Connection) -> None:
+def _name_the_record(
+    batch: Batch, statement: Callable[[Iterable[Raw]], bytes], connection: Connection
+) -> None:
     import psycopg2
 
     with connection.cursor() as cursor:
         for number, record in enumerate(batch.records, batch.first_record):
             try:
-                cursor.execute(statement, (_array([record]),))
-            except (psycopg2.Error, UnicodeDecodeError) as error:
+                cursor.execute(statement([record]))
+            except psycopg2.Error as error:
                 said = str(error).partition("CONTEXT:")[0].strip().replace("\n", "; ")
                 raise RecordError(
                     f"{batch.path.name}: record {number} cannot become a row: {said}; "
