@@ -11,6 +11,7 @@ from pgload.suite import (  # noqa: F401
     pytest_ignore_collect,
     pytest_report_header,
     pytest_report_teststatus,
+    pytest_runtestloop,
     pytest_sessionfinish,
     pytest_sessionstart,
     pytest_terminal_summary,

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from typing import Any, NoReturn
 
 import pytest
 
 from pgload.errors import PgloadError, TargetError, TooManyConnectionsError
+from pgload.interrupt import INTERRUPTS
 from pgload.measure import Setting, measure
 from pgload.options import OPTIONS, ROOT, SAMPLE_RECORDS
 from pgload.site import SCHEMA, Site, prepare
@@ -35,13 +37,14 @@ def _end_the_run(say: Lines, error: PgloadError) -> NoReturn:
 def dataset(pytestconfig: pytest.Config) -> Dataset:
     """The records that every load of this run writes."""
     options, say = pytestconfig.stash[OPTIONS], Lines(pytestconfig)
+    allow = pytestconfig.stash[INTERRUPTS].allow
     folder, limit = options.data, options.records
     if folder is None:
         records = options.records or SAMPLE_RECORDS
         say.passing(f"making {records:,} notices, kept in {SAMPLE_CACHE.relative_to(ROOT)}")
-        folder, limit = sample_dir(SAMPLE_CACHE, records, options.seed), None
+        folder, limit = allow(lambda: sample_dir(SAMPLE_CACHE, records, options.seed)), None
     try:
-        found = Dataset.read(folder, schema=SCHEMA, limit=limit)
+        found = allow(lambda: Dataset.read(folder, schema=SCHEMA, limit=limit))
     except PgloadError as error:
         _end_the_run(say, error)
     tables = "; ".join(map(describe, dict.fromkeys(found.tables.values())))
@@ -57,17 +60,20 @@ def sites(pytestconfig: pytest.Config, dataset: Dataset) -> Iterator[dict[str, S
     """The prepared site of each cloud of this run, or why there is none (under --keep-going)."""
     options, say = pytestconfig.stash[OPTIONS], Lines(pytestconfig)
     servers = pytestconfig.stash.setdefault(SERVERS, {})
+    allow = pytestconfig.stash[INTERRUPTS].allow
     sites = dict[str, Site | str]()
     with ExitStack() as stack:
+
+        def prepared(cloud: str) -> Site:
+            target = open_target(
+                cloud, options.variables, shape=options.shape, rtt_ms=options.rtt_ms
+            )
+            return stack.enter_context(prepare(stack.enter_context(target), dataset))
+
         for cloud in options.clouds:
             say.passing(f"{cloud}: connecting, and taking the checksums to expect")
             try:
-                target = stack.enter_context(
-                    open_target(
-                        cloud, options.variables, shape=options.shape, rtt_ms=options.rtt_ms
-                    )
-                )
-                sites[cloud] = site = stack.enter_context(prepare(target, dataset))
+                sites[cloud] = site = allow(partial(prepared, cloud))
                 servers[cloud] = site.facts
                 say.line(f"{cloud}: PostgreSQL {site.facts['version']}")
             except TargetError as error:
@@ -114,7 +120,8 @@ def run_load(
             not_measured(reason)
         else:
             try:
-                measure(
+                work = partial(
+                    measure,
                     benchmark,
                     site,
                     dataset,
@@ -123,6 +130,7 @@ def run_load(
                     warmup_rounds=options.warmup_rounds,
                     on_round=lambda number: say.passing(f"{name}   load {number} of {loads}"),
                 )
+                pytestconfig.stash[INTERRUPTS].allow(work)
             except PgloadError as caught:
                 error = caught
             if site.connection.closed:
@@ -168,12 +176,14 @@ def run_client(
         def verify() -> None:  # in the teardown: a benchmark that fails there is not saved
             assert done[-1] == dataset.records, f"{done[-1]} of {dataset.records} records done"
 
-        benchmark.pedantic(
+        pedantic = partial(
+            benchmark.pedantic,
             lambda: done.append(work()),
             teardown=verify,
             rounds=options.rounds,
             warmup_rounds=options.warmup_rounds,
         )
+        pytestconfig.stash[INTERRUPTS].allow(pedantic)
         benchmark.extra_info.update(records=dataset.records, bytes=dataset.bytes)
         say.result(request.node.name, benchmark, note="without a database")
 
@@ -204,13 +214,15 @@ def run_pairs(
             site.verify()
             site.reset()
 
-        benchmark.pedantic(
+        pedantic = partial(
+            benchmark.pedantic,
             ours,
             setup=setup,
             teardown=site.verify,
             rounds=options.rounds,
             warmup_rounds=options.warmup_rounds,
         )
+        pytestconfig.stash[INTERRUPTS].allow(pedantic)
         if benchmark.stats is None:
             pytest.skip("--benchmark-disable leaves nothing to compare")
         seconds = seconds[-options.rounds :]

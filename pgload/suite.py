@@ -13,6 +13,7 @@ import pytest
 
 from pgload.errors import PgloadError
 from pgload.fixtures import NOT_MEASURED, SERVERS
+from pgload.interrupt import INTERRUPTS, Interrupts
 from pgload.load.methods import METHODS
 from pgload.options import OPTIONS, ROOT, add_options, checked_options, settings_of
 from pgload.targets.open import unconfigured_default
@@ -129,6 +130,15 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if OPTIONS in config.stash and reporter is not None and config.option.verbose == 0:
         # Our lines take the place of pytest's path and dots (see pytest_report_teststatus).
         reporter.showfspath = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    if OPTIONS not in session.config.stash:
+        return (yield)
+    with Interrupts(session) as interrupts:
+        session.config.stash[INTERRUPTS] = interrupts
+        return (yield)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

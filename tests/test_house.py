@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = (
     {"suite", "__main__"},
     {"fixtures", "cli"},
-    {"measure", "terminal", "options"},
+    {"measure", "terminal", "options", "interrupt"},
     {"site"},
     {"load"},
     {"source", "targets", "report"},
