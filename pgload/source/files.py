@@ -177,20 +177,27 @@ def _cut(path: Path, buffer: bytearray, end: int, offset: int) -> tuple[list[Raw
 
 def _possible_cuts(buffer: bytearray, end: int) -> Iterator[tuple[int, int]]:
     """At most two places: (the byte after a record, the first byte of the next record)."""
-    position, checked, depth = end, end, 0
-    depth = _depth(buffer, 1, end)
-    guesses = 0
+    last = next(_places_like_a_cut(buffer, end), None)
+    if last is None:
+        return
+    yield last
+    # Counting brackets takes longer than parsing, so it is only done when the first guess failed.
+    checked, depth = end, _depth(buffer, 1, end)
+    for position, after in _places_like_a_cut(buffer, end):
+        depth -= _depth(buffer, position, checked)
+        checked = position
+        if depth == 0:
+            if (position, after) != last:
+                yield position, after
+            return
+
+
+def _places_like_a_cut(buffer: bytearray, end: int) -> Iterator[tuple[int, int]]:
+    """From the end: wherever an object's end is followed by a comma and an object's beginning."""
+    position = end
     while (position := buffer.rfind(b"}", 1, position)) > 0:
-        between = _BETWEEN_RECORDS.match(buffer, position, end)
-        if between is None:
-            continue
-        depth -= _depth(buffer, position + 1, checked)
-        checked = position + 1
-        if guesses == 0 or depth == 0:
-            guesses += 1
+        if between := _BETWEEN_RECORDS.match(buffer, position, end):
             yield position + 1, between.end()
-            if depth == 0:
-                return
 
 
 def _depth(buffer: bytearray, start: int, end: int) -> int:
