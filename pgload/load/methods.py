@@ -11,9 +11,10 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pgload.errors import UsageError
-from pgload.load.rows import SEPARATOR, Rows, Values
+from pgload.load.rows import SEPARATOR, Rows, Values, all_in_quotes, without_quotes
+from pgload.load.server_json import json_literal, rows_of_json
 from pgload.source.files import Batch
-from pgload.source.tables import Table, column_names, qualified_name
+from pgload.source.tables import Table, column_names, input_type, qualified_name
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -37,8 +38,13 @@ class Method(ABC):
         """
 
     @abstractmethod
-    def write(self, cursor: Cursor, payload: Any) -> None:
-        """Send an encoded batch and wait until the server has taken it."""
+    def write(
+        self, cursor: Cursor, payload: Any, *, before: bytes = b"", after: bytes = b""
+    ) -> None:
+        """Send an encoded batch and wait until the server has taken it.
+
+        `before` and `after` are statements that belong into the same transaction.
+        """
 
     @abstractmethod
     def build(self, target: str) -> str:
@@ -65,10 +71,14 @@ class ExecuteMany(Method):
     def encode(self, batch: Batch) -> list[Values]:
         return list(self.rows.tuples(batch))
 
-    def write(self, cursor: Cursor, payload: list[Values]) -> None:
+    def write(
+        self, cursor: Cursor, payload: list[Values], *, before: bytes = b"", after: bytes = b""
+    ) -> None:
         statement = self.statement(cursor)
-        cursor.execute("BEGIN")
+        cursor.execute(_together(b"BEGIN", before))
         cursor.executemany(statement, payload)
+        if after:
+            cursor.execute(after)
 
 
 # A server keeps some 400 bytes for each literal of a statement while it parses it: 40 MB for 1000
@@ -88,20 +98,23 @@ class MultiValues(Method):
 
     def encode(self, batch: Batch) -> list[bytes]:
         return [
-            self.rows.encode(
-                part, special=(b"'",), bulk=_value_lists, one=_value_list, between=b","
-            )
+            self.rows.encode(part, bulk=_value_lists, one=_value_list, between=b",")
             for part in batch.parts(ROWS_PER_INSERT)
         ]
 
-    def write(self, cursor: Cursor, payload: list[bytes]) -> None:
+    def write(
+        self, cursor: Cursor, payload: list[bytes], *, before: bytes = b"", after: bytes = b""
+    ) -> None:
         head = self.statement(cursor).encode()
-        cursor.execute(head + (b";" + head).join(payload))
+        cursor.execute(_together(before, *[head + rows for rows in payload], after))
 
 
-def _value_lists(text: bytes) -> bytes:
-    rows = b"('" + text.replace(SEPARATOR, b"','").replace(b"\n", b"'),('") + b"')"
-    return rows.replace(b"''", b"NULL")
+_TOKENS_TO_LITERALS = bytes.maketrans(b'"' + SEPARATOR, b"',")
+
+
+def _value_lists(text: bytes, tokens: int) -> bytes:
+    rows = all_in_quotes(text, tokens).replace(b'""', b"NULL").replace(b"'", b"''")
+    return b"(" + rows.translate(_TOKENS_TO_LITERALS).replace(b"\n", b"),(") + b")"
 
 
 def _value_list(values: Values) -> bytes:
@@ -111,7 +124,83 @@ def _value_list(values: Values) -> bytes:
 def _literal(value: str | None) -> str:
     if value is None:
         return "NULL"
-    return "E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+    return "'" + value.replace("'", "''") + "'"
+
+
+class Unnest(Method):
+    """`INSERT … SELECT FROM unnest(…)`: one array literal for each column."""
+
+    name = "unnest"
+
+    def __init__(self, table: Table) -> None:
+        super().__init__(table)
+        # An array of arrays is no array of its elements: those go as text.
+        self._arrays = ["text" if c.type.endswith("]") else input_type(c) for c in table.columns]
+
+    def build(self, target: str) -> str:
+        names = [f"c{n}" for n in range(len(self.table.columns))]
+        values = [
+            name if array == input_type(column) else f"{name}::{input_type(column)}"
+            for name, array, column in zip(names, self._arrays, self.table.columns, strict=True)
+        ]
+        rows = f"unnest(%s) AS r({', '.join(names)})"
+        return f"INSERT INTO {target} SELECT {', '.join(values)} FROM {rows}"
+
+    def encode(self, batch: Batch) -> bytes:
+        parts = [self._columns(part) for part in batch.parts(ROWS_PER_CHUNK)]
+        return b",".join(
+            b"'{%s}'::%s[]" % (b",".join(pieces), array.encode())
+            for array, pieces in zip(self._arrays, zip(*parts, strict=True), strict=True)
+        )
+
+    def _columns(self, batch: Batch) -> list[bytes]:
+        """The elements of each column's array, between commas."""
+        tokens = self.rows.tokens(batch)
+        columns = [SEPARATOR.join(column) for column in zip(*tokens, strict=True)]
+        if self.rows.plainness(columns) is None:  # a JSON string is an array's element as it is
+            text = b"\n".join(columns).replace(b'""', b"NULL").replace(b"'", b"''")
+            return text.replace(SEPARATOR, b",").split(b"\n")
+        lines = [SEPARATOR.join(record) for record in tokens]
+        is_plain = self.rows.plainness(lines)
+        rows = [
+            line.replace(b'""', b"NULL").split(SEPARATOR)
+            if is_plain is None or is_plain(line)
+            else [_element(value) for value in self.rows.values(batch, n, line)]
+            for n, line in enumerate(lines)
+        ]
+        return [b",".join(column).replace(b"'", b"''") for column in zip(*rows, strict=True)]
+
+    def write(
+        self, cursor: Cursor, payload: bytes, *, before: bytes = b"", after: bytes = b""
+    ) -> None:
+        head, _, tail = self.statement(cursor).encode().rpartition(b"%s")
+        cursor.execute(_together(before, head + payload + tail, after))
+
+
+def _element(value: str | None) -> bytes:
+    if value is None:
+        return b"NULL"
+    return ('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"').encode()
+
+
+class Json(Method):
+    """`INSERT … SELECT` from the raw records as one JSON array, which the server takes apart."""
+
+    name = "json"
+
+    def build(self, target: str) -> str:
+        return f"INSERT INTO {target} "
+
+    def encode(self, batch: Batch) -> bytes:
+        return json_literal(batch.records)
+
+    def write(
+        self, cursor: Cursor, payload: bytes, *, before: bytes = b"", after: bytes = b""
+    ) -> None:
+        head = self.statement(cursor)
+        select, tail = rows_of_json(self.table, cursor.connection)
+        statement = (head + select).encode() + payload + tail.encode()
+        cursor.execute(_together(before, statement, after))
 
 
 class Copy(Method):
@@ -125,13 +214,20 @@ class Copy(Method):
 
     def encode(self, batch: Batch) -> bytes:
         return b"".join(
-            self.rows.encode(part, bulk=bytes, one=_copy_line, between=b"\n") + b"\n"
+            self.rows.encode(part, bulk=without_quotes, one=_copy_line, between=b"\n") + b"\n"
             for part in batch.parts(ROWS_PER_CHUNK)
         )
 
-    def write(self, cursor: Cursor, payload: bytes) -> None:
+    def write(
+        self, cursor: Cursor, payload: bytes, *, before: bytes = b"", after: bytes = b""
+    ) -> None:
+        # What stands before a COPY in its query is in its transaction; after it nothing can stand.
+        begin = b"BEGIN" if after else b""
+        statement = _together(begin, before, self.statement(cursor).encode())
         # In one piece: for every further one the driver would have to wait for the interpreter.
-        cursor.copy_expert(self.statement(cursor), _Whole(payload), size=len(payload))
+        cursor.copy_expert(statement, _Whole(payload), size=len(payload))
+        if after:
+            cursor.execute(after)
 
 
 _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\x1f": "\\x1f"})
@@ -154,8 +250,13 @@ class _Whole:
     readline = read  # the driver looks for it and never calls it
 
 
+def _together(*statements: bytes) -> bytes:
+    """One simple query, which is one round trip and one implicit transaction."""
+    return b";".join(filter(None, statements))
+
+
 METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (ExecuteMany, MultiValues, Copy)
+    method.name: method for method in (ExecuteMany, MultiValues, Unnest, Json, Copy)
 }
 
 

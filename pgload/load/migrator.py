@@ -30,7 +30,9 @@ ENCODED_AHEAD = 2  # batches that wait for a worker; more would only take up mem
 TURN = 0.0005
 NOTICE_EVERY = 0.5  # seconds between two looks at whether a signal has come
 CANCEL_EVERY = 0.1  # seconds between two attempts to end a batch that is in the server's hands
-CHARACTER_NOT_IN_REPERTOIRE = "22021"  # SQLSTATE of text that is no UTF-8
+# SQLSTATEs of text that no column can hold: no UTF-8, \u0000, half a surrogate pair. The server names
+# no record then; taking them apart does.
+NO_TEXT = ("22021", "22P05", "22P02")
 
 Work = tuple[Table, Batch]
 
@@ -214,8 +216,8 @@ class _Load:
                     committed = clock()
         except psycopg2.Error as error:
             _roll_back(connection)
-            if error.pgcode == CHARACTER_NOT_IN_REPERTOIRE:
-                item.method.rows.check(item.batch)  # the server names no record; this does
+            if error.pgcode in NO_TEXT:
+                item.method.rows.check(item.batch)
             raise _load_error(item.table, item.batch, error) from None
         self.batches.append(
             BatchStat(

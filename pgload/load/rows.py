@@ -31,6 +31,7 @@ DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NULL = re.compile(rb"(?<![^\x1f\n])null(?![^\x1f\n])")
 
 Values = list[str | None]
+Tokens = tuple[bytes | Raw, ...]
 
 
 class Rows:
@@ -44,8 +45,12 @@ class Rows:
 
     def lines(self, batch: Batch) -> list[bytes]:
         """One line of tokens for each record, between `SEPARATOR`s."""
+        return [SEPARATOR.join(tokens) for tokens in self.tokens(batch)]
+
+    def tokens(self, batch: Batch) -> list[Tokens]:
+        """The tokens of each record."""
         try:
-            return [SEPARATOR.join(tokens) for tokens in self._tokens(batch.records)]
+            return list(self._tokens(batch.records))
         except DECODE_ERRORS:
             for number, record in enumerate(batch.records, batch.first_record):
                 try:
@@ -58,25 +63,27 @@ class Rows:
         self,
         batch: Batch,
         *,
-        special: Sequence[bytes] = (),
-        bulk: Callable[[bytes], bytes],
+        bulk: Callable[[bytes, int], bytes],
         one: Callable[[Values], bytes],
         between: bytes,
     ) -> bytes:
         """The whole batch in a method's own notation.
 
-        `bulk` changes plain lines, `one` makes a row from values; rows are joined by `between`.
-        A line with one of the `special` bytes counts as not plain.
+        `bulk` changes plain lines, which hold so many tokens; `one` makes a row from values; rows
+        are joined by `between`.
         """
         lines = self.lines(batch)
-        is_plain = self._plainness(lines, special)
+        is_plain = self.plainness(lines)
+        width = len(self._columns)
         if is_plain is None:
-            return bulk(self._unquoted(lines))
+            return bulk(b"\n".join(lines), len(lines) * width)
         pieces: list[bytes] = []
         # Neighbours that are plain stay together.
-        for plain, numbers in groupby(range(len(lines)), lambda n: is_plain(lines[n])):
+        for plain, group in groupby(range(len(lines)), lambda n: is_plain(lines[n])):
+            numbers = list(group)
             if plain:
-                pieces.append(bulk(self._unquoted([lines[n] for n in numbers])))
+                text = b"\n".join([lines[n] for n in numbers])
+                pieces.append(bulk(text, len(numbers) * width))
             else:
                 pieces += [one(self.values(batch, n, lines[n])) for n in numbers]
         return between.join(pieces)
@@ -84,11 +91,11 @@ class Rows:
     def tuples(self, batch: Batch) -> Iterator[Values]:
         """The rows as Python strings, for drivers that adapt parameters by themselves."""
         lines = self.lines(batch)
-        is_plain = self._plainness(lines)
+        is_plain = self.plainness(lines)
         for n, line in enumerate(lines):
             if is_plain is None or is_plain(line):
                 try:
-                    text = self._unquoted([line]).decode()
+                    text = without_quotes(line, len(self._columns)).decode()
                     yield [value or None for value in text.split("\x1f")]
                     continue
                 except UnicodeDecodeError:
@@ -126,46 +133,46 @@ class Rows:
             return self._decode_string(token)
         return token.decode()
 
-    def _plainness(
-        self, lines: list[bytes], special: Sequence[bytes] = ()
-    ) -> Callable[[bytes], bool] | None:
+    def plainness(self, lines: Sequence[bytes]) -> Callable[[bytes], bool] | None:
         """A test whether each `"` in a line only begins or ends a string; None when all are so."""
-        text = b"\n".join(lines)
-        marks = [mark for mark in (b"\\", *special) if mark in text]
-        nested = _has_token(text, b"{") or _has_token(text, b"[")
         if self._has_json:
             return lambda _: False
-        if nested:
+        text = b"\n".join(lines)
+        if _has_token(text, b"{") or _has_token(text, b"["):
             return lambda line: (
-                not (
-                    any(mark in line for mark in marks)
-                    or _has_token(line, b"{")
-                    or _has_token(line, b"[")
-                )
+                b"\\" not in line and not _has_token(line, b"{") and not _has_token(line, b"[")
             )
-        if marks:
-            return lambda line: not any(mark in line for mark in marks)
+        if b"\\" in text:
+            return lambda line: b"\\" not in line
         return None
 
-    def _unquoted(self, lines: list[bytes]) -> bytes:
-        """Plain lines without the quotes of their tokens, and with nothing for null."""
-        text = b"\n".join(lines)
-        stripped = text.translate(None, b'"')
-        if len(text) - len(stripped) == 2 * len(lines) * len(self._columns):
-            return stripped  # two quotes for each token: all are strings, there is no null
-        return _NULL.sub(b"", text).translate(None, b'"')
+
+def without_quotes(text: bytes, tokens: int) -> bytes:
+    """Plain lines of so many tokens without the strings' quotes, and with nothing for null."""
+    stripped = text.translate(None, b'"')
+    if len(text) - len(stripped) == 2 * tokens:  # all are strings, there is no null
+        return stripped
+    return _NULL.sub(b"", text).translate(None, b'"')
+
+
+def all_in_quotes(text: bytes, tokens: int) -> bytes:
+    """Plain lines of so many tokens, each of them in quotes: `"1.5"` for 1.5, `""` for null."""
+    if text.count(b'"') == 2 * tokens:
+        return text
+    bare = without_quotes(text, tokens)
+    return b'"' + bare.replace(SEPARATOR, b'"\x1f"').replace(b"\n", b'"\n"') + b'"'
 
 
 def _tokens_of(
     names: Sequence[str],
-) -> Callable[[Iterable[Raw]], Iterator[tuple[bytes | Raw, ...]]]:
+) -> Callable[[Iterable[Raw]], Iterator[Tokens]]:
     """A function from records to the tokens of the named fields, `""` for a missing one."""
     missing = Raw(b'""')
     if any(char in '"\\' or char < " " for name in names for char in name):
         # msgspec's Structs refuse such names.
         fields_of = msgspec.json.Decoder(dict[str, Raw]).decode
 
-        def by_name(records: Iterable[Raw]) -> Iterator[tuple[bytes | Raw, ...]]:
+        def by_name(records: Iterable[Raw]) -> Iterator[Tokens]:
             for fields in map(fields_of, records):
                 yield tuple([fields.get(name, missing) for name in names])
 

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from msgspec import Raw
 
-from pgload.source.tables import JSON_TYPES, MAX_IDENTIFIER_BYTES, Table, literal, quoted
+from pgload.source.tables import (
+    JSON_TYPES,
+    MAX_IDENTIFIER_BYTES,
+    Table,
+    input_type,
+    literal,
+    quoted,
+)
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -31,7 +38,7 @@ def rows_of_json(table: Table, connection: Connection) -> tuple[str, str]:
         else:
             fields.append(f"{field} text")
             value = f"nullif(r.{field}, '')"
-        values.append(f"{value}::{column.type} AS {name}")
+        values.append(f"{value}::{input_type(column)} AS {name}")
     if len(fields) == len(values):
         function, record = "json_to_recordset", f" AS r({', '.join(fields)})"
     else:

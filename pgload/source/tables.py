@@ -232,6 +232,19 @@ def literal(text: str, connection: Connection) -> str:
     return sql.Literal(text).as_string(connection)
 
 
+def input_type(column: Column) -> str:
+    """The type to cast a column's text to before it is stored.
+
+    Without a length: an explicit cast cuts what is too long, storing it is an error.
+    """
+    unlimited = re.sub(r"\(\d[^)]*\)", "", column.type)
+    return _UNLIMITED.get(unlimited, unlimited)
+
+
+# Names that mean one character or one bit when they stand alone.
+_UNLIMITED = {"character": "bpchar", "char": "bpchar", "bit": "bit varying"}
+
+
 def create_table(table: Table, connection: Connection, *, unique_key: bool) -> str:
     """The CREATE TABLE statement, with the columns that the database fills by itself.
 
