@@ -85,7 +85,7 @@ class ExecuteMany(Method):
 # rows of 100 columns, on every connection, touched and given back each time. Statements of 70 rows
 # take a tenth to a fifth less time. They travel together and are one implicit transaction.
 ROWS_PER_INSERT = 70
-ROWS_PER_CHUNK = 100  # encoded at a time; larger pieces do not stay in the processor's cache
+ROWS_PER_CHUNK = 50  # encoded at a time; larger pieces do not stay in the processor's cache
 
 
 class MultiValues(Method):
