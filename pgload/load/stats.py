@@ -29,6 +29,9 @@ class BatchStat:
     write: float
     commit: float  # 0 where the write carried the commit with it
     end: float  # when it was committed
+    wait: float = 0.0  # of the worker, for this batch to be encoded
+    encode_cpu: float = 0.0  # CPU time of the thread that encoded it
+    write_cpu: float = 0.0  # of the worker, while it was written and committed
 
     @property
     def seconds(self) -> float:
@@ -44,6 +47,7 @@ class LoadResult:
     connections: int
     started: datetime
     seconds: float
+    begin: float  # on the clock of `time.perf_counter`
     cpu_seconds: float  # of this process, all its threads, user and system
     batches: Sequence[BatchStat]
 
@@ -68,7 +72,7 @@ class LoadResult:
         return self.cpu_seconds / self.seconds
 
     def total(self, part: str) -> float:
-        """Seconds of `encode`, `write` or `commit` over all batches and connections."""
+        """Seconds of `encode`, `write`, `wait`, … over all batches and connections."""
         return float(sum(getattr(batch, part) for batch in self.batches))
 
 
