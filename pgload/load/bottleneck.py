@@ -88,7 +88,7 @@ def verdict(loads: Iterable[Mapping[str, float]]) -> Bottleneck:
     seconds = Counter[str]()
     for load in loads:
         seconds.update(load)
-    whole = sum(seconds.values())
+    whole = sum(seconds.values()) or 1.0  # 0 for a load of nothing
     shares = {name: seconds[name] / whole for name in NAMES}
     name = max(shares, key=lambda name: shares[name])
     return Bottleneck(name, shares, ADVICE[name])
@@ -97,7 +97,7 @@ def verdict(loads: Iterable[Mapping[str, float]]) -> Bottleneck:
 def divide(result: LoadResult, observation: Observation, rtt: float) -> dict[str, float]:
     """The seconds of a load that its connections spent on each of NAMES, summed over them."""
     writing = result.total("write") + result.total("commit")
-    doing = _doing(result, observation)
+    doing = observation.doing(result.begin, result.end)
     at_work = {event: n for event, n in doing.items() if event != CLIENT}
     if doing:
         whole = result.connections * result.seconds
@@ -124,16 +124,6 @@ def divide(result: LoadResult, observation: Observation, rtt: float) -> dict[str
 def owner(event: str) -> str:
     """Which of NAMES a wait event within the server counts for."""
     return next(name for start, name in EVENTS if event.lower().startswith(start))
-
-
-def _doing(result: LoadResult, observation: Observation) -> Counter[str]:
-    """How often the backends were seen doing what, while the load lasted."""
-    return Counter(
-        doing
-        for sample in observation.samples
-        if result.begin <= sample.at <= result.begin + result.seconds
-        for doing in sample.doing
-    )
 
 
 def _round_trips(result: LoadResult) -> int:

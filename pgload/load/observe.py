@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -95,9 +96,15 @@ class Observation:
 
     samples: Sequence[Sample] = ()
     # Differences over the load. A backend publishes its counters at most once a second, so those of
-    # a short load are partly the last one's; `wal_bytes` and `checkpoints` are exact.
+    # a short load are partly the last one's; `wal_bytes` is exact.
     counters: Mapping[str, float] = field(default_factory=dict)
     checkpoints: Sequence[float] = ()  # when one was noticed, on the clock of `time.perf_counter`
+
+    def doing(self, begin: float, end: float) -> Counter[str]:
+        """How often backends were seen doing what, from `begin` to `end` on that clock."""
+        return Counter(
+            doing for sample in self.samples if begin <= sample.at <= end for doing in sample.doing
+        )
 
 
 class Observer:
