@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pgload.load.bottleneck import divide, verdict
 from pgload.load.migrator import Migrator
-from pgload.load.stats import LoadResult, latency
-from pgload.site import Site, server_errors
+from pgload.load.observe import Observation, Observer
+from pgload.load.stats import LoadResult, latency, timeline
+from pgload.site import RoundTrip, Site, server_errors
 from pgload.source.dataset import Dataset
 
 if TYPE_CHECKING:
@@ -46,10 +49,12 @@ def measure(
     """
     work = list(dataset.batches(setting.batch_size))
     results: list[LoadResult] = []
+    seen: list[Observation] = []
     wal: list[int] = []
     with (
         server_errors(site.target),
         Migrator(site.target.connect, setting.method, connections=setting.connections) as migrator,
+        Observer(site.target.connect, migrator.pids) as observer,
     ):
         rtt = site.rtt()
 
@@ -57,11 +62,13 @@ def measure(
             on_round(len(results) + 1)
             site.reset()
             wal.append(site.wal_position())
+            observer.begin()
 
         def load() -> None:
             results.append(migrator.run(work))
 
         def teardown() -> None:
+            seen.append(observer.end())
             wal[-1] = site.wal_position() - wal[-1]
             site.verify()
 
@@ -78,13 +85,14 @@ def measure(
                 wal_bytes=statistics.median(wal[-rounds:]),
                 rtt=rtt,
             ),
+            **what_was_seen(results[-rounds:], seen[-rounds:], rtt),
             checkpoint_between_rounds=site.may_checkpoint,
             rtt_asked_ms=site.target.known.get("rtt_asked_ms"),
         )
 
 
 def extra_info(
-    results: list[LoadResult], *, seconds: float, wal_bytes: float, rtt: float
+    results: list[LoadResult], *, seconds: float, wal_bytes: float, rtt: RoundTrip
 ) -> dict[str, Any]:
     """What is kept of a setting's verified rounds: medians over rounds, latencies over all batches.
 
@@ -103,12 +111,44 @@ def extra_info(
         "client": {
             "cpu_seconds": median(lambda result: result.cpu_seconds),
             "cpu_share": median(lambda result: result.cpu_share),
+            "encode_cpu_seconds": median(lambda result: result.total("encode_cpu")),
+            "write_cpu_seconds": median(lambda result: result.total("write_cpu")),
+            "waited_seconds": median(lambda result: result.total("wait")),
         },
         "encode": median(lambda result: result.total("encode")),
         "write": median(lambda result: result.total("write")),
         "commit": median(lambda result: result.total("commit")),
-        "rtt_ms": rtt * 1000,
+        "rtt_ms": rtt.p50 * 1000,
+        "rtt_p99_ms": rtt.p99 * 1000,
         "wal_bytes_per_record": wal_bytes / records,
         "verified": True,  # a round that was not has raised
         "retries": 0,
+    }
+
+
+def what_was_seen(
+    results: Sequence[LoadResult], observations: Sequence[Observation], rtt: RoundTrip
+) -> dict[str, Any]:
+    """What held a setting's rounds back, and how the median one of them went.
+
+    `checkpoints` are the seconds from its beginning at which one was noticed; `wait_events` how
+    much of the time the backends were seen doing what, over all rounds; `counters` the server's,
+    for a median round.
+    """
+    rounds = list(zip(results, observations, strict=True))
+    found = verdict(divide(result, seen, rtt.p50) for result, seen in rounds)
+    median, seen = sorted(rounds, key=lambda each: each[0].seconds)[(len(rounds) - 1) // 2]
+    doing = sum((each.doing(result.begin, result.end) for result, each in rounds), Counter[str]())
+    counters = {
+        name: statistics.median(each.counters.get(name, 0) for each in observations)
+        for name in seen.counters
+    }
+    return {
+        "bottleneck": found.name,
+        "bottleneck_shares": {name: round(share, 4) for name, share in found.shares.items()},
+        "advice": found.advice,
+        "wait_events": {name: round(n / doing.total(), 4) for name, n in doing.most_common()},
+        "counters": counters,
+        "batches": timeline(median),
+        "checkpoints": [round(at - median.begin, 1) for at in seen.checkpoints],
     }

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgload.errors import LoadError, TargetError
+from pgload.facts import server_facts
 from pgload.load.verify import Fingerprint, expected_fingerprint, fingerprint
 from pgload.source.dataset import Dataset
 from pgload.source.tables import Table, create_table, qualified_name
@@ -23,22 +24,16 @@ if TYPE_CHECKING:
 
 SCHEMA = "pgload_bench"
 OURS = "made by pgload for a benchmark, which drops it"  # the schema's comment
-RTT_PROBES = 20
+RTT_PROBES = 20  # at least; as many more as fit into RTT_SECONDS, up to ten times as many
+RTT_SECONDS = 0.2
 EXPECTED_BATCH = 500  # records that the server takes apart at a time to say what to expect
 
-# What a server's write speed depends on, kept beside the numbers.
-SERVER_SETTINGS = (
-    "fsync",
-    "synchronous_commit",
-    "full_page_writes",
-    "wal_level",
-    "wal_compression",
-    "wal_buffers",
-    "max_wal_size",
-    "checkpoint_timeout",
-    "shared_buffers",
-    "max_connections",
-)
+
+class RoundTrip(NamedTuple):
+    """Percentiles of a round trip, in seconds."""
+
+    p50: float
+    p99: float
 
 
 @dataclass
@@ -75,15 +70,18 @@ class Site:
                     f"{expected.checksum}: this round has no result"
                 )
 
-    def rtt(self) -> float:
-        """Median seconds of a `SELECT 1`."""
-        seconds = []
+    def rtt(self) -> RoundTrip:
+        """How long a `SELECT 1` takes."""
+        seconds: list[float] = []
         with self.connection.cursor() as cursor:
-            for _ in range(RTT_PROBES):
+            while len(seconds) < RTT_PROBES or (
+                len(seconds) < 10 * RTT_PROBES and sum(seconds) < RTT_SECONDS
+            ):
                 start = time.perf_counter()
                 cursor.execute("SELECT 1")
                 seconds.append(time.perf_counter() - start)
-        return statistics.median(seconds)
+        cuts = statistics.quantiles(seconds, n=100, method="inclusive")
+        return RoundTrip(p50=cuts[49], p99=cuts[98])
 
     def wal_position(self) -> int:
         """Bytes of WAL written by the server since it was made."""
@@ -186,26 +184,3 @@ def _site(target: Target, connection: Connection, dataset: Dataset) -> Site:
         known = site.expected[table]
         site.expected[table] = Fingerprint(known.rows + more.rows, known.checksum + more.checksum)
     return site
-
-
-def server_facts(target: Target, connection: Connection) -> dict[str, Any]:
-    """What is known of a server that its numbers depend on; nothing that leads to it."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT version()")
-        build = _only(cursor)
-        cursor.execute(
-            "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s)",
-            (list(SERVER_SETTINGS),),
-        )
-        settings = dict(cursor.fetchall())
-        cursor.execute("SELECT max(version) FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
-        tls = _only(cursor)
-    return {
-        "version": connection.info.parameter_status("server_version"),
-        "build": build,
-        "settings": settings,
-        "tls": tls,
-        "instance_type": target.instance_type,
-        "price_per_hour": target.price_per_hour,
-        **target.known,
-    }

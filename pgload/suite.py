@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pgload.errors import PgloadError
+from pgload.facts import client_facts
 from pgload.fixtures import NOT_MEASURED, SERVERS
 from pgload.interrupt import INTERRUPTS, Interrupts
 from pgload.load.methods import METHODS
@@ -23,6 +24,7 @@ BENCHMARKS = ROOT / "benchmarks"
 SETTING_NAMES = ("cloud", "method", "batch_size", "connections")
 ON_REQUEST = (
     "test_grid.py",
+    "test_observer.py",
     "test_peers.py",
     "test_distance.py",
 )  # long; run when named on the command line
@@ -190,6 +192,7 @@ def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, Any]
 ) -> None:
     if OPTIONS in config.stash:
+        machine_info["client"] = client_facts()
         machine_info["servers"] = config.stash.get(SERVERS, {})
         machine_info["not_measured"] = config.stash.get(NOT_MEASURED, [])
 

@@ -16,6 +16,7 @@ FLOORS = (
     {"fixtures", "cli"},
     {"measure", "terminal", "options", "interrupt"},
     {"site"},
+    {"facts"},
     {"load"},
     {"source", "targets", "report"},
     {"errors"},

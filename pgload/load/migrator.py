@@ -83,6 +83,10 @@ class Migrator:
         while self._connections:
             self._connections.pop().close()
 
+    def pids(self) -> list[int]:
+        """The process ids of the server's backends that it loads through."""
+        return [each.info.backend_pid for each in self._connections]
+
     def run(self, work: Iterable[Work]) -> LoadResult:
         """Write all batches, each in a transaction of its own, and say how it went.
 
@@ -126,6 +130,7 @@ class Migrator:
             connections=len(self._connections),
             started=started,
             seconds=seconds,
+            begin=load.begin,
             cpu_seconds=time.process_time() - cpu,
             batches=sorted(load.batches, key=lambda batch: batch.number),
         )
@@ -143,6 +148,7 @@ class _Encoded(NamedTuple):
     payload: Any
     start: float  # of the encoding, on the clock of `time.perf_counter`
     seconds: float
+    cpu: float  # seconds of the encoder's thread
 
 
 class _Load:
@@ -181,10 +187,10 @@ class _Load:
             for number, (table, batch) in enumerate(work, 1):
                 method = methods.get(table) or make_method(self._method, table)
                 methods[table] = method
-                start = time.perf_counter()
+                start, cpu = time.perf_counter(), time.thread_time()
                 payload = method.encode(batch)
-                seconds = time.perf_counter() - start
-                item = _Encoded(number, table, batch, method, payload, start, seconds)
+                seconds, cpu = time.perf_counter() - start, time.thread_time() - cpu
+                item = _Encoded(number, table, batch, method, payload, start, seconds, cpu)
                 if not self.encoded.put(item):
                     return
         except BaseException as error:
@@ -195,18 +201,20 @@ class _Load:
     def _write_all(self, worker: int, connection: Connection) -> None:
         """A worker's life: write batches until there are no more."""
         try:
+            asked = time.perf_counter()
             while (item := self.encoded.get()) is not None:
-                self._write(item, worker, connection)
+                self._write(item, worker, connection, wait=time.perf_counter() - asked)
+                asked = time.perf_counter()
         except BaseException as error:
             self.errors.append(error)
             self.encoded.stop()
 
-    def _write(self, item: _Encoded, worker: int, connection: Connection) -> None:
+    def _write(self, item: _Encoded, worker: int, connection: Connection, wait: float) -> None:
         import psycopg2
         from psycopg2.extensions import TRANSACTION_STATUS_INTRANS
 
         clock = time.perf_counter
-        start = clock()
+        start, cpu = clock(), time.thread_time()
         try:
             with connection.cursor() as cursor:
                 item.method.write(cursor, item.payload)
@@ -233,6 +241,9 @@ class _Load:
                 write=written - start,
                 commit=committed - written,
                 end=committed - self.begin,
+                wait=wait,
+                encode_cpu=item.cpu,
+                write_cpu=time.thread_time() - cpu,
             )
         )
 

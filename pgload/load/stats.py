@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 PERCENTILES = (50, 95, 99)
+TIMELINE_BATCHES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,9 @@ class BatchStat:
     write: float
     commit: float  # 0 where the write carried the commit with it
     end: float  # when it was committed
+    wait: float = 0.0  # of the worker, for this batch to be encoded
+    encode_cpu: float = 0.0  # CPU time of the thread that encoded it
+    write_cpu: float = 0.0  # of the worker, while it was written and committed
 
     @property
     def seconds(self) -> float:
@@ -44,6 +50,7 @@ class LoadResult:
     connections: int
     started: datetime
     seconds: float
+    begin: float  # on the clock of `time.perf_counter`
     cpu_seconds: float  # of this process, all its threads, user and system
     batches: Sequence[BatchStat]
 
@@ -58,6 +65,11 @@ class LoadResult:
         return sum(batch.bytes for batch in self.batches)
 
     @property
+    def end(self) -> float:
+        """When it was done, on the clock of `time.perf_counter`."""
+        return self.begin + self.seconds
+
+    @property
     def records_per_second(self) -> float:
         """Throughput over the whole load."""
         return self.records / self.seconds
@@ -68,7 +80,7 @@ class LoadResult:
         return self.cpu_seconds / self.seconds
 
     def total(self, part: str) -> float:
-        """Seconds of `encode`, `write` or `commit` over all batches and connections."""
+        """Seconds of `encode`, `write`, `wait`, … over all batches and connections."""
         return float(sum(getattr(batch, part) for batch in self.batches))
 
 
@@ -81,3 +93,25 @@ def latency(batches: Sequence[BatchStat]) -> dict[str, float]:
     cuts = statistics.quantiles(seconds, n=100, method="inclusive") if len(seconds) > 1 else None
     found = {f"p{p}": cuts[p - 1] if cuts else seconds[0] for p in PERCENTILES}
     return found | {"max": seconds[-1]}
+
+
+def timeline(result: LoadResult, most: int = TIMELINE_BATCHES) -> dict[str, list[Any]]:
+    """The batches of a load one after the other, as columns; seconds, to 0.1 ms.
+
+    `start` is when a connection took a batch, from the load's beginning, and `seconds` what it then
+    took to write and commit it. Of more than `most` batches each of as many equal stretches is told
+    by its slowest one, so that no stall is lost.
+    """
+    batches = sorted(result.batches, key=lambda batch: batch.end)
+    stretch = max(1, math.ceil(len(batches) / most))
+    told = [
+        max(batches[n : n + stretch], key=lambda batch: batch.write + batch.commit)
+        for n in range(0, len(batches), stretch)
+    ]
+    seconds = [batch.write + batch.commit for batch in told]
+    return {
+        "start": [round(batch.end - took, 4) for batch, took in zip(told, seconds, strict=True)],
+        "seconds": [round(took, 4) for took in seconds],
+        "connection": [batch.worker for batch in told],
+        "records": [batch.records for batch in told],
+    }
