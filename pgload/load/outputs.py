@@ -65,7 +65,8 @@ class Outputs:
         self._trouble: Exception | None = None
         self._ended = Event()
         self._results: dict[str, Any] | None = None
-        self.log = logging.getLogger("pgload.migration")
+        # Not one of logging's tree: what other loggers of the process do is not our business.
+        self.log = logging.Logger("pgload.migration", logging.INFO)
 
     def __enter__(self) -> Self:
         self._started, self._begin = datetime.now(UTC), time.perf_counter()
@@ -73,10 +74,7 @@ class Outputs:
         self._tally.connections = [("waiting", self._begin)] * self._facts.num_connections
         self.folder = make_run_folder(self._outputs, self._started)
         self._files = RunFiles(self.folder, self._facts)
-        self._handler = LogHandler(self._take_log)
-        self.log.addHandler(self._handler)
-        self.log.setLevel(logging.INFO)
-        self.log.propagate = False  # else a line for each batch where a program logs to its screen
+        self.log.addHandler(LogHandler(self._take_log))
         self._thread = Thread(target=self._keep, name="pgload-outputs", daemon=True)
         try:
             self.log.info(first_line(self._facts))
@@ -85,7 +83,7 @@ class Outputs:
             prune(self.folder.parent, self._keep_runs)
             self._thread.start()
         except BaseException:
-            self._close(complete=False)
+            self._files.close(complete=False)
             raise
         return self
 
@@ -218,7 +216,7 @@ class Outputs:
             # The last, so that who sees here that it is over finds the others complete.
             self._try(partial(self._show, status, durable=True)),
         ]
-        self._close(complete=all(complete))
+        self._files.close(complete=all(complete))
         return found
 
     def _try(self, write: Callable[[], None]) -> bool:
@@ -228,10 +226,6 @@ class Outputs:
             self._trouble = self._trouble or trouble
             return False
         return True
-
-    def _close(self, *, complete: bool) -> None:
-        self.log.removeHandler(self._handler)
-        self._files.close(complete=complete)
 
     def _batch_ended(
         self, stat: BatchStat, attempts: int, rejected: int, error: str | None

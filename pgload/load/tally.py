@@ -198,6 +198,8 @@ class Tally:
         `run` is what else is in a `Snapshot`: start_time, last_update, pid, run.
         """
         total, before, work = self._work()
+        # Rounded down, so that 100 means all of it.
+        percent = min(before + work, total) * 10_000 // total / 100 if total else None
         rate, pace = self._speed(begin, now, work)
         elapsed = now - begin
         return Snapshot(
@@ -214,7 +216,7 @@ class Tally:
             batches_failed=self.batches_failed,
             retries=self.retries,
             total_records=self.facts.total_records,
-            percent=round(min((before + work) / total, 1) * 100, 2) if total else None,
+            percent=percent,
             records_per_second=round(rate, 1),
             average_records_per_second=round(self.records / elapsed, 1) if elapsed > 0 else 0.0,
             eta_seconds=round(max(total - before - work, 0) / pace, 1) if total and pace else None,
