@@ -32,3 +32,7 @@ class RecordError(SourceError):
 
 class LoadError(PgloadError):
     """A load that ended early; the message names file, records, table and the server's reason."""
+
+
+class OutputError(PgloadError):
+    """A run's files cannot be written: a full disk, a folder without permission."""

@@ -1,0 +1,251 @@
+"""The files of a migration: progress, statistics, results, log and rejects.
+
+Workers only put events into a queue. One thread takes them out a few times a second, counts them,
+appends their lines to the log and to `batches.jsonl`, and replaces the progress file; so a batch
+costs its worker about a microsecond, and a reader never sees half a file.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from threading import Event, Thread
+from types import TracebackType
+from typing import Any, Self
+
+from pgload.errors import OutputError
+from pgload.load.rejects import Reject
+from pgload.load.run_files import (
+    BatchEnd,
+    LogHandler,
+    RunFiles,
+    first_line,
+    iso,
+    last_line,
+    results,
+)
+from pgload.load.run_folder import make_run_folder, prune, show_as_newest
+from pgload.load.stats import BatchStat
+from pgload.load.tally import FileFacts, RunFacts, Snapshot, Status, Tally
+
+TICK = 0.25  # seconds between two replacements of the progress file
+KEEP_RUNS = 20
+
+
+class Outputs:
+    """Keeps a run's files from `with` to `finish`, whatever happens to the run.
+
+        with Outputs(Path("migration_outputs"), facts) as out:
+            out.file_started(FileFacts("a.json", "a", records=5000))
+            out.load_started()
+            out.batch(stat)  # by the workers
+            out.file_finished("a.json")
+            out.finish("completed")
+
+    Raises `OutputError` at the start where nothing can be written, and later from `batch`,
+    `failed_batch`, `reject` and `finish`, since a migration that cannot be told of must not go on.
+    Left by an exception, it finishes the run as `failed`, and by Ctrl-C as `interrupted`.
+
+    `snapshot` is what the progress file says, `folder` the run's own folder, `log` its log.
+    """
+
+    def __init__(self, folder: Path, facts: RunFacts, *, keep_runs: int = KEEP_RUNS) -> None:
+        self._outputs = folder.absolute()  # the process may go elsewhere meanwhile
+        self._facts = facts
+        self._keep_runs = keep_runs
+        self._tally = Tally(facts)
+        self._events: deque[Callable[[], None]] = deque()
+        self._trouble: Exception | None = None
+        self._ended = Event()
+        self._results: dict[str, Any] | None = None
+        # Not one of logging's tree: what other loggers of the process do is not our business.
+        self.log = logging.Logger("pgload.migration", logging.INFO)
+
+    def __enter__(self) -> Self:
+        self._started, self._begin = datetime.now(UTC), time.perf_counter()
+        self._load_began = self._begin
+        self._tally.connections = [("waiting", self._begin)] * self._facts.num_connections
+        self.folder = make_run_folder(self._outputs, self._started)
+        self._files = RunFiles(self.folder, self._facts)
+        self.log.addHandler(LogHandler(self._take_log))
+        self._thread = Thread(target=self._keep, name="pgload-outputs", daemon=True)
+        try:
+            self.log.info(first_line(self._facts))
+            self._tick()
+            show_as_newest(self.folder)
+            prune(self.folder.parent, self._keep_runs)
+            self._thread.start()
+        except BaseException:
+            self._files.close(complete=False)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.finish("completed_with_errors" if self._tally.records_failed else "completed")
+        else:
+            with suppress(OutputError):  # the one in flight says more
+                self.finish("failed" if isinstance(error, Exception) else "interrupted")
+
+    # Told from any thread; it stands in the files within a tick.
+
+    def load_started(self, started: datetime | None = None) -> None:
+        """From now on a `BatchStat` counts its times from `started`, or from this moment."""
+        now = datetime.now(UTC) if started is None else started
+        self._load_began = self._begin + (now - self._started).total_seconds()
+
+    def file_started(self, file: FileFacts) -> None:
+        """A file is begun."""
+        self._events.append(partial(self._tally.file_started, file))
+        before = file.records_before
+        so_far = f", where {before} of its records are committed" if before else ""
+        self.log.info(f"{file.name} goes to {file.table}{so_far}")
+
+    def file_finished(self, name: str, error: str | None = None) -> None:
+        """All batches of a file were told of; `error` says why it ended early."""
+        self._events.append(partial(self._tally.file_finished, name, error))
+        if error is None:
+            self.log.info(f"{name} is done")
+        else:
+            self.log.error(f"{name} failed: {error}")
+
+    def batch(self, stat: BatchStat, *, attempts: int = 1, rejected: int = 0) -> None:
+        """A batch is committed: `stat.records` of it, while `rejected` are in the rejects."""
+        self._batch_ended(stat, attempts, rejected, None)
+
+    def failed_batch(self, stat: BatchStat, error: str, *, attempts: int = 1) -> None:
+        """A batch is given up; its `stat.records` are neither in the table nor in the rejects."""
+        self._batch_ended(stat, attempts, 0, error)
+
+    def reject(self, rejects: Sequence[Reject]) -> None:
+        """Records of a batch cannot be written. To be called before the batch is committed:
+
+        they are on the disk when it returns, so that a killed run has lost none of them.
+        """
+        self._raise_trouble()
+        self._files.rejects.write(rejects)
+        for each in rejects:
+            self._events.append(partial(self._tally.reject, each.file, each.table))
+        if rejects:
+            first = rejects[0]
+            more = f" and {len(rejects) - 1} more" if len(rejects) > 1 else ""
+            self.log.warning(
+                f"Rejected: {first.file}, record {first.record}{more}: {first.message}"
+            )
+
+    def retry(self, worker: int, reason: str) -> None:
+        """A batch is tried once more."""
+        self._events.append(self._tally.retry)
+        self.log.warning(f"Connection {worker} tries again: {reason}")
+
+    def connection_state(self, worker: int, state: str) -> None:
+        """What connection `worker`, counted from 0, does from now on."""
+        self._tally.connections[worker] = (state, time.perf_counter())
+
+    def finish(self, status: Status) -> dict[str, Any]:
+        """Write all files for the last time and give the content of `migration_results.json`.
+
+        A second call changes nothing. Raises `OutputError` if a file cannot be written, unless one
+        was raised before; the others are written nevertheless.
+        """
+        if self._results is None:
+            known = self._trouble
+            self._ended.set()
+            self._thread.join()
+            self._results = self._finish(status)
+            if self._trouble is not known:
+                self._raise_trouble()
+        return self._results
+
+    # Done by the one thread that keeps the files.
+
+    def _keep(self) -> None:
+        while not self._ended.wait(TICK):
+            try:
+                self._tick()
+            except Exception as trouble:  # a bug, too, must not leave the files standing still
+                self._trouble = trouble
+                return
+
+    def _tick(self) -> None:
+        self._take_in()
+        self._show("running")
+        self._files.replace_stats_if_due()
+
+    def _take_in(self) -> None:
+        for _ in range(len(self._events)):
+            self._events.popleft()()
+        self._files.append_lines()
+
+    def _show(self, status: Status, *, durable: bool = False) -> None:
+        now = time.perf_counter()
+        self.snapshot: Snapshot = self._tally.snapshot(
+            status,
+            begin=self._begin,
+            now=now,
+            start_time=iso(self._posix(self._begin)),
+            last_update=iso(self._posix(now)),
+            pid=os.getpid(),
+            run=str(self.folder),
+        )
+        self._files.replace_progress(self.snapshot, durable=durable)
+
+    def _finish(self, status: Status) -> dict[str, Any]:
+        seconds = time.perf_counter() - self._begin
+        self._try(self._take_in)
+        tally = self._tally
+        begin = self._posix(self._begin)
+        found = results(status, tally, begin=begin, seconds=seconds, folder=self.folder)
+        self.log.info(last_line(found))
+        complete = [
+            self._try(self._take_in),
+            self._try(partial(self._files.replace_stats, durable=True)),
+            self._try(partial(self._files.write_results, found)),
+            # The last, so that who sees here that it is over finds the others complete.
+            self._try(partial(self._show, status, durable=True)),
+        ]
+        self._files.close(complete=all(complete))
+        return found
+
+    def _try(self, write: Callable[[], None]) -> bool:
+        try:
+            write()
+        except OutputError as trouble:
+            self._trouble = self._trouble or trouble
+            return False
+        return True
+
+    def _batch_ended(
+        self, stat: BatchStat, attempts: int, rejected: int, error: str | None
+    ) -> None:
+        self._raise_trouble()
+        end = self._posix(self._load_began + stat.end)
+        ended = BatchEnd(stat, end, attempts, rejected, error)
+        self._events.append(partial(self._take_batch, ended))
+
+    def _take_batch(self, batch: BatchEnd) -> None:
+        number = self._tally.batch(batch.stat, written=batch.error is None)
+        self._files.add_batch(batch, number, self._tally.records)
+
+    def _take_log(self, record: logging.LogRecord) -> None:
+        self._events.append(partial(self._files.add_log, record))
+
+    def _raise_trouble(self) -> None:
+        if self._trouble is not None:
+            raise self._trouble
+
+    def _posix(self, moment: float) -> float:
+        """The POSIX time of a moment of `time.perf_counter`."""
+        return self._started.timestamp() + moment - self._begin
