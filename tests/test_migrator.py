@@ -177,7 +177,8 @@ with Migrator(target.connect, method, connections=2) as migrator:
     try:
         migrator.run((table, batch) for batch in read_batches(path, 10))
     except KeyboardInterrupt:
-        states = [c.info.transaction_status for c in migrator._connections]
+        sessions = migrator._sessions
+        states = [each.connection.info.transaction_status for each in sessions]
         print("stopped", states, flush=True)
 """
 

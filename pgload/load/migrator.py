@@ -6,22 +6,21 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from threading import Event, Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
-from pgload.errors import LoadError, PgloadError, TooManyConnectionsError
+from pgload.errors import RecordError, TooManyConnectionsError
 from pgload.load.handover import Handover
 from pgload.load.methods import Method, make_method
 from pgload.load.stats import BatchStat, LoadResult
+from pgload.load.writer import Encoded, Session, Writer
 from pgload.source.files import Batch
 from pgload.source.tables import Table
 
 if TYPE_CHECKING:
-    import psycopg2
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 ENCODED_AHEAD = 2  # batches that wait for a worker; more would only take up memory
@@ -30,10 +29,6 @@ ENCODED_AHEAD = 2  # batches that wait for a worker; more would only take up mem
 TURN = 0.0005
 NOTICE_EVERY = 0.5  # seconds between two looks at whether a signal has come
 CANCEL_EVERY = 0.1  # seconds between two attempts to end a batch that is in the server's hands
-# SQLSTATEs of text that no column can hold: no UTF-8, \u0000, half a surrogate pair. The server names
-# no record then; taking them apart does.
-NO_TEXT = ("22021", "22P05", "22P02")
-
 Work = tuple[Table, Batch]
 
 
@@ -43,32 +38,47 @@ class Migrator:
         with Migrator(target.connect, "copy", connections=4) as migrator:
             result = migrator.run((table, batch) for batch in read_batches(path, 1000))
 
-    `run` may be called any number of times. Raises `TargetError` when a connection cannot be had.
+    `run` may be called any number of times. Raises `TargetError` when a connection cannot be had;
+    with `fewer_will_do`, when none can.
     """
 
     def __init__(
-        self, connect: Callable[[], Connection], method: str, *, connections: int = 1
+        self,
+        connect: Callable[[], Connection],
+        method: str,
+        *,
+        connections: int = 1,
+        fewer_will_do: bool = False,
+        writer: Writer | None = None,
     ) -> None:
         self._connect = connect
         self._method = method
         self._wanted = connections
-        self._connections: list[Connection] = []
+        self._fewer_will_do = fewer_will_do
+        self._writer = writer or Writer()
+        self._sessions: list[Session] = []
 
     def __enter__(self) -> Self:
         try:
-            while len(self._connections) < self._wanted:
-                self._connections.append(self._connect())
+            while len(self._sessions) < self._wanted:
+                self._sessions.append(Session(self._connect, len(self._sessions)))
         except TooManyConnectionsError as error:
-            had = len(self._connections)
-            self._close()
-            raise TooManyConnectionsError(
-                f"{error} (it gave {had} of {self._wanted} connections)"
-            ) from None
+            if not (self._sessions and self._fewer_will_do):
+                had = len(self._sessions)
+                self._close()
+                raise TooManyConnectionsError(
+                    f"{error} (it gave {had} of {self._wanted} connections)"
+                ) from None
         except BaseException:
             self._close()
             raise
-        self._threads = ThreadPoolExecutor(self._wanted + 1, "pgload")
+        self._threads = ThreadPoolExecutor(len(self._sessions) + 1, "pgload")
         return self
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return len(self._sessions)
 
     def __exit__(
         self,
@@ -80,19 +90,23 @@ class Migrator:
         self._close()
 
     def _close(self) -> None:
-        while self._connections:
-            self._connections.pop().close()
+        while self._sessions:
+            self._sessions.pop().close()
 
     def pids(self) -> list[int]:
         """The process ids of the server's backends that it loads through."""
-        return [each.info.backend_pid for each in self._connections]
+        return [each.connection.info.backend_pid for each in self._sessions]
 
-    def run(self, work: Iterable[Work]) -> LoadResult:
+    def run(
+        self, work: Iterable[Work], *, on_batch: Callable[[BatchStat], None] | None = None
+    ) -> LoadResult:
         """Write all batches, each in a transaction of its own, and say how it went.
 
         Batches are taken from `work` one by one, encoded in order by one thread, a little ahead of
         the workers, and written by whichever worker is free. One encoder is enough, since Python
         runs one thread at a time, and with it the server is at work while the client encodes.
+        Every committed batch is told to `on_batch`, by its worker, where that is given; the result
+        then keeps none of them, so that memory does not grow with the load.
 
         The first failure ends the load and is raised: a `LoadError` from the server, after which
         the batches in its hands are finished; a `RecordError`, or whatever `work` raises, after
@@ -100,9 +114,7 @@ class Migrator:
         Ctrl-C cancels them, leaves none of their transactions open and goes on as
         `KeyboardInterrupt`.
         """
-        import psycopg2
-
-        load = _Load(self._method, work, self._connections)
+        load = _Load(self._method, self._writer, work, self._sessions, on_batch)
         started, cpu = datetime.now(UTC), time.process_time()
         load.begin = time.perf_counter()
         turns = sys.getswitchinterval()
@@ -113,12 +125,11 @@ class Migrator:
             while not load.finished.wait(NOTICE_EVERY):
                 pass
         except BaseException:
-            load.encoded.stop()
+            load.halt()
             self._hand_out(load)  # it may have been cut off in the middle
             while not load.finished.wait(CANCEL_EVERY):
-                for connection in self._connections:
-                    with suppress(psycopg2.Error):  # one that is gone has nothing to cancel
-                        connection.cancel()
+                for session in self._sessions:
+                    session.cancel()
             raise
         finally:
             sys.setswitchinterval(turns)
@@ -127,7 +138,7 @@ class Migrator:
             raise load.errors[0]
         return LoadResult(
             method=self._method,
-            connections=len(self._connections),
+            connections=len(self._sessions),
             started=started,
             seconds=seconds,
             begin=load.begin,
@@ -136,37 +147,39 @@ class Migrator:
         )
 
     def _hand_out(self, load: _Load) -> None:
-        for _ in range(len(self._connections) + 1):
+        for _ in range(len(self._sessions) + 1):
             self._threads.submit(load.take_part)
-
-
-class _Encoded(NamedTuple):
-    number: int
-    table: Table
-    batch: Batch
-    method: Method
-    payload: Any
-    start: float  # of the encoding, on the clock of `time.perf_counter`
-    seconds: float
-    cpu: float  # seconds of the encoder's thread
 
 
 class _Load:
     """What the threads of one load share."""
 
     def __init__(
-        self, method: str, work: Iterable[Work], connections: Sequence[Connection]
+        self,
+        method: str,
+        writer: Writer,
+        work: Iterable[Work],
+        sessions: Sequence[Session],
+        on_batch: Callable[[BatchStat], None] | None,
     ) -> None:
         self._method = method
+        self._writer = writer
         self._roles: list[Callable[[], None]] = [partial(self._encode, work)]
-        self._roles += [partial(self._write_all, n, each) for n, each in enumerate(connections)]
+        self._roles += [partial(self._write_all, session) for session in sessions]
         self._lock = Lock()
         self._unfinished = len(self._roles)
+        self._halted = Event()
         self.finished = Event()
         self.begin = 0.0
-        self.encoded = Handover[_Encoded](ENCODED_AHEAD)
+        self.encoded = Handover[Encoded](ENCODED_AHEAD)
         self.batches: list[BatchStat] = []
+        self._on_batch = on_batch or self.batches.append
         self.errors: list[BaseException] = []
+
+    def halt(self) -> None:
+        """Take up no further batch."""
+        self._halted.set()
+        self.encoded.stop()
 
     def take_part(self) -> None:
         """A thread's part in the load: the next role that no thread has, if there is one."""
@@ -185,12 +198,19 @@ class _Load:
         methods: dict[Table, Method] = {}
         try:
             for number, (table, batch) in enumerate(work, 1):
-                method = methods.get(table) or make_method(self._method, table)
-                methods[table] = method
+                method = methods.get(table)
+                if method is None:
+                    method = make_method(self._method, self._writer.destination(table))
+                    methods[table] = method
                 start, cpu = time.perf_counter(), time.thread_time()
-                payload = method.encode(batch)
+                try:
+                    payload = method.encode(batch)
+                except RecordError as error:
+                    if not self._writer.keeps_bad_records:
+                        raise
+                    payload = error
                 seconds, cpu = time.perf_counter() - start, time.thread_time() - cpu
-                item = _Encoded(number, table, batch, method, payload, start, seconds, cpu)
+                item = Encoded(number, table, batch, method, payload, start, seconds, cpu)
                 if not self.encoded.put(item):
                     return
         except BaseException as error:
@@ -198,74 +218,36 @@ class _Load:
         finally:
             self.encoded.finish()  # what was encoded before an error is still written
 
-    def _write_all(self, worker: int, connection: Connection) -> None:
+    def _write_all(self, session: Session) -> None:
         """A worker's life: write batches until there are no more."""
+        clock = time.perf_counter
         try:
-            asked = time.perf_counter()
+            asked = clock()
             while (item := self.encoded.get()) is not None:
-                self._write(item, worker, connection, wait=time.perf_counter() - asked)
-                asked = time.perf_counter()
+                wait, cpu = clock() - asked, time.thread_time()
+                written = self._writer.write(session, item, self._halted)
+                asked = clock()
+                self._on_batch(
+                    BatchStat(
+                        number=item.number,
+                        file=item.batch.path.name,
+                        table=item.table.name,
+                        first_record=item.batch.first_record,
+                        records=written.records,
+                        bytes=sum(map(len, item.batch.records)),
+                        worker=session.worker,
+                        start=item.start - self.begin,
+                        encode=item.seconds,
+                        write=written.write,
+                        commit=written.commit,
+                        end=asked - self.begin,
+                        wait=wait,
+                        encode_cpu=item.cpu,
+                        write_cpu=time.thread_time() - cpu,
+                        attempts=written.attempts,
+                        rejected=written.rejected,
+                    )
+                )
         except BaseException as error:
             self.errors.append(error)
-            self.encoded.stop()
-
-    def _write(self, item: _Encoded, worker: int, connection: Connection, wait: float) -> None:
-        import psycopg2
-        from psycopg2.extensions import TRANSACTION_STATUS_INTRANS
-
-        clock = time.perf_counter
-        start, cpu = clock(), time.thread_time()
-        try:
-            with connection.cursor() as cursor:
-                item.method.write(cursor, item.payload)
-                written = committed = clock()
-                if connection.info.transaction_status == TRANSACTION_STATUS_INTRANS:
-                    cursor.execute("COMMIT")
-                    committed = clock()
-        except psycopg2.Error as error:
-            _roll_back(connection)
-            if error.pgcode in NO_TEXT:
-                item.method.rows.check(item.batch)
-            raise _load_error(item.table, item.batch, error) from None
-        self.batches.append(
-            BatchStat(
-                number=item.number,
-                file=item.batch.path.name,
-                table=item.table.name,
-                first_record=item.batch.first_record,
-                records=len(item.batch.records),
-                bytes=sum(map(len, item.batch.records)),
-                worker=worker,
-                start=item.start - self.begin,
-                encode=item.seconds,
-                write=written - start,
-                commit=committed - written,
-                end=committed - self.begin,
-                wait=wait,
-                encode_cpu=item.cpu,
-                write_cpu=time.thread_time() - cpu,
-            )
-        )
-
-
-def _roll_back(connection: Connection) -> None:
-    import psycopg2
-    from psycopg2.extensions import TRANSACTION_STATUS_IDLE
-
-    if not connection.closed and connection.info.transaction_status != TRANSACTION_STATUS_IDLE:
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute("ROLLBACK")
-        except psycopg2.Error:
-            connection.close()
-
-
-def _load_error(table: Table, batch: Batch, error: psycopg2.Error) -> PgloadError:
-    last = batch.first_record + len(batch.records) - 1
-    said = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
-    state = f" (SQLSTATE {error.pgcode})" if error.pgcode else ""
-    context = f"; {error.diag.context}" if error.diag.context else ""
-    return LoadError(
-        f"{batch.path.name}: records {batch.first_record}–{last} into {table.name}: "
-        f"{said}{state}{context}"
-    )
+            self.halt()

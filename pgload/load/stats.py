@@ -35,6 +35,8 @@ class BatchStat:
     wait: float = 0.0  # of the worker, for this batch to be encoded
     encode_cpu: float = 0.0  # CPU time of the thread that encoded it
     write_cpu: float = 0.0  # of the worker, while it was written and committed
+    attempts: int = 1
+    rejected: int = 0  # records of the batch that were not written
 
     @property
     def seconds(self) -> float:
