@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgload.source.files import Batch
 from pgload.source.tables import Table, literal, qualified_name
@@ -47,6 +47,13 @@ class Entry:
     rejected: int
 
 
+class _Statements(NamedTuple):
+    """For one file and table; what is left open is the batch's first record, and a count."""
+
+    insert: str
+    reject: str
+
+
 class Ledger:
     """The ledger in a database, over a connection of its own.
 
@@ -55,7 +62,8 @@ class Ledger:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._heads: dict[tuple[str, Table], tuple[str, int]] = {}
+        # Statements are made for the workers, who may go on when this connection is gone.
+        self._begun: dict[tuple[str, Table], _Statements] = {}
 
     def create(self) -> None:
         """Make the table, in the first schema of the search path, unless it is there."""
@@ -84,10 +92,11 @@ class Ledger:
 
     def begin(self, file: str, name: str, table: Table, batch_size: int) -> Entry:
         """Enter a file, and say what of it is committed already, and how it is to be cut."""
-        self._run(self._insert(file, name, table, batch_size, 0, 0) + " ON CONFLICT DO NOTHING")
+        first = self._statements(file, name, table, batch_size)
+        self._run(first.insert.format(0, 0) + " ON CONFLICT DO NOTHING")
         entry = self.read(file, table)
         assert entry is not None
-        self._heads[file, table] = name, entry.batch_size
+        self._begun[file, table] = self._statements(file, name, table, entry.batch_size)
         return entry
 
     def forget(self, file: str, table: Table) -> None:
@@ -108,29 +117,24 @@ class Ledger:
 
     def row(self, file: str, table: Table, batch: Batch) -> bytes:
         """The statement that enters a batch."""
-        name, batch_size = self._heads[file, table]
-        return self._insert(
-            file, name, table, batch_size, batch.first_record, len(batch.records)
-        ).encode()
+        insert = self._begun[file, table].insert
+        return insert.format(batch.first_record, len(batch.records)).encode()
 
     def rejected(self, file: str, table: Table, batch: Batch, count: int) -> bytes:
         """The statement that enters how many of a batch's records were not written."""
-        return (
-            f"UPDATE {NAME} SET rejected = {count} WHERE file = {self._quoted(file)} AND "
-            f'"table" = {self._quoted(self._table(table))} AND first_record = {batch.first_record}'
-        ).encode()
+        return self._begun[file, table].reject.format(batch.first_record, count).encode()
 
-    def _insert(
-        self, file: str, name: str, table: Table, batch_size: int, first: int, records: int
-    ) -> str:
-        values = ", ".join(map(self._quoted, (file, self._table(table), name)))
-        return (
-            f'INSERT INTO {NAME} (file, "table", file_name, batch_size, first_record, records, '
-            f"rejected) VALUES ({values}, {batch_size}, {first}, {records}, 0)"
+    def _statements(self, file: str, name: str, table: Table, batch_size: int) -> _Statements:
+        names = (file, self._table(table), name)
+        quoted = [
+            literal(text, self._connection).replace("{", "{{").replace("}", "}}") for text in names
+        ]
+        return _Statements(
+            insert=f'INSERT INTO {NAME} (file, "table", file_name, batch_size, rejected, '
+            f"first_record, records) VALUES ({', '.join(quoted)}, {batch_size}, 0, {{}}, {{}})",
+            reject=f'UPDATE {NAME} SET rejected = {{1}} WHERE file = {quoted[0]} AND "table" = '
+            f"{quoted[1]} AND first_record = {{0}}",
         )
-
-    def _quoted(self, text: str) -> str:
-        return literal(text, self._connection)
 
     def _table(self, table: Table) -> str:
         return qualified_name(table, self._connection)
