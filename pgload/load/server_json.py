@@ -19,6 +19,8 @@ def rows_of_json(table: Table, connection: Connection) -> tuple[str, str]:
     A string becomes its characters, any other value its JSON text, and null, a missing field and
     the empty string NULL. `json_to_record` would write a json column's strings anew, so those are
     taken with `->`, which keeps their text; and it takes no field longer than an identifier.
+
+    To compare with, not to insert: a cast to varchar(10) cuts what an INSERT or COPY would refuse.
     """
     values, fields = [], []
     for column in table.columns:
