@@ -5,6 +5,8 @@ Both doors print the message of a `PgloadError` without a traceback; anything el
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class PgloadError(Exception):
     """Base of all errors whose message is written for the user."""
@@ -27,7 +29,27 @@ class SourceError(PgloadError):
 
 
 class RecordError(SourceError):
-    """One record that no column can take; the message names file, record number and reason."""
+    """One record that no column can take; the message names file, record number and reason.
+
+    So do the attributes, as far as it is known, for whoever goes on with the other records.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: Path | None = None,
+        record: int | None = None,
+        field: str | None = None,
+        column: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.path = path
+        self.record = record  # counted from 1
+        self.field = field
+        self.column = column
+        self.reason = reason
 
 
 class LoadError(PgloadError):

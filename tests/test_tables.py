@@ -118,7 +118,7 @@ def test_impossible_names(tmp_path: Path, name: str) -> None:
 def test_record_that_is_no_object(tmp_path: Path) -> None:
     """Every record has to be an object."""
     path = write_json(tmp_path / "x.json", [{"a": "1"}, 5])
-    with pytest.raises(SourceError, match=r"x\.json: record 2 is '5': .* has to be a JSON object"):
+    with pytest.raises(SourceError, match=r"x\.json: record 2: '5' is no JSON object; mend"):
         plan(path)
 
 

@@ -198,7 +198,7 @@ class Json(Method):
         self, cursor: Cursor, payload: bytes, *, before: bytes = b"", after: bytes = b""
     ) -> None:
         head = self.statement(cursor)
-        select, tail = rows_of_json(self.table, cursor.connection)
+        select, tail = rows_of_json(self.table, cursor.connection, stored=False)
         statement = (head + select).encode() + payload + tail.encode()
         cursor.execute(_together(before, statement, after))
 

@@ -8,7 +8,8 @@ record for which that would be wrong is taken apart in Python (`values`).
 
 What a value becomes is the same for every method: a string its characters; a number, a boolean and
 a nested value their JSON text, as in `json_to_recordset`; null, a missing field and the empty
-string NULL. A json or jsonb column gets the JSON text of every other value, as `->` gives it.
+string NULL. A json or jsonb column gets the JSON text of every other value, as `->` gives it. Of a
+field that a record has twice the last value counts, as for all of PostgreSQL's JSON functions.
 """
 
 from __future__ import annotations
@@ -21,12 +22,11 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import astuple
 
-from pgload.errors import RecordError
 from pgload.source.files import Batch
+from pgload.source.record import DECODE_ERRORS, field_error, record_error
 from pgload.source.tables import JSON_TYPES, Column
 
 SEPARATOR = b"\x1f"
-DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _NULL = re.compile(rb"(?<![^\x1f\n])null(?![^\x1f\n])")
 
@@ -56,7 +56,7 @@ class Rows:
                 try:
                     list(self._tokens([record]))
                 except DECODE_ERRORS as error:
-                    raise RecordError(f"{batch.path.name}: record {number}: {error}") from None
+                    raise record_error(batch.path, number, record, error) from None
             raise
 
     def encode(
@@ -114,9 +114,9 @@ class Rows:
                 if value is not None and "\0" in value:
                     raise ValueError("holds \\u0000, which PostgreSQL's text cannot hold")
             except ValueError as error:  # msgspec's and Unicode's errors are ValueErrors, too
-                raise RecordError(
-                    f"{batch.path.name}: record {batch.first_record + n}: "
-                    f'field "{column.source}" {error}; mend or remove the record'
+                number = batch.first_record + n
+                raise field_error(
+                    batch.path, number, column.source, column.name, token, error
                 ) from None
             values.append(value)
         return values

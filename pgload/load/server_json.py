@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 
-def rows_of_json(table: Table, connection: Connection) -> tuple[str, str]:
+def rows_of_json(table: Table, connection: Connection, *, stored: bool) -> tuple[str, str]:
     """A SELECT of the table's columns from records: what stands before and after `json_literal`.
 
     A string becomes its characters, any other value its JSON text, and null, a missing field and
     the empty string NULL. `json_to_record` would write a json column's strings anew, so those are
     taken with `->`, which keeps their text; and it takes no field longer than an identifier.
+
+    Either as they are to be inserted, or as they are `stored` then: cast to the columns' own types,
+    which for a varchar(10) would cut what an INSERT refuses.
     """
     values, fields = [], []
     for column in table.columns:
@@ -38,7 +41,8 @@ def rows_of_json(table: Table, connection: Connection) -> tuple[str, str]:
         else:
             fields.append(f"{field} text")
             value = f"nullif(r.{field}, '')"
-        values.append(f"{value}::{input_type(column)} AS {name}")
+        type_ = column.type if stored else input_type(column)
+        values.append(f"{value}::{type_} AS {name}")
     if len(fields) == len(values):
         function, record = "json_to_recordset", f" AS r({', '.join(fields)})"
     else:

@@ -52,7 +52,7 @@ def expected_fingerprint(
     """
     import psycopg2
 
-    before, after = rows_of_json(table, connection)
+    before, after = rows_of_json(table, connection, stored=True)
     head, _, tail = _SUM.partition("{rows}")
 
     def statement(records: Iterable[Raw]) -> bytes:
@@ -84,7 +84,10 @@ def _name_the_record(
                 said = str(error).partition("CONTEXT:")[0].strip().replace("\n", "; ")
                 raise RecordError(
                     f"{batch.path.name}: record {number} cannot become a row: {said}; "
-                    "mend or remove the record"
+                    "mend or remove the record",
+                    path=batch.path,
+                    record=number,
+                    reason=said,
                 ) from None
 
 

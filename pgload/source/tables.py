@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from pgload.errors import SourceError, UsageError
+from pgload.source.scan import Fields, fields_of
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -40,10 +41,10 @@ SERVER_COLUMNS = {
     "createdAt": "timestamptz NOT NULL DEFAULT now()",
     "updatedAt": "timestamptz NOT NULL DEFAULT now()",
 }
-BIGINT_DIGITS = 20  # the longest bigint, with its sign
 MAX_IDENTIFIER_BYTES = 63  # longer ones are cut by the server, and two could become one
 
-_fields = msgspec.json.Decoder(dict[str, Raw])
+_BETWEEN_WORDS = re.compile(r"(?<=[^\W_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_NO_WORD = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Column:
     """A column of a table, and the JSON field that fills it."""
 
     name: str
-    type: str = "text"
+    type: str = "text"  # as PostgreSQL writes it; of a domain, the type that it is made of
     field: str | None = None  # None: of the column's own name, to the letter
 
     @property
@@ -113,73 +114,55 @@ def table_for(path: Path, rules: Iterable[Rule]) -> tuple[Table, bool]:
             columns = tuple(Column(name, type_) for name, type_ in rule.types.items())
             return Table(rule.name, columns, rule.key), True
     name = re.sub(r"[\W_]*\d[\d\W_]*$", "", path.stem) or path.stem  # without a trailing date
-    return Table(_identifier(name.lower(), path)), False
+    return Table(_identifier(snake_case(name) or name, path)), False
 
 
-@dataclass(slots=True)
-class _Scan:
-    """What a table's files hold: for each field in order of appearance, the types of its values."""
-
-    table: Table
-    by_rule: bool
-    types: dict[str, set[str]]
+def snake_case(name: str) -> str:
+    """The name as people write it in SQL: `bidNtceNo`, `BidNtceNo` and `bid-ntce-no` alike."""
+    words = _BETWEEN_WORDS.sub("_", name)
+    return _NO_WORD.sub("_", words).strip("_").casefold()
 
 
 def plan_tables(files: Mapping[Path, Iterable[Raw]], rules: Iterable[Rule]) -> dict[Path, Table]:
     """The table of each file, with a column for every field that occurs in any of its files.
 
+    The records are looked at one by one, so they may come from a generator. Raises `RecordError`
+    for one that cannot be read, and otherwise as `plan_fields` does.
+    """
+    rules = list(rules)
+    fields = {
+        path: fields_of(path, records, infer=not table_for(path, rules)[1])
+        for path, records in files.items()
+    }
+    return plan_fields(fields, rules)
+
+
+def plan_fields(files: Mapping[Path, Fields], rules: Iterable[Rule]) -> dict[Path, Table]:
+    """The table of each file, with a column for every field of any of its files.
+
     Under a rule a column is text unless the rule says otherwise; without one it is what its
     values are. A file is left out when no file of its table has a field. Raises `SourceError` for
-    a record that is no object and for a field that cannot be a column.
+    a field that cannot be a column.
     """
-    rules, scans, table_of = list(rules), dict[str, _Scan](), dict[Path, str]()
-    for path, records in files.items():
-        table, by_rule = table_for(path, rules)
-        table_of[path] = table.name
-        _scan(path, records, scans.setdefault(table.name, _Scan(table, by_rule, {})))
-    tables = {name: _with_columns(scan) for name, scan in scans.items() if scan.types}
-    return {path: tables[name] for path, name in table_of.items() if name in tables}
+    rules, all_fields, tables = list(rules), dict[str, Fields](), dict[Path, Table]()
+    for path, fields in files.items():
+        tables[path], by_rule = table_for(path, rules)
+        known = all_fields.setdefault(tables[path].name, {})
+        for name, types in fields.items():
+            known.setdefault(_identifier(name, path), set()).update(() if by_rule else types)
+    return {
+        path: _with_columns(table, all_fields[table.name])
+        for path, table in tables.items()
+        if all_fields[table.name]
+    }
 
 
-def _scan(path: Path, records: Iterable[Raw], scan: _Scan) -> None:
-    decode, types = _fields.decode, scan.types
-    for number, record in enumerate(records, 1):
-        try:
-            fields = decode(record)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            shown = bytes(record)[:60].decode(errors="replace")
-            raise SourceError(
-                f"{path.name}: record {number} is {shown!r}: {error}; "
-                "every record has to be a JSON object"
-            ) from None
-        if not fields.keys() <= types.keys():
-            types |= {_identifier(name, path): set() for name in fields if name not in types}
-        if not scan.by_rule:
-            for name, token in fields.items():
-                types[name].add(_type_of(bytes(token)))
-
-
-def _with_columns(scan: _Scan) -> Table:
-    given = {column.name: column.type for column in scan.table.columns}
+def _with_columns(table: Table, fields: Fields) -> Table:
+    given = {column.name: column.type for column in table.columns}
     columns = tuple(
-        Column(name, given.get(name) or _common_type(found)) for name, found in scan.types.items()
+        Column(name, given.get(name) or _common_type(types)) for name, types in fields.items()
     )
-    return replace(scan.table, columns=columns)
-
-
-def _type_of(token: bytes) -> str:
-    """The type of one JSON value; "" for null and the empty string, which say nothing."""
-    first = token[:1]
-    if token in (b"null", b'""'):
-        return ""
-    if first == b'"':
-        return "text"
-    if first in b"tf":
-        return "boolean"
-    if first in b"[{":
-        return "jsonb"
-    whole = len(token) <= BIGINT_DIGITS and token.lstrip(b"-").isdigit()
-    return "bigint" if whole and -(2**63) <= int(token) < 2**63 else "numeric"
+    return replace(table, columns=columns)
 
 
 def _common_type(found: set[str]) -> str:
@@ -190,7 +173,8 @@ def _common_type(found: set[str]) -> str:
 
 
 def _identifier(name: str, path: Path) -> str:
-    if not name or "\0" in name or len(name.encode()) > MAX_IDENTIFIER_BYTES:
+    size = len(name.encode(errors="replace"))
+    if not 0 < size <= MAX_IDENTIFIER_BYTES or "\0" in name:
         raise SourceError(
             f"{path.name}: {name[:40]!r} cannot be a name in PostgreSQL, which takes 1 to "
             f"{MAX_IDENTIFIER_BYTES} bytes: rename it"
@@ -201,7 +185,8 @@ def _identifier(name: str, path: Path) -> str:
 def describe(table: Table) -> str:
     """One line on a table's columns: `orders: 2 bigint, 1 jsonb, 5 text`."""
     types = [column.type for column in table.columns]
-    counts = ", ".join(f"{types.count(name)} {name}" for name in TYPES if name in types)
+    names = [*TYPES, *sorted(set(types).difference(TYPES))]
+    counts = ", ".join(f"{types.count(name)} {name}" for name in names if name in types)
     return f"{table.name}: {counts}"
 
 

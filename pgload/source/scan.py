@@ -1,0 +1,117 @@
+"""One pass over a file before anything is written: what it holds, and whether it is sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from msgspec import Raw
+
+from pgload.errors import RecordError, SourceError
+from pgload.source.files import read_records
+from pgload.source.folder import Stamp, content_id
+from pgload.source.record import DECODE_ERRORS, no_utf8, record_error
+
+BIGINT_DIGITS = 20  # the longest bigint, with its sign
+
+# For each field, in order of appearance, the types of its values as far as they were looked at.
+Fields = dict[str, set[str]]
+
+_decode = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a file holds. `stamp` and `content` tell whether it is still the same later on."""
+
+    path: Path
+    stamp: Stamp
+    content: str  # as `content_id` gives it
+    records: int
+    bytes: int  # of the records' JSON text
+    fields: Fields
+    unreadable: int  # records among them that no column can take
+    first_error: RecordError | None  # of those
+
+
+def scan(path: Path, *, infer: bool = True) -> Scan:
+    """Read a whole file, keeping none of it. Without `infer` its values' types are not looked at.
+
+    A record that cannot be read is counted and passed over. Raises `SourceError` as `read_records`
+    does, and for a file of which no record can be read. So a file that passes is sound to its end,
+    and nothing of one that does not has been written yet.
+    """
+    stamp, content = Stamp.of(path), content_id(path)
+    fields = Fields()
+    records = size = unreadable = 0
+    first_error: RecordError | None = None
+    for window in read_records(path, stamp):
+        for error in add_fields(fields, path, window, first=records + 1, infer=infer):
+            first_error, unreadable = first_error or error, unreadable + 1
+        records += len(window)
+        size += sum(map(len, window))
+    if first_error is not None and unreadable == records:
+        raise SourceError(f"{path.name}: no record can be read: {first_error.reason}")
+    return Scan(path, stamp, content, records, size, fields, unreadable, first_error)
+
+
+def fields_of(path: Path, records: Iterable[Raw], *, infer: bool = True) -> Fields:
+    """The fields of a file's records. Raises `RecordError` for the first that cannot be read."""
+    fields = Fields()
+    for error in add_fields(fields, path, records, infer=infer):
+        raise error
+    return fields
+
+
+def add_fields(
+    fields: Fields, path: Path, records: Iterable[Raw], *, first: int = 1, infer: bool
+) -> Iterator[RecordError]:
+    """Add the fields of consecutive records; gives the errors of those that cannot be read."""
+    open_fields = [name for name, types in fields.items() if "text" not in types]
+    for number, record in enumerate(records, first):
+        try:
+            found = _decode(record)
+            str(record, "utf-8")  # msgspec looks at names only
+        except DECODE_ERRORS as error:
+            if isinstance(error, UnicodeDecodeError) and not _has_sound_names(record):
+                # It would be taken for another field, and its values be left out.
+                raise SourceError(
+                    f"{path.name}: record {number}: a field's name {no_utf8(bytes(record))}"
+                ) from None
+            yield record_error(path, number, record, error)
+            continue
+        if not found.keys() <= fields.keys():
+            new = [name for name in found if name not in fields]
+            fields |= {name: set() for name in new}
+            open_fields += new
+        if infer and open_fields:
+            for name in open_fields:
+                if name in found:
+                    fields[name].add(type_of(bytes(found[name])))
+            # A column with one text in it is text, whatever else it holds.
+            open_fields = [name for name in open_fields if "text" not in fields[name]]
+
+
+def _has_sound_names(record: Raw) -> bool:
+    try:
+        _decode(record)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def type_of(token: bytes) -> str:
+    """The type of one JSON value; "" for null and the empty string, which say nothing."""
+    first = token[:1]
+    if token in (b"null", b'""'):
+        return ""
+    if first == b'"':
+        return "text"
+    if first in b"tf":
+        return "boolean"
+    if first in b"[{":
+        return "jsonb"
+    whole = len(token) <= BIGINT_DIGITS and token.lstrip(b"-").isdigit()
+    return "bigint" if whole and -(2**63) <= int(token) < 2**63 else "numeric"
