@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def run(connection: Connection, schema: str, statements: str) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(f"SET search_path TO {schema}; {statements}")
+        cursor.execute(f"SET search_path TO {schema}; {statements}; RESET search_path")
 
 
 @pytest.fixture
@@ -149,6 +149,8 @@ def test_tables(connection: Connection, schema: str) -> None:
 def test_search_path(connection: Connection, schema: str) -> None:
     """Without a schema the search path decides, and the table found is named with its schema."""
     run(connection, schema, "CREATE TABLE t (a text)")
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET search_path TO {schema}")
     found = match_table(Table("t"), ["a"], connection)
     assert found is not None
     assert found.table.schema == schema
