@@ -16,7 +16,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from threading import Event, Thread
+from threading import Condition, Event, Thread
 from types import TracebackType
 from typing import Any, Self
 
@@ -36,6 +36,7 @@ from pgload.load.stats import BatchStat
 from pgload.load.tally import FileFacts, RunFacts, Snapshot, Status, Tally
 
 TICK = 0.25  # seconds between two replacements of the progress file
+MOST_EVENTS = 10_000  # that may wait to be taken in: where a disk hangs, so does the migration
 KEEP_RUNS = 20
 
 
@@ -62,6 +63,7 @@ class Outputs:
         self._keep_runs = keep_runs
         self._tally = Tally(facts)
         self._events: deque[Callable[[], None]] = deque()
+        self._room = Condition()  # for events
         self._trouble: Exception | None = None
         self._ended = Event()
         self._results: dict[str, Any] | None = None
@@ -94,7 +96,7 @@ class Outputs:
         traceback: TracebackType | None,
     ) -> None:
         if error is None:
-            self.finish("completed_with_errors" if self._tally.records_failed else "completed")
+            self.finish()
         else:
             with suppress(OutputError):  # the one in flight says more
                 self.finish("failed" if isinstance(error, Exception) else "interrupted")
@@ -154,16 +156,18 @@ class Outputs:
         """What connection `worker`, counted from 0, does from now on."""
         self._tally.connections[worker] = (state, time.perf_counter())
 
-    def finish(self, status: Status) -> dict[str, Any]:
+    def finish(self, status: Status | None = None) -> dict[str, Any]:
         """Write all files for the last time and give the content of `migration_results.json`.
 
-        A second call changes nothing. Raises `OutputError` if a file cannot be written, unless one
-        was raised before; the others are written nevertheless.
+        Without a status the run is completed, with errors if there were any. A second call
+        changes nothing. Raises `OutputError` if a file cannot be written, unless one was raised
+        before; the others are written nevertheless.
         """
         if self._results is None:
             known = self._trouble
             self._ended.set()
             self._thread.join()
+            self._make_room()
             self._results = self._finish(status)
             if self._trouble is not known:
                 self._raise_trouble()
@@ -178,6 +182,8 @@ class Outputs:
             except Exception as trouble:  # a bug, too, must not leave the files standing still
                 self._trouble = trouble
                 return
+            finally:
+                self._make_room()
 
     def _tick(self) -> None:
         self._take_in()
@@ -202,11 +208,13 @@ class Outputs:
         )
         self._files.replace_progress(self.snapshot, durable=durable)
 
-    def _finish(self, status: Status) -> dict[str, Any]:
+    def _finish(self, status: Status | None) -> dict[str, Any]:
         seconds = time.perf_counter() - self._begin
         self._try(self._take_in)
-        tally = self._tally
-        begin = self._posix(self._begin)
+        tally, begin = self._tally, self._posix(self._begin)
+        if status is None:
+            in_order = not tally.failed and not tally.records_failed
+            status = "completed" if in_order else "completed_with_errors"
         found = results(status, tally, begin=begin, seconds=seconds, folder=self.folder)
         self.log.info(last_line(found))
         complete = [
@@ -231,6 +239,9 @@ class Outputs:
         self, stat: BatchStat, attempts: int, rejected: int, error: str | None
     ) -> None:
         self._raise_trouble()
+        if len(self._events) > MOST_EVENTS:
+            with self._room:
+                self._room.wait_for(self._has_room)
         end = self._posix(self._load_began + stat.end)
         ended = BatchEnd(stat, end, attempts, rejected, error)
         self._events.append(partial(self._take_batch, ended))
@@ -241,6 +252,14 @@ class Outputs:
 
     def _take_log(self, record: logging.LogRecord) -> None:
         self._events.append(partial(self._files.add_log, record))
+
+    def _has_room(self) -> bool:
+        going = self._trouble is None and not self._ended.is_set()
+        return not going or len(self._events) <= MOST_EVENTS
+
+    def _make_room(self) -> None:
+        with self._room:
+            self._room.notify_all()
 
     def _raise_trouble(self) -> None:
         if self._trouble is not None:

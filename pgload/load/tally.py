@@ -243,10 +243,12 @@ class Tally:
     def _speed(self, begin: float, now: float, work: int) -> tuple[float, float]:
         """Records, and units of work, a second within the window."""
         recent = self._recent
+        if not recent:
+            recent.append((begin, 0, 0))
         recent.append((now, self.records, work))
-        while recent[0][0] < now - WINDOW and recent[1][0] <= now - WINDOW:
+        while len(recent) > 2 and recent[1][0] <= now - WINDOW:
             recent.popleft()
-        then, records, done = recent[0] if now - begin > WINDOW else (begin, 0, 0)
+        then, records, done = recent[0]
         seconds = now - then
         if seconds <= 0:
             return 0.0, 0.0
