@@ -17,8 +17,8 @@ import msgspec
 from pgload.errors import OutputError
 from pgload.load.outputs import Outputs
 from pgload.load.rejects import Reject, RejectFile
+from pgload.load.snapshot import RunFacts
 from pgload.load.stats import BatchStat
-from pgload.load.tally import RunFacts
 
 __all__ = ["OutputError", "RejectFile", "content", "facts", "reject", "stat"]
 

@@ -27,7 +27,7 @@ from pgload.load.migrator import Migrator
 from pgload.load.outputs import Outputs
 from pgload.load.rejects import Reject, RejectFile
 from pgload.load.run_folder import FAMILIAR, REJECTS
-from pgload.load.tally import FileFacts
+from pgload.load.snapshot import FileFacts
 from pgload.source.files import read_batches
 from pgload.targets.target import Target
 from tests.loading import make_table, write_json
@@ -429,6 +429,16 @@ def test_full_disk_at_the_start(tmp_path: Path) -> None:
     """Where not even the first lines find room, the run does not begin."""
     with other(tmp_path, **limited(10)) as process:
         assert name_of(process).startswith(f"error cannot write {tmp_path}")
+
+
+def test_full_disk_at_the_end(tmp_path: Path) -> None:
+    """It is said, too, when no batch comes any more."""
+    with other(tmp_path, **limited(10_000)) as process:
+        name_of(process)
+        assert tell(process, "batches") == "done"
+        said, _ = process.communicate("", timeout=60)
+        assert said.startswith(f"error cannot write {tmp_path}")
+    assert content(tmp_path, "migration_progress.json")["status"] == "completed"
 
 
 def test_full_disk_in_the_middle(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from pgload.load.outputs import Outputs
 from pgload.load.progress import bar, duration, line, shown
-from pgload.load.tally import ConnectionState, FileFacts, RunFacts, Snapshot, Tally
+from pgload.load.snapshot import ConnectionState, FileFacts, RunFacts, Snapshot
+from pgload.load.tally import Tally
 from tests.running import content, facts, stat
 
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
