@@ -2,7 +2,7 @@
 
 Workers only put events into a queue. One thread takes them out a few times a second, counts them,
 appends their lines to the log and to `batches.jsonl`, and replaces the progress file; so a batch
-costs its worker about a microsecond, and a reader never sees half a file.
+costs its worker a few microseconds, and a reader never sees half a file.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,10 +30,13 @@ from pgload.load.run_files import (
     results,
 )
 from pgload.load.run_folder import make_run_folder, prune, show_as_newest
+from pgload.load.snapshot import FileFacts, RunFacts, Snapshot, Status
 from pgload.load.stats import BatchStat
-from pgload.load.tally import FileFacts, RunFacts, Snapshot, Status, Tally
+from pgload.load.tally import Tally
+from pgload.load.ticking import Ticking
 
 TICK = 0.25  # seconds between two replacements of the progress file
+MOST_EVENTS = 10_000  # that may wait to be taken in: where a disk hangs, so does the migration
 KEEP_RUNS = 20
 
 
@@ -61,9 +62,7 @@ class Outputs:
         self._facts = facts
         self._keep_runs = keep_runs
         self._tally = Tally(facts)
-        self._events: deque[Callable[[], None]] = deque()
-        self._trouble: Exception | None = None
-        self._ended = Event()
+        self._events = Ticking(self._write, seconds=TICK, most=MOST_EVENTS)
         self._results: dict[str, Any] | None = None
         # Not one of logging's tree: what other loggers of the process do is not our business.
         self.log = logging.Logger("pgload.migration", logging.INFO)
@@ -75,13 +74,13 @@ class Outputs:
         self.folder = make_run_folder(self._outputs, self._started)
         self._files = RunFiles(self.folder, self._facts)
         self.log.addHandler(LogHandler(self._take_log))
-        self._thread = Thread(target=self._keep, name="pgload-outputs", daemon=True)
         try:
             self.log.info(first_line(self._facts))
-            self._tick()
+            self._events.do_all()
+            self._write()
             show_as_newest(self.folder)
             prune(self.folder.parent, self._keep_runs)
-            self._thread.start()
+            self._events.start()
         except BaseException:
             self._files.close(complete=False)
             raise
@@ -94,7 +93,7 @@ class Outputs:
         traceback: TracebackType | None,
     ) -> None:
         if error is None:
-            self.finish("completed_with_errors" if self._tally.records_failed else "completed")
+            self.finish()
         else:
             with suppress(OutputError):  # the one in flight says more
                 self.finish("failed" if isinstance(error, Exception) else "interrupted")
@@ -108,14 +107,14 @@ class Outputs:
 
     def file_started(self, file: FileFacts) -> None:
         """A file is begun."""
-        self._events.append(partial(self._tally.file_started, file))
+        self._events.add(partial(self._tally.file_started, file))
         before = file.records_before
         so_far = f", where {before} of its records are committed" if before else ""
         self.log.info(f"{file.name} goes to {file.table}{so_far}")
 
     def file_finished(self, name: str, error: str | None = None) -> None:
         """All batches of a file were told of; `error` says why it ended early."""
-        self._events.append(partial(self._tally.file_finished, name, error))
+        self._events.add(partial(self._tally.file_finished, name, error))
         if error is None:
             self.log.info(f"{name} is done")
         else:
@@ -134,10 +133,10 @@ class Outputs:
 
         they are on the disk when it returns, so that a killed run has lost none of them.
         """
-        self._raise_trouble()
+        self._events.check()
         self._files.rejects.write(rejects)
         for each in rejects:
-            self._events.append(partial(self._tally.reject, each.file, each.table))
+            self._events.add(partial(self._tally.reject, each.file, each.table))
         if rejects:
             first = rejects[0]
             more = f" and {len(rejects) - 1} more" if len(rejects) > 1 else ""
@@ -147,47 +146,33 @@ class Outputs:
 
     def retry(self, worker: int, reason: str) -> None:
         """A batch is tried once more."""
-        self._events.append(self._tally.retry)
+        self._events.add(self._tally.retry)
         self.log.warning(f"Connection {worker} tries again: {reason}")
 
     def connection_state(self, worker: int, state: str) -> None:
         """What connection `worker`, counted from 0, does from now on."""
         self._tally.connections[worker] = (state, time.perf_counter())
 
-    def finish(self, status: Status) -> dict[str, Any]:
+    def finish(self, status: Status | None = None) -> dict[str, Any]:
         """Write all files for the last time and give the content of `migration_results.json`.
 
-        A second call changes nothing. Raises `OutputError` if a file cannot be written, unless one
-        was raised before; the others are written nevertheless.
+        Without a status the run is completed, with errors if there were any. A second call
+        changes nothing. Raises `OutputError` if a file cannot be written, unless one was raised
+        before; the others are written nevertheless.
         """
         if self._results is None:
-            known = self._trouble
-            self._ended.set()
-            self._thread.join()
+            self._events.stop()
             self._results = self._finish(status)
-            if self._trouble is not known:
-                self._raise_trouble()
+            if not self._events.told:
+                self._events.check()
         return self._results
 
     # Done by the one thread that keeps the files.
 
-    def _keep(self) -> None:
-        while not self._ended.wait(TICK):
-            try:
-                self._tick()
-            except Exception as trouble:  # a bug, too, must not leave the files standing still
-                self._trouble = trouble
-                return
-
-    def _tick(self) -> None:
-        self._take_in()
+    def _write(self) -> None:
+        self._files.append_lines()
         self._show("running")
         self._files.replace_stats_if_due()
-
-    def _take_in(self) -> None:
-        for _ in range(len(self._events)):
-            self._events.popleft()()
-        self._files.append_lines()
 
     def _show(self, status: Status, *, durable: bool = False) -> None:
         now = time.perf_counter()
@@ -202,49 +187,46 @@ class Outputs:
         )
         self._files.replace_progress(self.snapshot, durable=durable)
 
-    def _finish(self, status: Status) -> dict[str, Any]:
+    def _finish(self, status: Status | None) -> dict[str, Any]:
         seconds = time.perf_counter() - self._begin
-        self._try(self._take_in)
-        tally = self._tally
-        begin = self._posix(self._begin)
+        self._events.do_all()
+        tally, begin = self._tally, self._posix(self._begin)
+        if status is None:
+            in_order = not tally.failed and not tally.records_failed
+            status = "completed" if in_order else "completed_with_errors"
         found = results(status, tally, begin=begin, seconds=seconds, folder=self.folder)
         self.log.info(last_line(found))
-        complete = [
-            self._try(self._take_in),
-            self._try(partial(self._files.replace_stats, durable=True)),
-            self._try(partial(self._files.write_results, found)),
+        self._events.do_all()
+        trouble = None
+        for write in (
+            self._files.append_lines,
+            partial(self._files.replace_stats, durable=True),
+            partial(self._files.write_results, found),
             # The last, so that who sees here that it is over finds the others complete.
-            self._try(partial(self._show, status, durable=True)),
-        ]
-        self._files.close(complete=all(complete))
+            partial(self._show, status, durable=True),
+        ):
+            try:
+                write()
+            except OutputError as error:
+                trouble = trouble or error
+        self._files.close(complete=trouble is None)
+        if trouble is not None or isinstance(self._events.trouble, OutputError):
+            self._events.trouble = trouble  # or none any more: all was written after all
         return found
-
-    def _try(self, write: Callable[[], None]) -> bool:
-        try:
-            write()
-        except OutputError as trouble:
-            self._trouble = self._trouble or trouble
-            return False
-        return True
 
     def _batch_ended(
         self, stat: BatchStat, attempts: int, rejected: int, error: str | None
     ) -> None:
-        self._raise_trouble()
         end = self._posix(self._load_began + stat.end)
         ended = BatchEnd(stat, end, attempts, rejected, error)
-        self._events.append(partial(self._take_batch, ended))
+        self._events.put(partial(self._take_batch, ended))
 
     def _take_batch(self, batch: BatchEnd) -> None:
         number = self._tally.batch(batch.stat, written=batch.error is None)
         self._files.add_batch(batch, number, self._tally.records)
 
     def _take_log(self, record: logging.LogRecord) -> None:
-        self._events.append(partial(self._files.add_log, record))
-
-    def _raise_trouble(self) -> None:
-        if self._trouble is not None:
-            raise self._trouble
+        self._events.add(partial(self._files.add_log, record))
 
     def _posix(self, moment: float) -> float:
         """The POSIX time of a moment of `time.perf_counter`."""

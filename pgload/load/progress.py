@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from threading import Event, Thread
 from typing import TYPE_CHECKING, TextIO
 
-from pgload.load.tally import Snapshot
+from pgload.load.snapshot import Snapshot
 from pgload.load.text import one_line
 
 if TYPE_CHECKING:

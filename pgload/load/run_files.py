@@ -14,8 +14,9 @@ from typing import Any
 from pgload.load import run_folder
 from pgload.load.rejects import RejectFile
 from pgload.load.run_folder import AppendFile, replace_file
+from pgload.load.snapshot import RunFacts, Snapshot, Status
 from pgload.load.stats import BatchStat
-from pgload.load.tally import RunFacts, Snapshot, Status, Tally
+from pgload.load.tally import Tally
 from pgload.load.text import one_line, to_json
 
 # The statistics grow to 40 MB, and each time they are written as a whole. At most this share of the
