@@ -7,18 +7,22 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pgload import __version__
-from pgload.errors import PgloadError
+from pgload.errors import PgloadError, UsageError
 
 OK, USAGE = 0, 2  # exit codes
+METHODS = ("values", "unnest", "json", "copy", "executemany")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code. Errors for the user go to standard error, one line."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
+    options.arguments = arguments
     try:
-        options.command(options)
+        return int(options.command(options) or OK)
     except PgloadError as error:
         print(f"pgload: {error}", file=sys.stderr)
         return USAGE
@@ -56,7 +60,92 @@ def _parser() -> argparse.ArgumentParser:
         help="where the charts go (default: %(default)s)",
     )
     compare.set_defaults(command=_compare)
+    _add_migrate(commands)
     return parser
+
+
+def _add_migrate(commands: Any) -> None:
+    migrate = commands.add_parser(
+        "migrate",
+        help="load a folder of JSON files into your tables, with progress and statistics",
+        description="Load a folder of JSON files into your tables: completely, and once. Exit code "
+        "0: everything is committed; 1: some records were not written (see rejects.jsonl), or it "
+        "ended early; 2: bad usage or configuration, or no connection; 130: interrupted.",
+        epilog="example: python -m pgload migrate --cloud GCP --data data --method copy "
+        "--batch-size 1000 --connections 5",
+    )
+
+    def add(group: Any, option: str, **how: Any) -> None:
+        group.add_argument(option, **how)
+
+    what = migrate.add_argument_group("from where, to where")
+    add(what, "--data", type=Path, default=Path("data"), metavar="DIR",
+        help="the folder of JSON files (default: %(default)s)")  # fmt: skip
+    add(what, "--cloud", metavar="NAME",
+        help="GCP, AZURE, AWS or any prefix configured in .env; EMBEDDED or CONTAINER for a "
+        "rehearsal (default: CLOUD_PROVIDER or ENV of .env, else EMBEDDED)")  # fmt: skip
+    add(what, "--create-tables", action="store_true", help="create the tables that are missing")
+    add(what, "--ignore-unknown", action="store_true",
+        help="leave out fields that have no column")  # fmt: skip
+    add(what, "--dry-run", action="store_true",
+        help="say what would be done, and write nothing")  # fmt: skip
+
+    how = migrate.add_argument_group("how it is written")
+    add(how, "--method", choices=METHODS, default="values",
+        help="how a batch is written (default: %(default)s; copy is the fastest)")  # fmt: skip
+    add(how, "--batch-size", type=_positive, default=1000, metavar="N",
+        help="records in a batch, such as 100, 500, 1000, 2000 or 5000 "
+        "(default: %(default)s)")  # fmt: skip
+    add(how, "--connections", type=_positive, default=1, metavar="N",
+        help="concurrent workers with a connection each, such as 1, 2, 5 or 10 "
+        "(default: %(default)s)")  # fmt: skip
+    add(how, "--on-conflict", choices=("error", "skip", "update"), default="error",
+        help="a record whose key is in the table: reject it, skip it, or update the row "
+        "(default: %(default)s)")  # fmt: skip
+    add(how, "--max-rejects", type=_whole, metavar="N",
+        help="stop after more than N rejected records (default: never)")  # fmt: skip
+
+    again = migrate.add_argument_group("once more")
+    add(again, "--resume", action="store_true",
+        help="go on with what is missing, however the last run ended")  # fmt: skip
+    add(again, "--restart", action="store_true",
+        help="forget what earlier runs have committed, and load everything")  # fmt: skip
+    add(again, "--no-ledger", dest="ledger", action="store_false",
+        help="keep no table pgload_ledger of what is committed: no --resume then, and a batch "
+        "whose connection is lost ends the run, since it may be there or not")  # fmt: skip
+
+    files = migrate.add_argument_group("what is kept")
+    add(files, "--output-dir", type=Path, default=Path("migration_outputs"), metavar="DIR",
+        help="progress, statistics, results, log and rejects (default: %(default)s)")  # fmt: skip
+    add(files, "--keep-runs", type=_positive, default=20, metavar="N",
+        help="runs whose files are kept there (default: %(default)s)")  # fmt: skip
+    migrate.set_defaults(command=_migrate)
+
+
+def _positive(text: str) -> int:
+    return _whole(text, least=1)
+
+
+def _whole(text: str, least: int = 0) -> int:
+    number = int(text) if text.isdecimal() else -1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+    return number
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    from dataclasses import fields
+
+    from pgload.migrate import Migration, migrate
+
+    if options.resume and options.restart:
+        raise UsageError("--resume goes on and --restart begins again: choose one")
+    if options.resume and not options.ledger:
+        raise UsageError("--resume needs the ledger: leave --no-ledger away")
+    asked = {each.name for each in fields(Migration)}
+    given = {name: value for name, value in vars(options).items() if name in asked}
+    command = ["python", "-m", "pgload", *options.arguments]
+    return migrate(Migration(**(given | {"command": command})))
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +16,7 @@ from pgload.load.verify import Fingerprint, expected_fingerprint, fingerprint
 from pgload.source.dataset import Dataset
 from pgload.source.tables import Table, create_table, qualified_name
 from pgload.targets.target import Target
-from pgload.targets.trouble import check_server, one_line
+from pgload.targets.trouble import check_server, one_line_errors
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -110,22 +110,13 @@ def prepare(target: Target, dataset: Dataset) -> Iterator[Site]:
         connection.close()
 
 
-@contextmanager
-def server_errors(target: Target) -> Iterator[None]:
+def server_errors(target: Target) -> AbstractContextManager[None]:
     """Turn the driver's errors into a `TargetError` of one line."""
-    import psycopg2
-
-    try:
-        yield
-    except psycopg2.errors.InsufficientPrivilege as error:
-        raise TargetError(
-            f"{target.cloud}: user {target.parameters.get('user')!r} lacks a right: "
-            f"{one_line(error)}; the benchmark makes a schema of its own: run GRANT CREATE ON "
-            f"DATABASE … TO … there, or set another {target.cloud}_DB_USER"
-        ) from None
-    except psycopg2.Error as error:
-        state = f" (SQLSTATE {error.pgcode})" if error.pgcode else ""
-        raise TargetError(f"{target.cloud}: {one_line(error)}{state}") from None
+    return one_line_errors(
+        target.cloud,
+        target.parameters,
+        "the benchmark makes a schema of its own: run GRANT CREATE ON DATABASE … TO … there",
+    )
 
 
 def _drop_schema(target: Target, connection: Connection) -> None:

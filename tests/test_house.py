@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 FLOORS = (
     {"suite", "__main__"},
     {"fixtures", "cli"},
-    {"measure", "terminal", "options", "interrupt"},
-    {"site"},
+    {"measure", "terminal", "options", "interrupt", "migrate"},
+    {"site", "plan"},
     {"facts"},
     {"load"},
     {"source", "targets", "report"},

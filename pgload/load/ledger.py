@@ -99,6 +99,10 @@ class Ledger:
         self._begun[file, table] = self._statements(file, name, table, entry.batch_size)
         return entry
 
+    def is_empty(self, table: Table) -> bool:
+        """Whether the table itself holds no row."""
+        return not self._one(f"SELECT EXISTS (SELECT FROM {self._table(table)})")
+
     def forget(self, file: str, table: Table) -> None:
         """Delete all that is known of a file."""
         self._run(
@@ -144,7 +148,7 @@ class Ledger:
             cursor.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
 
-    def _one(self, statement: str, values: tuple[Any, ...]) -> Any:
+    def _one(self, statement: str, values: tuple[Any, ...] | None = None) -> Any:
         return self._run(statement, values)[0][0]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from pgload.errors import TargetError, TooManyConnectionsError
@@ -88,6 +89,26 @@ def explain(cloud: str, parameters: Mapping[str, Any], error: Exception) -> Targ
     if password and (password in said or not isinstance(error, psycopg2.Error)):
         said = f"the driver cannot use what {cloud} is configured with ({type(error).__name__})"
     return TargetError(f"{cloud}: {said}")
+
+
+@contextmanager
+def one_line_errors(cloud: str, parameters: Mapping[str, Any], rights: str) -> Iterator[None]:
+    """Turn the driver's errors into a `TargetError` of one line.
+
+    `rights` says which ones are needed and how they are given.
+    """
+    import psycopg2
+
+    try:
+        yield
+    except psycopg2.errors.InsufficientPrivilege as error:
+        raise TargetError(
+            f"{cloud}: user {parameters.get('user')!r} lacks a right: {one_line(error)}; {rights}, "
+            f"or set another {cloud}_DB_USER"
+        ) from None
+    except psycopg2.Error as error:
+        state = f" (SQLSTATE {error.pgcode})" if error.pgcode else ""
+        raise TargetError(f"{cloud}: {one_line(error)}{state}") from None
 
 
 def one_line(error: Exception) -> str:
