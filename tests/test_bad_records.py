@@ -27,8 +27,8 @@ def table(connection: Connection, schema: str) -> Table:
     """An existing table with columns of several types."""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"CREATE TABLE {schema}.t (id serial, a text, j json, jb jsonb, d float8, i int,"
-            " v varchar(3))"
+            f"CREATE TABLE {schema}.t (id serial, a text STORAGE EXTERNAL, j json, jb jsonb,"
+            " d float8, i int, v varchar(3))"
         )
     found = match_table(Table("t", schema=schema), ["a", "j", "jb", "d", "i", "v"], connection)
     assert found is not None

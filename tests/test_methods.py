@@ -182,9 +182,9 @@ def test_wrong_encoding(
     tmp_path: Path, server: Target, schema: str, connection: Connection, method: str
 ) -> None:
     """Bytes that are no UTF-8 are refused with file and record."""
-    path = tmp_path / "cp949.json"
-    path.write_bytes(b'[{"a": "x"}, {"a": "' + "가나".encode("cp949") + b'"}]')
+    path = write_json(tmp_path / "cp949.json", [{"a": "x"}])
     table = make_table(path, schema, connection)
+    path.write_bytes(b'[{"a": "x"}, {"a": "' + "가나".encode("cp949") + b'"}]')
     with pytest.raises(RecordError, match=r"^cp949\.json: record 2"):
         load(path, table, server, method)
     assert rows(table, connection) == []

@@ -128,10 +128,16 @@ def test_saved_run(run: Run, checkout: Path) -> None:
         assert 0 < extra["encode"] <= load["stats"]["median"]
         assert 0 < extra["write"] + extra["commit"] <= load["stats"]["median"]
         assert extra["wal_bytes_per_record"] > 500
-        assert extra["rtt_ms"] > 0
+        assert 0 < extra["rtt_ms"] <= extra["rtt_p99_ms"]
+        assert sum(extra["bottleneck_shares"].values()) == pytest.approx(1, abs=0.001)
+        assert extra["bottleneck"] in extra["bottleneck_shares"]
+        assert extra["advice"]
+        assert sum(extra["batches"]["records"]) == 600
+        assert max(extra["batches"]["start"]) < load["stats"]["median"]
     server = found["machine_info"]["servers"]["EMBEDDED"]
     assert server["version"].startswith("18")
     assert server["settings"]["fsync"] == "on"
+    assert found["machine_info"]["client"]["cores"] >= 1
 
     assert run("pytest_benchmark", "compare").returncode == 0
     again = run("pytest", "benchmarks", "--batch-size", "300", "--connections", "1", *QUICK)

@@ -15,7 +15,7 @@ from pgload.errors import PgloadError
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-SAMPLE_EVERY = 0.015  # seconds; a sample takes a server some 60 µs
+SAMPLE_EVERY = 0.02  # seconds; a sample takes a server some 60 µs
 SAMPLES = 2000  # about so many in a load, however long it takes
 COUNT_EVERY = 1.0  # seconds between two looks at the server's counters
 
@@ -35,7 +35,10 @@ SAMPLE = f"""
 
 
 class View(NamedTuple):
-    """Counters of one view, for servers from one version to before another; times in seconds."""
+    """Counters of one view, for servers from one version to before another.
+
+    Times are in seconds; the server takes them only if told to (`track_io_timing`, for example).
+    """
 
     since: int
     until: int
@@ -53,12 +56,13 @@ VIEWS = (
     View(
         14_00_00,
         18_00_00,
-        "SELECT wal_sync AS wal_syncs, wal_sync_time / 1000 AS wal_sync_seconds FROM pg_stat_wal",
+        "SELECT wal_sync AS wal_syncs, nullif(wal_sync_time, 0) / 1000 AS wal_sync_seconds "
+        "FROM pg_stat_wal",
     ),
     View(
         18_00_00,
         NEVER,
-        "SELECT sum(fsyncs) AS wal_syncs, sum(fsync_time) / 1000 AS wal_sync_seconds "
+        "SELECT sum(fsyncs) AS wal_syncs, nullif(sum(fsync_time), 0) / 1000 AS wal_sync_seconds "
         "FROM pg_stat_io WHERE object = 'wal'",
     ),
     View(
@@ -67,6 +71,11 @@ VIEWS = (
         "SELECT sum(reads) AS backend_reads, sum(writes) AS backend_writes, "
         "sum(extends) AS backend_extends "
         "FROM pg_stat_io WHERE backend_type = 'client backend' AND object = 'relation'",
+    ),
+    View(
+        0,
+        16_00_00,
+        "SELECT buffers_backend AS backend_writes FROM pg_stat_bgwriter",
     ),
     View(
         17_00_00,

@@ -9,11 +9,9 @@ from pathlib import Path
 from msgspec import Raw
 
 from pgload.errors import SourceError
-from pgload.source.folder import DataFile, Stamp, data_files, opened
+from pgload.source.folder import DataFile, Stamp, opened
 from pgload.source.replies import NoDataError, explain_no_data, find_items, items_of
 from pgload.source.windows import Window, array_windows, broken, is_json, line_windows
-
-__all__ = ["Batch", "data_files", "read_batches", "read_records", "record_offsets"]
 
 HEAD_BYTES = 64 << 10  # where an envelope's list of items is looked for
 LINE_BYTES = 32 << 20  # where the end of the first line is looked for

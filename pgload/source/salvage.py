@@ -12,8 +12,12 @@ from typing import NamedTuple
 
 from msgspec import Raw
 
-# Strings are passed over as a whole; "end" is a quote that opens one which does not end.
-_MARKS = re.compile(rb'"(?:[^"\\]|\\.)*+"|(?P<end>")|[][{},]', re.DOTALL)
+# What may stand up to the next bracket, or the next comma between records: strings, words, numbers.
+# Anything else there means that a quote is missing, and that strings and what is between them have
+# changed places: nothing can be told any more.
+_WITHIN = rb'(?:[\s:\w.+%s-]++|"(?:[^"\\]++|\\.)*+")*+'
+_TO_BRACKET = re.compile(_WITHIN % b"," + rb"([][{}])", re.DOTALL)
+_TO_COMMA = re.compile(_WITHIN % b"" + rb"([][{},])", re.DOTALL)
 
 
 class Salvage(NamedTuple):
@@ -31,23 +35,23 @@ def salvage(text: bytes) -> Salvage | None:
     and commas give no clear picture either.
     """
     records: list[Raw] = []
-    depth = start = 0
-    for mark in _MARKS.finditer(text):
-        char = mark[0]
+    depth = start = at = 0
+    while mark := (_TO_BRACKET if depth else _TO_COMMA).match(text, at):
+        char, at = mark[1], mark.end()
         if char in b"{[":
             depth += 1
-        elif char in b"}]" and depth > 0:
+        elif depth > 0:
             depth -= 1
-        elif mark["end"] or char == b"}":
+        elif char == b"}":
             break
-        elif depth == 0 and char in b",]":
+        else:
             ended = char == b"]"
-            record = text[start : mark.start()].strip()
-            if not record and (records or not ended):
-                return None  # two commas, or one before the bracket
+            record = text[start : at - 1].strip()
             if record:
                 records.append(Raw(record))
-            start = mark.end()
+            elif records or not ended:
+                return None  # two commas, or one before the bracket
+            start = at
             if ended:
                 return Salvage(records, start, ended=True)
     return Salvage(records, start, ended=False) if records else None
