@@ -159,7 +159,10 @@ def _salvaged(
 
 
 def line_windows(data: DataFile, offset: int) -> Iterator[Window]:
-    """The records of JSON Lines from `offset` on; a line that does not parse comes as it is."""
+    """The records of JSON Lines from `offset` on; one that does not parse comes as it is.
+
+    Raises `SourceError` for a line that is not plainly one record.
+    """
     size = WINDOW_BYTES
     while True:
         buffer = bytearray(size)
@@ -174,11 +177,25 @@ def line_windows(data: DataFile, offset: int) -> Iterator[Window]:
         try:
             records = _lines.decode_lines(text)
         except (msgspec.DecodeError, RecursionError):
-            records = [Raw(line.strip()) for line in bytes(text).split(b"\n") if line.strip()]
+            records = list(_one_by_one(data, bytes(text), offset))
         if records:
             yield Window(records, buffer, offset)
         offset += used
         size = WINDOW_BYTES
+
+
+def _one_by_one(data: DataFile, text: bytes, offset: int) -> Iterator[Raw]:
+    for line in re.findall(rb"[^\n]*\n|[^\n]+", text):
+        try:
+            yield from _lines.decode_lines(line)
+        except (msgspec.DecodeError, RecursionError) as error:
+            saved = salvage(line + b"]")
+            if saved is None or not saved.ended or len(saved.records) != 1:
+                # Cut off, or a piece of a record that goes on over several lines.
+                said = error if isinstance(error, msgspec.DecodeError) else None
+                raise broken(data, line, offset, said) from None
+            yield saved.records[0]
+        offset += len(line)
 
 
 def is_json(text: bytes) -> bool:
