@@ -1,6 +1,14 @@
 """The suite's hooks and fixtures, by name only; what they do is in `pgload/`."""
 
-from pgload.fixtures import dataset, run_client, run_load, run_pairs, sites  # noqa: F401
+from pgload.fixtures import (  # noqa: F401
+    dataset,
+    pass_number,
+    run_client,
+    run_load,
+    run_pairs,
+    runner,
+    sites,
+)
 from pgload.suite import (  # noqa: F401
     pytest_addoption,
     pytest_benchmark_update_json,

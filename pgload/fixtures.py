@@ -6,16 +6,17 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
-from pgload.errors import PgloadError, TargetError, TooManyConnectionsError
+from pgload.errors import PgloadError, TargetError, UsageError
 from pgload.interrupt import INTERRUPTS
-from pgload.measure import Setting, measure
+from pgload.journal import Journal
+from pgload.measure import Setting
 from pgload.options import OPTIONS, ROOT, SAMPLE_RECORDS
+from pgload.runner import Runner, end_the_run
 from pgload.site import SCHEMA, Site, prepare
 from pgload.source.dataset import Dataset
 from pgload.source.sample import sample_dir
@@ -25,12 +26,7 @@ from pgload.terminal import Lines
 
 SAMPLE_CACHE = ROOT / "data" / ".sample"
 SERVERS = pytest.StashKey[dict[str, Any]]()  # cloud → what is known of its server
-NOT_MEASURED = pytest.StashKey[list[dict[str, Any]]]()  # settings, and why
-
-
-def _end_the_run(say: Lines, error: PgloadError) -> NoReturn:
-    say.line(f"pgload: {error}")
-    pytest.exit("stopped", returncode=2)
+JOURNAL = pytest.StashKey[Journal]()
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +42,7 @@ def dataset(pytestconfig: pytest.Config) -> Dataset:
     try:
         found = allow(lambda: Dataset.read(folder, schema=SCHEMA, limit=limit))
     except PgloadError as error:
-        _end_the_run(say, error)
+        end_the_run(say, error)
     tables = "; ".join(map(describe, dict.fromkeys(found.tables.values())))
     size = round(found.bytes / found.records)
     say.line(f"data: {found.records:,} records of {size:,} bytes into {tables}")
@@ -80,87 +76,63 @@ def sites(pytestconfig: pytest.Config, dataset: Dataset) -> Iterator[dict[str, S
                 if not options.keep_going:
                     if len(options.clouds) > 1:
                         say.line("--keep-going measures the others when one cannot be reached")
-                    _end_the_run(say, error)
+                    end_the_run(say, error)
                 sites[cloud] = str(error)
                 say.line(f"not measured: {error}")
                 if all(isinstance(sites.get(each), str) for each in options.clouds):
-                    _end_the_run(say, error)
+                    end_the_run(say, error)
             except PgloadError as error:
-                _end_the_run(say, error)
+                end_the_run(say, error)
         yield sites
+
+
+@pytest.fixture(scope="session")
+def runner(pytestconfig: pytest.Config, sites: dict[str, Site | str], dataset: Dataset) -> Runner:
+    """What measures the settings of this run."""
+    say, benchmarks = Lines(pytestconfig), pytestconfig._benchmarksession  # type: ignore[attr-defined]
+    if benchmarks.disabled:
+        return Runner(pytestconfig, sites, dataset, None)
+    options = pytestconfig.stash[OPTIONS]
+    run = {
+        "records": dataset.records,
+        "bytes": dataset.bytes,
+        "seed": options.seed,
+        "passes": options.passes,
+        "rounds": options.effort.rounds,
+        "rtt": options.rtt_ms,
+    }
+    path = benchmarks.storage.get(f"interrupted_{'+'.join(options.clouds)}.jsonl")
+    try:
+        journal = Journal(path, run, resume=options.resume)
+    except UsageError as error:
+        end_the_run(say, error)
+    pytestconfig.stash[JOURNAL] = journal
+    return Runner(pytestconfig, sites, dataset, journal)
+
+
+@pytest.fixture
+def pass_number() -> int:
+    """Which sweep over all settings this is."""
+    return 1
 
 
 @pytest.fixture
 def run_load(
-    pytestconfig: pytest.Config,
-    benchmark: Any,
-    sites: dict[str, Site | str],
-    dataset: Dataset,
+    benchmark: Any, runner: Runner, request: pytest.FixtureRequest, pass_number: int
 ) -> Callable[[str, str, int, int], None]:
     """A function that measures one setting on one cloud."""
-    options, say = pytestconfig.stash[OPTIONS], Lines(pytestconfig)
-    loads = options.warmup_rounds + options.rounds
-    asked_for_connections = "connections" in options.sweep
+    test = request.node.nodeid.replace(f"-{pass_id(pass_number)}]", "]")
 
     def run_load(cloud: str, method: str, batch_size: int, connections: int) -> None:
         setting = Setting(method, batch_size, connections)
-        name = f"{cloud:<9} {setting}" if len(options.clouds) > 1 else str(setting)
-
-        def not_measured(reason: str) -> None:
-            unmeasured = pytestconfig.stash.setdefault(NOT_MEASURED, [])
-            unmeasured.append({"cloud": cloud, **asdict(setting), "reason": reason})
-            say.line(f"{name:<25} not measured: {reason}")
-            pytest.skip(reason)
-
-        site = sites[cloud]
-        error: PgloadError | None = None
-        if isinstance(site, str):
-            not_measured(site)
-        elif reason := _too_small(dataset, setting):
-            not_measured(reason)
-        else:
-            try:
-                work = partial(
-                    measure,
-                    benchmark,
-                    site,
-                    dataset,
-                    setting,
-                    rounds=options.rounds,
-                    warmup_rounds=options.warmup_rounds,
-                    on_round=lambda number: say.passing(f"{name}   load {number} of {loads}"),
-                )
-                pytestconfig.stash[INTERRUPTS].allow(work)
-            except PgloadError as caught:
-                error = caught
-            if site.connection.closed:
-                error = error or TargetError(f"{cloud}: the connection was lost")
-                if not options.keep_going:
-                    _end_the_run(say, error)
-                sites[cloud] = str(error)  # for the settings to come
-            if error is None:
-                say.result(name, benchmark, note="rows verified")
-            elif isinstance(error, TooManyConnectionsError) and not asked_for_connections:
-                not_measured(str(error))
-            else:
-                say.line(f"{name:<25} failed: {error}")
-                pytest.fail(str(error), pytrace=False)
+        runner.run(benchmark, test, pass_number, cloud, setting)
 
     return run_load
 
 
-def _too_small(dataset: Dataset, setting: Setting) -> str | None:
-    """Why the dataset cannot show what the setting is worth, if it cannot."""
-    longest = max(map(len, dataset.files.values()))
-    batches = sum(1 for _ in dataset.batches(setting.batch_size))
-    if longest < setting.batch_size:
-        needed, short = setting.batch_size, f"no file fills a batch of {setting.batch_size}"
-    elif batches < setting.connections:
-        needed = (setting.connections - 1) * setting.batch_size + 1
-        short = f"too few batches ({batches}) for {setting.connections} connections"
-    else:
-        return None
-    return f"{short}; needs {needed:,} records in one file (--records {needed})"
+def pass_id(number: int) -> str:
+    """What the ids of a pass's tests end in."""
+    return f"pass{number}"
 
 
 @pytest.fixture
@@ -180,8 +152,8 @@ def run_client(
             benchmark.pedantic,
             lambda: done.append(work()),
             teardown=verify,
-            rounds=options.rounds,
-            warmup_rounds=options.warmup_rounds,
+            rounds=options.effort.rounds,
+            warmup_rounds=options.effort.warmup_rounds,
         )
         pytestconfig.stash[INTERRUPTS].allow(pedantic)
         benchmark.extra_info.update(records=dataset.records, bytes=dataset.bytes)
@@ -219,13 +191,13 @@ def run_pairs(
             ours,
             setup=setup,
             teardown=site.verify,
-            rounds=options.rounds,
-            warmup_rounds=options.warmup_rounds,
+            rounds=options.effort.rounds,
+            warmup_rounds=options.effort.warmup_rounds,
         )
         pytestconfig.stash[INTERRUPTS].allow(pedantic)
         if benchmark.stats is None:
             pytest.skip("--benchmark-disable leaves nothing to compare")
-        seconds = seconds[-options.rounds :]
+        seconds = seconds[-options.effort.rounds :]
         ratios = [
             their / our for their, our in zip(seconds, benchmark.stats.stats.data, strict=True)
         ]

@@ -13,12 +13,15 @@ import pytest
 
 from pgload.errors import UsageError
 from pgload.load.methods import METHODS
+from pgload.measure import Effort
 from pgload.targets.cloud import environment
 from pgload.targets.container import IMAGE, Shape
 from pgload.targets.open import check_cloud, default_cloud
 
 ROOT = Path(__file__).parent.parent
 SAMPLE_RECORDS = 10_000
+ROUNDS = 5
+SECONDS = 12.0  # of a setting, where neither rounds nor a time was asked for
 DEFAULT_SETTING: dict[str, tuple[Any, ...]] = {
     "method": ("values",),
     "batch_size": (1000,),
@@ -36,8 +39,10 @@ class Options:
     records: int | None
     data: Path | None
     seed: int
-    rounds: int
-    warmup_rounds: int
+    effort: Effort
+    passes: int
+    max_time: float | None  # seconds of the whole run
+    resume: bool
     shape: Shape
     rtt_ms: float | None
     keep_going: bool
@@ -142,9 +147,17 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "--rounds",
         type=positive,
-        default=5,
         metavar="N",
-        help="timed loads of each setting (default: 5)",
+        help=f"timed loads of each setting in a pass (default: {ROUNDS}, or fewer where they would "
+        f"take more than about {SECONDS:.0f} s)",
+    )
+    add(
+        "--passes",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="sweeps over all settings, each in an order of its own (default: 1); five or more "
+        "make comparisons that can be relied on",
     )
     add(
         "--warmup-rounds",
@@ -158,7 +171,24 @@ def add_options(parser: pytest.Parser) -> None:
         type=_whole,
         default=0,
         metavar="N",
-        help="seed of the generated notices (default: 0)",
+        help="seed of the generated notices and of the order of settings (default: 0)",
+    )
+    add(
+        "--max-time",
+        type=_above_zero,
+        metavar="S",
+        help="seconds after which no further setting is measured; --resume measures the rest",
+    )
+    add(
+        "--max-time-per-setting",
+        type=_above_zero,
+        metavar="S",
+        help="seconds after which a setting gets no further round, from its second on",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with the last run of these clouds that was interrupted",
     )
     add(
         "--rtt",
@@ -210,8 +240,14 @@ def checked_options(config: pytest.Config) -> Options:
         records=option.records,
         data=option.data,
         seed=option.seed,
-        rounds=option.rounds,
-        warmup_rounds=option.warmup_rounds,
+        effort=Effort(
+            option.rounds or ROUNDS,
+            option.warmup_rounds,
+            option.max_time_per_setting or (None if option.rounds else SECONDS),
+        ),
+        passes=option.passes,
+        max_time=option.max_time,
+        resume=option.resume,
         shape=_shape(option),
         rtt_ms=option.rtt,
         keep_going=option.keep_going,

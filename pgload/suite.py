@@ -5,18 +5,31 @@ All hooks leave a run that asks for no benchmark alone.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections import defaultdict
+from collections.abc import Generator, Mapping
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
+from pgload.anchor import Anchor
 from pgload.errors import PgloadError
 from pgload.facts import client_facts
-from pgload.fixtures import NOT_MEASURED, SERVERS
+from pgload.fixtures import JOURNAL, SERVERS, pass_id
 from pgload.interrupt import INTERRUPTS, Interrupts
 from pgload.load.methods import METHODS
-from pgload.options import OPTIONS, ROOT, add_options, checked_options, settings_of
+from pgload.measure import Setting
+from pgload.options import (
+    DEFAULT_SETTING,
+    OPTIONS,
+    ROOT,
+    add_options,
+    checked_options,
+    settings_of,
+)
+from pgload.rounds import Pass, extra_info
+from pgload.runner import ANCHORS, MEASURED, NOT_MEASURED
 from pgload.targets.open import unconfigured_default
 from pgload.terminal import write_summary
 
@@ -100,29 +113,84 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     ]
     ids = ["-".join(map(str, case[1:] if hidden else case)) for case in cases]
     metafunc.parametrize(SETTING_NAMES, cases, ids=ids)
+    passes = range(1, options.passes + 1)
+    one = options.passes == 1
+    numbers = [
+        pytest.param(number, id=pytest.HIDDEN_PARAM if one else pass_id(number))
+        for number in passes
+    ]
+    metafunc.parametrize("pass_number", numbers)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    options = config.stash.get(OPTIONS, None)
+    if options is None:
+        return
+    kept = _asked_for(items, options.sweep)
+    dropped = [item for item in items if item not in kept]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+    items[:] = in_random_order(kept, options.seed)
+    config.stash[ANCHORS] = _anchors(items)
+
+
+def _asked_for(items: list[pytest.Item], sweep: Mapping[str, Any]) -> list[pytest.Item]:
     """Keep to what was asked for: a setting asked for by name is measured only once, whichever
     tests would cover it, and without a database only the methods asked for are encoded.
     """
-    options = config.stash.get(OPTIONS, None)
-    if options is None or not options.sweep:
-        return
-    by_name = options.sweep.keys() & {"batch_size", "connections"}
-    seen, kept, dropped = set(), [], []
+    by_name = sweep.keys() & {"batch_size", "connections"}
+    seen, kept = set(), []
     for item in items:
-        params = getattr(getattr(item, "callspec", None), "params", {})
-        setting = tuple(params[name] for name in SETTING_NAMES if name in params)
-        wanted = params.get("method") in (None, *options.sweep.get("method", METHODS))
-        if not wanted or (by_name and len(setting) == len(SETTING_NAMES) and setting in seen):
-            dropped.append(item)
-        else:
-            seen.add(setting)
+        params = _params(item)
+        load = tuple(params[name] for name in (*SETTING_NAMES, "pass_number") if name in params)
+        wanted = params.get("method") in (None, *sweep.get("method", METHODS))
+        if wanted and not (by_name and "pass_number" in params and load in seen):
+            seen.add(load)
             kept.append(item)
-    if dropped:
-        config.hook.pytest_deselected(items=dropped)
-        items[:] = kept
+    return kept
+
+
+def in_random_order(items: list[pytest.Item], seed: int) -> list[pytest.Item]:
+    """Loads first, pass by pass, each pass in an order of its own; then what needs no database.
+
+    The clouds of a setting stay together, so that they are measured side by side.
+    """
+    passes = defaultdict[int, dict[Any, list[pytest.Item]]](lambda: defaultdict(list))
+    others = []
+    for item in items:
+        params = _params(item)
+        if "pass_number" in params:
+            setting = tuple(params[name] for name in SETTING_NAMES[1:])
+            test = getattr(item, "originalname", item.name)
+            passes[params["pass_number"]][test, setting].append(item)
+        else:
+            others.append(item)
+    ordered = []
+    for number, settings in sorted(passes.items()):
+        groups = list(settings.values())
+        Random(f"{seed} {number}").shuffle(groups)
+        ordered += [item for group in groups for item in group]
+    return ordered + others
+
+
+def _anchors(items: list[pytest.Item]) -> dict[str, Anchor]:
+    """For each cloud the default setting, if it is measured at all, else the first one."""
+    loads = [params for params in map(_params, items) if "pass_number" in params]
+    default = tuple(values[0] for values in DEFAULT_SETTING.values())
+    anchors = {}
+    for cloud in dict.fromkeys(params["cloud"] for params in loads):
+        settings = [
+            tuple(params[name] for name in SETTING_NAMES[1:])
+            for params in loads
+            if params["cloud"] == cloud
+        ]
+        chosen = default if default in settings else settings[0]
+        anchors[cloud] = Anchor(Setting(*chosen), total=len(settings))
+    return anchors
+
+
+def _params(item: pytest.Item) -> Mapping[str, Any]:
+    return getattr(getattr(item, "callspec", None), "params", {})
 
 
 @pytest.hookimpl(trylast=True)
@@ -147,8 +215,13 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     options = config.stash.get(OPTIONS, None)
     if options is None:
         return None
-    rounds = f"{options.rounds} timed, {options.warmup_rounds} warm-up"
-    header = f"pgload: {', '.join(options.clouds)}; loads of each setting: {rounds}; all verified"
+    effort = options.effort
+    passes = f"{options.passes} passes of " if options.passes > 1 else ""
+    rounds = f"{passes}{effort.rounds} timed, {effort.warmup_rounds} warm-up"
+    header = (
+        f"pgload: {', '.join(options.clouds)}; loads of each setting: {rounds}; all verified; "
+        f"order by seed {options.seed}"
+    )
     missing = unconfigured_default(options.variables)
     if missing and not config.option.cloud:
         header += (
@@ -166,12 +239,15 @@ def pytest_report_teststatus(
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # pytest-benchmark saves in a wrapper of its own
-def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+def pytest_sessionfinish(
+    session: pytest.Session, exitstatus: int
+) -> Generator[None, object, object]:
     """Leave out what Ctrl-C cut off, a load without a check or a benchmark without a round; and
     save nothing where nothing is left.
     """
     if OPTIONS in session.config.stash:
         _keep_what_is_whole(session)
+        _close_the_journal(session, exitstatus)
     return (yield)
 
 
@@ -184,8 +260,38 @@ def _keep_what_is_whole(session: pytest.Session) -> None:
         and not bench.has_error
         and ("cloud" not in (bench.params or {}) or bench.extra_info.get("verified"))
     ]
+    _join_passes(benchmarks.benchmarks, session.config.stash.get(MEASURED, {}))
     if not benchmarks.benchmarks:
         benchmarks.save = benchmarks.autosave = benchmarks.json = None
+
+
+def _close_the_journal(session: pytest.Session, exitstatus: int) -> None:
+    """A run that was interrupted, or ran out of time, can be gone on with."""
+    journal = session.config.stash.get(JOURNAL, None)
+    unmeasured = session.config.stash.get(NOT_MEASURED, [])
+    out_of_time = any("--max-time" in each["reason"] for each in unmeasured)
+    if journal and exitstatus != pytest.ExitCode.INTERRUPTED and not out_of_time:
+        journal.remove()
+
+
+def _join_passes(benchmarks: list[Any], measured: dict[str, list[Pass]]) -> None:
+    """Make one benchmark of a setting's passes, in place, under the name without a pass."""
+    joined: dict[str, Any] = {}
+    for bench in benchmarks:
+        suffix = f"-{pass_id((bench.params or {}).get('pass_number', 0))}"
+        bench.params = {k: v for k, v in (bench.params or {}).items() if k != "pass_number"} or None
+        bench.name, bench.fullname, bench.param = (
+            text and text.replace(f"{suffix}]", "]").removesuffix(suffix)
+            for text in (bench.name, bench.fullname, bench.param)
+        )
+        first = joined.setdefault(bench.fullname, bench)
+        if first is not bench:
+            for seconds in bench.stats.data:
+                first.stats.update(seconds)
+    for name, bench in joined.items():
+        if len(measured.get(name, ())) > 1:
+            bench.extra_info.update(extra_info(measured[name]))
+    benchmarks[:] = joined.values()
 
 
 def pytest_benchmark_update_machine_info(
@@ -195,6 +301,20 @@ def pytest_benchmark_update_machine_info(
         machine_info["client"] = client_facts()
         machine_info["servers"] = config.stash.get(SERVERS, {})
         machine_info["not_measured"] = config.stash.get(NOT_MEASURED, [])
+        machine_info["run"] = _run_facts(config)
+
+
+def _run_facts(config: pytest.Config) -> dict[str, Any]:
+    options = config.stash[OPTIONS]
+    anchors = config.stash.get(ANCHORS, {})
+    reports = {cloud: anchor.report() for cloud, anchor in anchors.items()}
+    return {
+        "seed": options.seed,
+        "passes": options.passes,
+        "rounds": options.effort.rounds,
+        "warmup_rounds": options.effort.warmup_rounds,
+        "drift": {cloud: report for cloud, report in reports.items() if report},
+    }
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
@@ -205,7 +325,8 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     output = config.stash.get(_output, None)
     if output is not None:
-        write_summary(terminalreporter, output["benchmarks"], _saved_file(config))
+        drift = output["machine_info"]["run"]["drift"]
+        write_summary(terminalreporter, output["benchmarks"], drift, _saved_file(config))
 
 
 def _saved_file(config: pytest.Config) -> Path | None:

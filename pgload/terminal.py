@@ -48,8 +48,13 @@ class Lines:
             self._reporter.write(text, flush=True)
 
 
-def write_summary(reporter: Any, benchmarks: list[dict[str, Any]], saved: Path | None) -> None:
-    """The table after a run, where its JSON is, and how to draw it."""
+def write_summary(
+    reporter: Any,
+    benchmarks: list[dict[str, Any]],
+    drift: dict[str, dict[str, Any]],
+    saved: Path | None,
+) -> None:
+    """The table after a run, what spoils it, where its JSON is, and how to draw it."""
     from pgload.report.measurement import is_load, measurement
     from pgload.report.table import run_table
 
@@ -57,6 +62,9 @@ def write_summary(reporter: Any, benchmarks: list[dict[str, Any]], saved: Path |
     if loads:
         reporter.section("throughput")
         reporter.write_line(run_table(loads))
+    for cloud, anchor in drift.items():
+        if anchor["note"]:
+            reporter.write_line(f"drift: {cloud}: {anchor['note']}")
     if saved is not None:
         reporter.write_line(f"\nsaved: {saved}")
     if saved is not None and loads:

@@ -86,12 +86,12 @@ class LoadResult:
         return float(sum(getattr(batch, part) for batch in self.batches))
 
 
-def latency(batches: Sequence[BatchStat]) -> dict[str, float]:
-    """p50, p95, p99 and max of the batches' seconds.
+def latency(seconds: Sequence[float]) -> dict[str, float]:
+    """p50, p95, p99 and max of the seconds of batches.
 
     Percentiles interpolate linearly between the batches (definition 7 of Hyndman and Fan, 1996).
     """
-    seconds = sorted(batch.seconds for batch in batches)
+    seconds = sorted(seconds)
     cuts = statistics.quantiles(seconds, n=100, method="inclusive") if len(seconds) > 1 else None
     found = {f"p{p}": cuts[p - 1] if cuts else seconds[0] for p in PERCENTILES}
     return found | {"max": seconds[-1]}
