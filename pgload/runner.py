@@ -50,7 +50,7 @@ class Runner:
         self._sites = sites
         self._dataset = dataset
         self._journal = journal
-        self._begin = time.monotonic()
+        self._begin: float | None = None  # of the first setting
 
     def run(self, benchmark: Any, test: str, number: int, cloud: str, setting: Setting) -> None:
         """Measure one setting once, in the pass of that number; `test` is the same in all passes.
@@ -91,8 +91,9 @@ class Runner:
             self._say.result(name, benchmark, note=f"rows verified{note}")
 
     def _reason_against(self, setting: Setting) -> str | None:
-        limit = self._options.max_time
-        if limit is not None and time.monotonic() - self._begin > limit:
+        limit, now = self._options.max_time, time.monotonic()
+        self._begin = self._begin or now
+        if limit is not None and now - self._begin > limit:
             return f"the {limit:g} s of --max-time are over; --resume goes on"
         return too_small(self._dataset, setting)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from pgload.targets.embedded import embedded
 from pgload.targets.target import Target
+from tests.checkout import Run, make_checkout, run_module
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -50,3 +53,15 @@ def schema(connection: Connection) -> Iterator[str]:
         cursor.execute(f"CREATE SCHEMA {name}")
         yield name
         cursor.execute(f"DROP SCHEMA {name} CASCADE")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A fresh checkout's code, with no run saved yet."""
+    return make_checkout(tmp_path / "checkout")
+
+
+@pytest.fixture
+def run(checkout: Path) -> Run:
+    """A function that runs a Python module's command line in the checkout."""
+    return partial(run_module, checkout)

@@ -2,78 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pgload.targets.embedded import embedded
 from pgload.targets.target import Target
+from tests.checkout import QUICK, SECRET, Run, configure, environment, saved
 from tests.loading import write_json
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
-
-ROOT = Path(__file__).parent.parent
-QUICK = ("--records", "600", "--rounds", "2", "--warmup-rounds", "0")
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def environment() -> dict[str, str]:
-    """Ours, without what the pytest around this test, and people's clouds, put into it."""
-    ours = re.compile(r"PYTEST|.*_DB_|CLOUD_PROVIDER|ENV$")
-    return {name: value for name, value in os.environ.items() if not ours.match(name)}
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A fresh checkout's code, with no run saved yet."""
-    folder = tmp_path / "checkout"
-    (folder / "tests").mkdir(parents=True)  # where pytest.ini looks for tests
-    for name in ("pgload", "benchmarks"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("conftest.py", "pytest.ini"):
-        shutil.copy(ROOT / name, folder)
-    return folder
-
-
-@pytest.fixture
-def run(checkout: Path) -> Run:
-    """Runs a Python module's command line in the checkout."""
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", *arguments]
-        return subprocess.run(
-            command, cwd=checkout, env=environment(), capture_output=True, text=True, check=False
-        )
-
-    return run
-
-
-SECRET = "a-secret-word"
-
-
-def configure(checkout: Path, cloud: str, server: Target, database: str, **more: str) -> None:
-    """Add a cloud to the checkout's `.env`."""
-    values = {
-        "DB_HOST": server.parameters["host"],
-        "DB_NAME": database,
-        "DB_USER": "postgres",
-        "DB_PASSWORD": SECRET,
-        "DB_SSLMODE": "disable",
-        **more,
-    }
-    with (checkout / ".env").open("a") as file:
-        file.writelines(f"{cloud}_{name}={value}\n" for name, value in values.items())
 
 
 @pytest.fixture
@@ -93,11 +38,6 @@ def files_with(word: str, folder: Path) -> list[Path]:
     return [path for path in files if word.encode() in path.read_bytes()]
 
 
-def saved(checkout: Path, number: int = 1) -> dict[str, Any]:
-    (path,) = (checkout / ".benchmarks").glob(f"*/{number:04}_*.json")
-    return json.loads(path.read_text())
-
-
 def test_saved_run(run: Run, checkout: Path) -> None:
     """A run saves, unasked, all that its numbers rest on; and pytest-benchmark pairs two runs."""
     first = run("pytest", "benchmarks", "--batch-size", "300", "--connections", "1", *QUICK)
@@ -111,6 +51,8 @@ def test_saved_run(run: Run, checkout: Path) -> None:
     assert set(loads) == {
         "test_batch_size[values-300-1]",
         "test_methods[executemany-300-1]",
+        "test_methods[unnest-300-1]",
+        "test_methods[json-300-1]",
         "test_methods[copy-300-1]",
     }
     for load in loads.values():
@@ -391,7 +333,9 @@ def test_interrupted_run(checkout: Path, seen: str, finished: int) -> None:
         lines += list(process.stdout)
     assert process.returncode == 2, lines
     assert not [line for line in lines if "Traceback" in line or "INTERNALERROR" in line]
-    kept = saved(checkout)["benchmarks"] if finished else list(checkout.glob(".benchmarks/*/*"))
+    kept = (
+        saved(checkout)["benchmarks"] if finished else list(checkout.glob(".benchmarks/*/*.json"))
+    )
     assert len(kept) == finished
 
 
@@ -409,7 +353,7 @@ def test_missing_configuration(run: Run) -> None:
     ("arguments", "says"),
     [
         (["-n", "2"], "benchmarks measure nothing under -n"),
-        (["--method", "cpoy"], "unknown method 'cpoy': choose from executemany, values, copy"),
+        (["--method", "cpoy"], "unknown method 'cpoy': choose from executemany, values, unnest"),
         (["--batch-size", "0"], "'0' is not a whole number from 1"),
         (["--data", "nowhere"], "--data nowhere: there is no such folder"),
     ],
@@ -449,15 +393,15 @@ def collected(run: Run, *arguments: str) -> list[str]:
 def test_default_settings(run: Run) -> None:
     """Without options each test measures its own sweep; long ones run only when named."""
     names = collected(run, "benchmarks")
-    assert [name for name in names if "batch_size" in name] == [
+    assert {name for name in names if "batch_size" in name} == {
         f"test_batch_size[values-{n}-1]" for n in (100, 500, 1000, 2000, 5000)
-    ]
-    assert [name for name in names if "connections" in name] == [
+    }
+    assert {name for name in names if "connections" in name} == {
         f"test_connections[values-1000-{n}]" for n in (1, 2, 5, 10)
-    ]
-    assert [name for name in names if "scenarios" in name] == [
+    }
+    assert {name for name in names if "scenarios" in name} == {
         f"test_scenarios[values-{n}]" for n in ("1000-1", "100-1", "1000-10", "500-5")
-    ]
+    }
     assert not [name for name in names if "grid" in name or "peers" in name]
     assert len(collected(run, "benchmarks/test_grid.py")) == 20
 
@@ -467,7 +411,7 @@ def test_asked_for_settings(run: Run) -> None:
     names = collected(
         run, "benchmarks", "--batch-size=100,200", "--connections=1,4", "--method=copy"
     )
-    assert [name for name in names if "copy-" in name] == [
+    assert sorted(name for name in names if "copy-" in name) == [
         f"test_batch_size[copy-{batch_size}-{connections}]"
         for batch_size in (100, 200)
         for connections in (1, 4)

@@ -28,6 +28,7 @@ ENCODED_AHEAD = 2  # batches that wait for a worker; more would only take up mem
 # the server waits for the encoder about as long as the server needs for a small batch.
 TURN = 0.0005
 NOTICE_EVERY = 0.5  # seconds between two looks at whether a signal has come
+CLOSING = 2.0  # seconds that a server may take to end a connection that was closed
 CANCEL_EVERY = 0.1  # seconds between two attempts to end a batch that is in the server's hands
 Work = tuple[Table, Batch]
 
@@ -61,7 +62,7 @@ class Migrator:
     def __enter__(self) -> Self:
         try:
             while len(self._sessions) < self._wanted:
-                self._sessions.append(Session(self._connect, len(self._sessions)))
+                self._sessions.append(self._open())
         except TooManyConnectionsError as error:
             if not (self._sessions and self._fewer_will_do):
                 had = len(self._sessions)
@@ -74,6 +75,17 @@ class Migrator:
             raise
         self._threads = ThreadPoolExecutor(len(self._sessions) + 1, "pgload")
         return self
+
+    def _open(self) -> Session:
+        """Open one more connection; one that was just closed still counts for a moment."""
+        give_up = time.monotonic() + CLOSING
+        while True:
+            try:
+                return Session(self._connect, len(self._sessions))
+            except TooManyConnectionsError:
+                if time.monotonic() > give_up:
+                    raise
+            time.sleep(CLOSING / 20)
 
     @property
     def connections(self) -> int:
