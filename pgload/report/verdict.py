@@ -1,0 +1,237 @@
+"""Is it faster? The ratio of two throughputs, a 95% interval, and one word.
+
+Loads on one machine scatter, and loads in a row scatter alike: the next pass over all settings is
+slower as a whole. So a pass, not a round, is what counts as one observation where a setting was
+measured in several passes. Two sides of the same run are paired by pass, because a slow minute
+met both; otherwise the rounds or passes of each side stand for themselves.
+
+All is done on logarithms, for speed is lost and won in percent. From `MANY` passes on, the interval
+is a bootstrap of the mean difference; with fewer, where a bootstrap is known to be too
+narrow, it is Welch's t interval, whose variance borrows `BORROWED` degrees of freedom from the
+other settings of the same side (Smyth 2004, doi:10.2202/1544-6115.1027, with a fixed prior), since
+three rounds alone hardly tell how much they scatter. Rounds of a single pass are taken as alike by
+`SHARED`: only further passes could show how much more a pass scatters than its rounds.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pgload.report.measurement import Measurement, Setting
+
+FASTER, SLOWER = "faster", "slower"
+SAME, NOISY = "no difference shown", "too noisy to say"
+
+CONFIDENCE = 0.95
+THRESHOLD = 0.01  # a smaller difference is of no use to anyone
+TOO_WIDE = 0.1  # an interval that does not rule out so large a difference says too little
+BORROWED = 4  # degrees of freedom from other settings
+SHARED = 0.15  # of the variance of rounds, assumed to be common to all rounds of one pass
+MANY = 20  # passes of each side that a bootstrap needs
+RESAMPLES = 4000
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One side against the baseline; above 1 it is faster than the baseline."""
+
+    ratio: float  # of the throughputs, each the median over the rounds
+    low: float | None  # of the 95% interval; None where nothing says how it scatters
+    high: float | None
+    word: str  # FASTER, SLOWER, SAME or NOISY
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.ratio:.2f}"
+        return f"{self.ratio:.2f} ({self.low:.2f}–{self.high:.2f})"
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Observations of log throughput, and what is known of their variance."""
+
+    values: tuple[float, ...]
+    variance: float  # of their mean
+    freedom: float  # degrees of it; 0 where nothing is known
+    passes: bool  # an observation is a pass, not a round
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def many(self) -> bool:
+        return self.passes and len(self.values) >= MANY
+
+
+def scatters(measured: Mapping[Setting, Measurement]) -> dict[Setting, Scatter]:
+    """The observations of each setting of one side, by passes or by rounds."""
+    passes = {name: each for name, each in measured.items() if len(each.passes) > 1}
+    rounds = {name: each for name, each in measured.items() if name not in passes}
+    by_pass = _moderated({name: _by_pass(each) for name, each in passes.items()})
+    by_round = _moderated(
+        {name: [-math.log(each) for each in load.rounds] for name, load in rounds.items()},
+        passes=False,
+    )
+    return by_pass | _not_quieter_than(by_pass.values(), by_round)
+
+
+def against(base: Scatter, other: Scatter, ratio: float, threshold: float = THRESHOLD) -> Verdict:
+    """The verdict on `other` beside `base`, measured apart; `ratio` is that of the medians."""
+    if base.many and other.many:
+        return verdict(ratio, _bootstrap([other.values, base.values], paired=False), threshold)
+    parts = (base.variance, other.variance)
+    freedom = _welch(parts, (base.freedom, other.freedom))
+    middle = other.mean - base.mean
+    return verdict(ratio, _t_interval(middle, math.fsum(parts), freedom), threshold)
+
+
+def verdicts(
+    base: Mapping[Setting, Measurement],
+    other: Mapping[Setting, Measurement],
+    *,
+    same_runs: bool = False,
+    threshold: float = THRESHOLD,
+    known: tuple[Mapping[Setting, Scatter], Mapping[Setting, Scatter]] | None = None,
+) -> dict[Setting, Verdict]:
+    """A verdict for each setting that both sides measured, in the order of settings.
+
+    `same_runs`: both were measured in the same runs, so that their passes are pairs. `known` are the
+    two sides' `scatters`, where they were made before.
+    """
+    apart = known or (scatters(base), scatters(other))
+    common = sorted(base.keys() & other.keys())
+    paired = _moderated(
+        {
+            setting: [ours - theirs for theirs, ours in zip(*both, strict=True)]
+            for setting in common
+            if same_runs
+            and len(base[setting].passes) == len(other[setting].passes) > 1
+            and (both := (_by_pass(base[setting]), _by_pass(other[setting])))
+        }
+    )
+    found = {}
+    for setting in common:
+        ratio = other[setting].throughput / base[setting].throughput
+        if setting in paired:
+            pairs = paired[setting]
+            if pairs.many:
+                interval = _bootstrap([pairs.values], paired=True)
+            else:
+                interval = _t_interval(pairs.mean, pairs.variance, pairs.freedom)
+            found[setting] = verdict(ratio, interval, threshold)
+        else:
+            found[setting] = against(apart[0][setting], apart[1][setting], ratio, threshold)
+    return found
+
+
+def verdict(ratio: float, interval: tuple[float, float] | None, threshold: float) -> Verdict:
+    """The word for a ratio and the interval of its logarithm.
+
+    Faster or slower only where the whole interval lies beyond the threshold. The interval is that
+    of the mean and the ratio that of the medians: where outliers pull them apart, the interval is
+    stretched until it holds the ratio.
+    """
+    if interval is None:
+        return Verdict(ratio, None, None, NOISY)
+    low, high = min(ratio, math.exp(interval[0])), max(ratio, math.exp(interval[1]))
+    if low > 1 + threshold:
+        word = FASTER
+    elif high < 1 - threshold:
+        word = SLOWER
+    elif low < 1 - TOO_WIDE or high > 1 + TOO_WIDE:
+        word = NOISY
+    else:
+        word = SAME
+    return Verdict(ratio, low, high, word)
+
+
+def _by_pass(each: Measurement) -> list[float]:
+    """Log throughput of the passes, up to a constant that is equal for equal datasets."""
+    return [-math.log(statistics.median(rounds)) for rounds in each.passes]
+
+
+def _moderated(
+    values: Mapping[Setting, Sequence[float]], *, passes: bool = True
+) -> dict[Setting, Scatter]:
+    """Each setting's variance, blended with the mean variance of the other settings."""
+    squares = {setting: _squares(each) for setting, each in values.items()}
+    all_squares, all_freedom = sum(squares.values()), sum(len(each) - 1 for each in values.values())
+    found = {}
+    for setting, each in values.items():
+        freedom = len(each) - 1
+        others = all_freedom - freedom
+        borrowed = min(BORROWED, others)
+        elsewhere = max(0.0, all_squares - squares[setting]) / others if others else 0.0
+        known = freedom + borrowed
+        variance = (squares[setting] + borrowed * elsewhere) / known if known else 0.0
+        of_mean = variance * (1 / len(each) + (0 if passes else SHARED))
+        found[setting] = Scatter(tuple(each), of_mean, known, passes)
+    return found
+
+
+def _squares(values: Sequence[float]) -> float:
+    mean = statistics.fmean(values)
+    return math.fsum((value - mean) ** 2 for value in values)
+
+
+def _not_quieter_than(
+    by_pass: Iterable[Scatter], by_round: Mapping[Setting, Scatter]
+) -> dict[Setting, Scatter]:
+    """Settings measured in one pass, as uncertain as a pass of this side is where there are more."""
+    spread = [each for each in by_pass if each.freedom]
+    if not spread:
+        return dict(by_round)
+    variance = statistics.fmean(each.variance * len(each.values) for each in spread)
+    freedom = sum(len(each.values) - 1 for each in spread)
+    return {
+        setting: each
+        if each.freedom and each.variance > variance
+        else replace(each, variance=variance, freedom=freedom)
+        for setting, each in by_round.items()
+    }
+
+
+def _welch(parts: Sequence[float], freedoms: Sequence[float]) -> float:
+    """Degrees of freedom of a sum of variances (Welch 1947); 0 where one is unknown."""
+    if not all(freedoms):
+        return 0.0
+    if not any(parts):
+        return math.fsum(freedoms)
+    squares = (part**2 / freedom for part, freedom in zip(parts, freedoms, strict=True))
+    return math.fsum(parts) ** 2 / math.fsum(squares)
+
+
+def _t_interval(middle: float, variance: float, freedom: float) -> tuple[float, float] | None:
+    from scipy.special import stdtrit
+
+    if not freedom:
+        return None
+    half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
+    return middle - half, middle + half
+
+
+def _bootstrap(samples: Sequence[Sequence[float]], *, paired: bool) -> tuple[float, float]:
+    """Percentile interval of the mean, or of the difference of the means of two samples."""
+    import numpy
+    from scipy.stats import bootstrap
+
+    def mean_difference(*values: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
+        first, *second = (numpy.mean(each, axis=axis) for each in values)
+        return first - second[0] if second else first
+
+    found = bootstrap(
+        [numpy.asarray(each) for each in samples],
+        mean_difference,
+        n_resamples=RESAMPLES,
+        batch=500,  # resamples held in memory at a time
+        vectorized=True,
+        paired=paired,
+        confidence_level=CONFIDENCE,
+        method="percentile",  # BCa divides by zero where all values are equal
+        rng=numpy.random.default_rng(0),  # the same files give the same report
+    ).confidence_interval
+    return float(found.low), float(found.high)
