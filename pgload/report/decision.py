@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pgload.report.context import caveats
+from pgload.report.context import Difference, caveats, differences
 from pgload.report.measurement import Dataset, Measurement, Setting
-from pgload.report.pairing import Sides
+from pgload.report.pairing import Sides, pair, unpaired
 from pgload.report.sides import Side
 from pgload.report.verdict import (
     SLOWER,
@@ -30,6 +30,10 @@ class Cost:
     dollars: float
     price_per_hour: float
     date: str | None  # when that price was looked up
+
+    def at(self, throughput: float) -> float:
+        """Dollars for a million records at another throughput of the same server."""
+        return self.price_per_hour * 1e6 / throughput / 3600
 
     def __str__(self) -> str:
         return f"${self.dollars:.4f} at ${self.price_per_hour:g} an hour" + (
@@ -92,6 +96,40 @@ class Decision:
     @property
     def settings(self) -> list[Setting]:
         return sorted({setting for measured in self.sides.values() for setting in measured})
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that was compared, and what stood in the way of more."""
+
+    sides: Mapping[str, Side]  # the baseline first
+    decisions: Sequence[Decision]  # one for each dataset, the one that compares most first
+    differences: Sequence[Difference]
+    threshold: float
+    unpaired: Sequence[str]  # lines for the reader, as are the next two
+    drift: Sequence[str]
+    left_out: Sequence[str]
+
+
+def compare_sides(
+    sides: Mapping[str, Side], threshold: float = THRESHOLD, left_out: Sequence[str] = ()
+) -> Comparison:
+    """Compare all that can be paired; `left_out` is what was not even read."""
+    paired = pair(sides)
+    return Comparison(
+        sides,
+        [decide(dataset, measured, sides, threshold) for dataset, measured in paired.items()],
+        differences({name: side.facts for name, side in sides.items()}),
+        threshold,
+        unpaired(paired, sides),
+        [
+            f"{name}: {run.drift['note']}"
+            for name, side in sides.items()
+            for run in side.runs
+            if run.drift.get("note")
+        ],
+        left_out,
+    )
 
 
 def decide(

@@ -48,6 +48,10 @@ class Verdict:
             return f"{self.ratio:.2f}"
         return f"{self.ratio:.2f} ({self.low:.2f}–{self.high:.2f})"
 
+    def __format__(self, spec: str) -> str:
+        """`ascii` is for terminals."""
+        return f"{self}".replace("–", "-") if spec == "ascii" else str(self)
+
 
 @dataclass(frozen=True)
 class Scatter:
