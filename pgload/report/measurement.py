@@ -72,15 +72,10 @@ class Measurement:
     # One pass where none were saved. What follows is empty or None in older files.
     passes: tuple[tuple[float, ...], ...] = ()
     profile: Mapping[str, float] = field(default_factory=dict)  # part → seconds, as in PARTS
+    bottleneck: str | None = None  # one of BOTTLENECKS: what held the load back most
     bottleneck_shares: Mapping[str, float] = field(default_factory=dict)  # sum about 1
     advice: str | None = None  # an English sentence, as is the next
     unstable: str | None = None  # why the number is not stable
-
-    @property
-    def bottleneck(self) -> str | None:
-        """What held the load back most."""
-        shares = self.bottleneck_shares
-        return max(shares, key=shares.__getitem__) if shares else None
 
     @property
     def throughput(self) -> float:
@@ -118,7 +113,7 @@ def measurement(benchmark: Mapping[str, Any], source: str) -> Measurement:
     rounds = _at(benchmark, "stats", "data")
     if not isinstance(rounds, list) or not rounds:
         raise SourceError("stats.data holds no rounds; run it again with --benchmark-save-data")
-    seconds = tuple(_number({"a round": each}, "a round") for each in rounds)
+    seconds = tuple(_checked(each, "a round") for each in rounds)
     if min(seconds) == 0:
         raise SourceError("a round of 0 s has no throughput; load more records")
     parts = [part for part in PARTS if part in extra]
@@ -144,6 +139,7 @@ def measurement(benchmark: Mapping[str, Any], source: str) -> Measurement:
         source=source,
         passes=_passes(extra, seconds),
         profile=profile,
+        bottleneck=_text(extra, "bottleneck"),
         bottleneck_shares=_shares(extra, "bottleneck_shares", BOTTLENECKS),
         advice=_text(extra, "advice"),
         unstable=_text(extra, "unstable"),
@@ -178,6 +174,7 @@ def _pooled(parts: Sequence[Measurement]) -> Measurement:
         common = [name for name in values[0] if all(name in each for each in values)]
         return {name: mean([each[name] for each in values]) for name in common}
 
+    held_back = mean_by_name([part.bottleneck_shares for part in parts])
     return replace(
         parts[0],
         rounds=tuple(seconds for part in parts for seconds in part.rounds),
@@ -196,7 +193,9 @@ def _pooled(parts: Sequence[Measurement]) -> Measurement:
         retries=sum(part.retries for part in parts),
         passes=tuple(seconds for part in parts for seconds in part.passes),
         profile=mean_by_name([part.profile for part in parts]),
-        bottleneck_shares=mean_by_name([part.bottleneck_shares for part in parts]),
+        bottleneck=max(held_back, key=held_back.__getitem__) if held_back else None,
+        bottleneck_shares=held_back,
+        advice=next((part.advice for part in parts if part.advice), None),
         unstable=next((part.unstable for part in parts if part.unstable), None),
     )
 
@@ -233,10 +232,14 @@ def _at(values: Any, *keys: str) -> Any:
 
 
 def _number(values: Any, *keys: str) -> float:
-    value = _at(values, *keys)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < 0:
-        raise SourceError(f"{'.'.join(keys)} is {value!r}, not a number of 0 or more")
+    return _checked(_at(values, *keys), ".".join(keys))
+
+
+def _checked(value: Any, name: str) -> float:
+    if (
+        type(value) not in (int, float) or not math.isfinite(value) or value < 0
+    ):  # True is no number
+        raise SourceError(f"{name} is {value!r}, not a number of 0 or more")
     return float(value)
 
 

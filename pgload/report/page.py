@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pgload.report.charts import tooltip_script
 from pgload.report.colours import colours
 from pgload.report.decision import Comparison
 from pgload.report.migrations import Migration
-from pgload.report.plots import Plot, drawn_sides, short
+from pgload.report.plots import Plot, short
 from pgload.report.words import Words
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -54,10 +55,10 @@ def render(report: Report, words: Words, folder: Path) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "n": lambda value, digits=0: f"{value:,.{digits}f}",
-        "ms": lambda seconds: f"{seconds * 1000:,.1f}",
+        "n": _number,
+        "ms": _milliseconds,
         "short": short,
-        "link": lambda path: _link(Path(path), folder),
+        "link": partial(_link, folder=folder),
         "axis": _on_axis,
     }
     values: dict[str, Any] = {
@@ -66,12 +67,19 @@ def render(report: Report, words: Words, folder: Path) -> str:
         "decision": report.comparison.decisions[0],
         "t": words,
         "colours": colours(report.comparison.sides),
-        "drawn": drawn_sides,
         # Both are safe: names from data were escaped on their way into the SVG.
         "charts": {name: Markup(svg) for name, svg in report.charts.items()},
         "tooltips": Markup(tooltip_script(xml=False)),
     }
     return environment.get_template("index.html").render(values)
+
+
+def _number(value: float, digits: int = 0) -> str:
+    return f"{value:,.{digits}f}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:,.1f}"
 
 
 def _link(path: Path, folder: Path) -> str:

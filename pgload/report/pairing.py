@@ -21,9 +21,7 @@ def pair(sides: Mapping[str, Side]) -> dict[Dataset, Sides]:
     datasets = {dataset for side in sides.values() for dataset in side.measured}
     paired = {
         dataset: {
-            name: side.measured[dataset]
-            for name, side in sides.items()
-            if dataset in side.measured
+            name: side.measured[dataset] for name, side in sides.items() if dataset in side.measured
         }
         for dataset in datasets
     }

@@ -16,7 +16,6 @@ from pgload.report.measurement import BOTTLENECKS, PARTS, Measurement, Setting
 from pgload.report.pairing import Sides
 from pgload.report.words import Words
 
-DRAWN = 8  # sides in a chart: as many as there are colours that everybody tells apart
 SHOWN_BATCHES = 250  # of each side over a load
 PERCENTILES = (50, 90, 95, 99, 100)
 
@@ -47,6 +46,7 @@ class Plot:
     series: Mapping[str, Mapping[Any, Point]]  # name → position or label → point
     by_side: bool = True  # a series is a side and has its cloud's colour
     marks: Mapping[str, Sequence[float]] = field(default_factory=dict)  # side → checkpoints, in s
+    mark: str = ""  # what they are called
     side: str | None = None  # the one it is about, where that is not a series
 
     @property
@@ -58,10 +58,11 @@ class Plot:
 
 def plots(decision: Decision, words: Words) -> tuple[list[Plot], list[str]]:
     """The plots of a decision, and the names of those with nothing to show, with the reason."""
-    drawn = drawn_sides(decision)
+    drawn = decision.shown
     sides = {name: decision.sides[name] for name in drawn}
     best = {name: decision.best[name].measurement for name in drawn}
-    data = f"{decision.dataset}"
+    dataset = decision.dataset
+    data = words("dataset", records=f"{dataset.records:,}", size=f"{dataset.bytes / 1e6:,.1f}")
     found: list[Plot] = []
     missing: list[str] = []
     for parameter in ("batch_size", "connections", "method"):
@@ -76,19 +77,19 @@ def plots(decision: Decision, words: Words) -> tuple[list[Plot], list[str]]:
     found += grids
     if not grids:
         missing.append("throughput_grid: no method was measured in a grid of sizes × connections")
-    batches = {
-        name: each for name in drawn if (each := read_batches(best[name])) is not None
-    }
+    batches = {name: each for name in drawn if (each := read_batches(best[name])) is not None}
     found.append(_latency(best, batches, data, words))
     if batches:
         found.append(_over_load(best, batches, data, words))
     else:
         missing.append("batches_over_load: no file holds single batches")
-    for name, parts, of in (
-        ("time_by_part", PARTS, lambda each: each.profile),
-        ("bottleneck", BOTTLENECKS, lambda each: each.bottleneck_shares),
+    profiles = {side: each.profile for side, each in best.items()}
+    held_back = {side: each.bottleneck_shares for side, each in best.items()}
+    for name, parts, by_side in (
+        ("time_by_part", PARTS, profiles),
+        ("bottleneck", BOTTLENECKS, held_back),
     ):
-        if known := {side: of(each) for side, each in best.items() if sum(of(each).values())}:
+        if known := {side: each for side, each in by_side.items() if sum(each.values())}:
             found.append(_stacked(name, parts, known, best, data, words))
         else:
             missing.append(f"{name}: not recorded in these files")
@@ -97,14 +98,6 @@ def plots(decision: Decision, words: Words) -> tuple[list[Plot], list[str]]:
     else:
         missing.append("cost: no price is known; set <CLOUD>_PRICE_PER_HOUR before a run")
     return found, missing
-
-
-def drawn_sides(decision: Decision) -> list[str]:
-    """The sides that charts show: all, or the baseline and the fastest; in the order of sides."""
-    if len(decision.sides) <= DRAWN:
-        return list(decision.sides)
-    fastest = [name for name in decision.ranking if name != decision.baseline][: DRAWN - 1]
-    return [name for name in decision.sides if name == decision.baseline or name in fastest]
 
 
 @dataclass(frozen=True)
@@ -281,6 +274,7 @@ def _over_load(
         words("axis_batch_ms"),
         "{:,.1f} ms",
         {name: dict(_outline(each)) for name, each in batches.items()},
+        mark=words("checkpoint"),
         marks={name: each.checkpoints for name, each in batches.items() if each.checkpoints},
     )
 
@@ -338,7 +332,7 @@ def _cost(decision: Decision, drawn: Sequence[str], data: str, words: Words) -> 
         BARS,
         words("cost"),
         _at_best(best, data, words),
-        words("axis_best_setting"),
+        "",
         words("axis_dollars"),
         "${:,.4f}",
         {

@@ -181,7 +181,8 @@ def _saved_at(saved: Mapping[str, Any]) -> datetime:
 
 def _client(saved: Mapping[str, Any]) -> Mapping[str, Any]:
     """The machine that loaded: by pgload's own word, otherwise by pytest-benchmark's."""
-    if client := _at(saved, "machine_info", "client"):
+    client: dict[str, Any] = _at(saved, "machine_info", "client")
+    if client:
         return client
     machine, cpu = _at(saved, "machine_info"), _at(saved, "machine_info", "cpu")
     facts = {
@@ -197,7 +198,8 @@ def _at(saved: Any, *keys: str, kind: type = dict) -> Any:
     """What stands at that place, or an empty one where nothing of that kind does."""
     for key in keys:
         saved = saved.get(key) if isinstance(saved, dict) else None
-    return saved if isinstance(saved, kind) else kind()
+    found: Any = saved if isinstance(saved, kind) else kind()
+    return found
 
 
 def _newest(runs: Iterable[Run]) -> list[Run]:

@@ -12,7 +12,6 @@ from pgload.report.measurement import Dataset, Measurement, Setting, pool
 from pgload.report.verdict import Verdict
 
 NOT_MEASURED = "-"
-TABLES = 8  # sides with a table of their own on a terminal
 
 
 def run_table(measurements: Iterable[Measurement]) -> str:
@@ -60,7 +59,7 @@ def compare_tables(decision: Decision) -> str:
     """A table for each side beside the baseline, a row for each setting that one of them measured.
 
     Throughput in records/s, the median of all rounds; the ratio, above 1 faster than the baseline,
-    with its 95% interval, and the verdict. At most `TABLES` of them, of the fastest sides. With
+    with its 95% interval, and the verdict. Of many sides only the fastest. With
     one side only: what it measured.
     """
     baseline, dataset = decision.baseline, decision.dataset
@@ -72,8 +71,8 @@ def compare_tables(decision: Decision) -> str:
         ]
         title = f"records/s, median of the rounds; {dataset}"
         return "\n".join([title, *_align(header, rows, text_columns=1)])
-    shown = sorted(decision.others, key=lambda each: decision.ranking.index(each.side))[:TABLES]
-    tables = [_against_table(decision, each) for each in decision.others if each in shown]
+    shown = [other for other in decision.others if other.side in decision.shown]
+    tables = [_against_table(decision, other) for other in shown]
     if len(shown) < len(decision.others):
         tables.append(f"and {len(decision.others) - len(shown)} slower sides, in the CSV and JSON")
     return "\n\n".join(tables)
@@ -100,6 +99,7 @@ def _against_table(decision: Decision, other: Against) -> str:
         [
             f"records/s, median of the rounds; ratio and verdict: {other.side} beside {baseline}; "
             f"{dataset}",
+            *(f"  not the sides alone, {caveat}" for caveat in other.caveats),
             *_align(header, rows, text_columns=1, text_last=True),
         ]
     )
@@ -128,9 +128,9 @@ def decision_lines(decision: Decision) -> list[str]:
             f"  beside {decision.ranking[1]} at its best: {_words(decision.lead)}"
             + "".join(f"; but {each}" for each in decision.lead_caveats)
         )
-    for name in decision.ranking[:TABLES]:
+    for name in decision.shown:
         lines += _best(name, decision.best[name])
-    for other in decision.others:
+    for other in (each for each in decision.others if each.side in decision.shown):
         counts = ", ".join(f"{count} {word}" for word, count in other.counts.most_common())
         lines.append(f"{other.side} beside {decision.baseline}: {counts or 'no common setting'}")
         lines += [f"  but {each}" for each in other.caveats]

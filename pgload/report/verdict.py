@@ -19,6 +19,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pgload.report.measurement import Measurement, Setting
 
@@ -31,7 +32,7 @@ TOO_WIDE = 0.1  # an interval that does not rule out so large a difference says 
 BORROWED = 4  # degrees of freedom from other settings
 SHARED = 0.15  # of the variance of rounds, assumed to be common to all rounds of one pass
 MANY = 20  # passes of each side that a bootstrap needs
-RESAMPLES = 4000
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,7 @@ def scatters(measured: Mapping[Setting, Measurement]) -> dict[Setting, Scatter]:
 
 
 def against(base: Scatter, other: Scatter, ratio: float, threshold: float = THRESHOLD) -> Verdict:
-    """The verdict on `other` beside `base`, measured apart; `ratio` is that of the medians."""
-    if base.many and other.many:
-        return verdict(ratio, _bootstrap([other.values, base.values], paired=False), threshold)
+    """The verdict on `other` beside `base`, by Welch's interval; `ratio` is that of the medians."""
     parts = (base.variance, other.variance)
     freedom = _welch(parts, (base.freedom, other.freedom))
     middle = other.mean - base.mean
@@ -103,8 +102,8 @@ def verdicts(
 ) -> dict[Setting, Verdict]:
     """A verdict for each setting that both sides measured, in the order of settings.
 
-    `same_runs`: both were measured in the same runs, so that their passes are pairs. `known` are the
-    two sides' `scatters`, where they were made before.
+    `same_runs`: both were measured in the same runs, so that their passes are pairs. `known` are
+    the two sides' `scatters`, where they were made before.
     """
     apart = known or (scatters(base), scatters(other))
     common = sorted(base.keys() & other.keys())
@@ -117,15 +116,20 @@ def verdicts(
             and (both := (_by_pass(base[setting]), _by_pass(other[setting])))
         }
     )
+    many = {
+        setting: (apart[1][setting].values, apart[0][setting].values)
+        for setting in common
+        if setting not in paired and apart[0][setting].many and apart[1][setting].many
+    } | {setting: (pairs.values,) for setting, pairs in paired.items() if pairs.many}
+    intervals = _bootstraps(many)
     found = {}
     for setting in common:
         ratio = other[setting].throughput / base[setting].throughput
-        if setting in paired:
+        if setting in intervals:
+            found[setting] = verdict(ratio, intervals[setting], threshold)
+        elif setting in paired:
             pairs = paired[setting]
-            if pairs.many:
-                interval = _bootstrap([pairs.values], paired=True)
-            else:
-                interval = _t_interval(pairs.mean, pairs.variance, pairs.freedom)
+            interval = _t_interval(pairs.mean, pairs.variance, pairs.freedom)
             found[setting] = verdict(ratio, interval, threshold)
         else:
             found[setting] = against(apart[0][setting], apart[1][setting], ratio, threshold)
@@ -185,7 +189,7 @@ def _squares(values: Sequence[float]) -> float:
 def _not_quieter_than(
     by_pass: Iterable[Scatter], by_round: Mapping[Setting, Scatter]
 ) -> dict[Setting, Scatter]:
-    """Settings measured in one pass, as uncertain as a pass of this side is where there are more."""
+    """Settings of a single pass, as uncertain as a pass is where this side has several."""
     spread = [each for each in by_pass if each.freedom]
     if not spread:
         return dict(by_round)
@@ -218,24 +222,39 @@ def _t_interval(middle: float, variance: float, freedom: float) -> tuple[float, 
     return middle - half, middle + half
 
 
-def _bootstrap(samples: Sequence[Sequence[float]], *, paired: bool) -> tuple[float, float]:
-    """Percentile interval of the mean, or of the difference of the means of two samples."""
+def _bootstraps(
+    samples: Mapping[Setting, tuple[tuple[float, ...], ...]],
+) -> dict[Setting, tuple[float, float]]:
+    """Percentile intervals of a sample's mean, or of the difference of the means of two.
+
+    Settings with equally many observations are resampled together, which is much faster.
+    """
+    alike: dict[tuple[int, ...], list[Setting]] = {}
+    for setting, values in samples.items():
+        alike.setdefault(tuple(map(len, values)), []).append(setting)
+    if not alike:
+        return {}
     import numpy
     from scipy.stats import bootstrap
 
-    def mean_difference(*values: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
+    def mean_difference(*values: Any, axis: int = -1) -> Any:
         first, *second = (numpy.mean(each, axis=axis) for each in values)
         return first - second[0] if second else first
 
-    found = bootstrap(
-        [numpy.asarray(each) for each in samples],
-        mean_difference,
-        n_resamples=RESAMPLES,
-        batch=500,  # resamples held in memory at a time
-        vectorized=True,
-        paired=paired,
-        confidence_level=CONFIDENCE,
-        method="percentile",  # BCa divides by zero where all values are equal
-        rng=numpy.random.default_rng(0),  # the same files give the same report
-    ).confidence_interval
-    return float(found.low), float(found.high)
+    found = {}
+    for settings in alike.values():
+        columns = zip(*(samples[setting] for setting in settings), strict=True)
+        interval = bootstrap(
+            [numpy.array(column) for column in columns],  # settings × observations
+            mean_difference,
+            n_resamples=RESAMPLES,
+            batch=100,  # resamples of all settings that are in memory at a time
+            vectorized=True,
+            axis=-1,
+            confidence_level=CONFIDENCE,
+            method="percentile",  # BCa divides by zero where all values are equal
+            rng=numpy.random.default_rng(0),  # the same files give the same report
+        ).confidence_interval
+        for setting, low, high in zip(settings, interval.low, interval.high, strict=True):
+            found[setting] = (float(low), float(high))
+    return found
