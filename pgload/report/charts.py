@@ -17,7 +17,7 @@ import pygaljs
 from pygal.style import Style
 
 from pgload.report.colours import PARTS, colours
-from pgload.report.plots import (
+from pgload.report.plot import (
     BARS,
     DOTS,
     LINEAR,

@@ -1,4 +1,4 @@
-"""A comparison for machines: JSON, CSV, Markdown, and what two dashboards of others read.
+"""A comparison for machines: JSON, CSV, and what two dashboards of others read.
 
 Columns and keys are stable: one may be added, none is renamed or gets another meaning.
 """
@@ -11,10 +11,10 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pgload.report.decision import Against, Comparison, Decision
+from pgload.report.decision import Comparison, Decision
 from pgload.report.measurement import Measurement, Setting
 from pgload.report.sides import Side
-from pgload.report.verdict import CONFIDENCE, FASTER, NOISY, SLOWER, Verdict
+from pgload.report.verdict import CONFIDENCE, Verdict
 
 COLUMNS = (
     "records",
@@ -45,8 +45,6 @@ COLUMNS = (
     "dollars_per_million_records",
     "file",
 )
-MARKS = {FASTER: "🟢", SLOWER: "🔴", NOISY: "🟡"}
-ROWS = 60  # of a table that fits into a pull request; the changed ones first
 
 
 def rows(decision: Decision) -> Iterator[dict[str, Any]]:
@@ -216,65 +214,6 @@ def _best(decision: Decision, side: str) -> dict[str, Any]:
         "price_per_hour": best.cost.price_per_hour if best.cost else None,
         "price_date": best.cost.date if best.cost else None,
     }
-
-
-def to_markdown(decisions: Sequence[Decision]) -> str:
-    """For a pull request: the decision, and tables with what changed first."""
-    return "\n".join(line for decision in decisions for line in _markdown(decision)) + "\n"
-
-
-def _markdown(decision: Decision) -> Iterator[str]:
-    best = decision.best[decision.fastest].measurement
-    yield f"### {decision.dataset}"
-    yield ""
-    yield (
-        f"Fastest: **{_escaped(decision.fastest)}** with {best.setting}: "
-        f"**{best.throughput:,.0f} records/s**."
-    )
-    if decision.lead:
-        yield (
-            f"{decision.lead} times {_escaped(decision.ranking[1])} at its best: "
-            f"**{decision.lead.word}**."
-        )
-    if cheapest := decision.cheapest:
-        cost = decision.best[cheapest].cost
-        yield f"Cheapest: **{_escaped(cheapest)}**, {cost}, per million records."
-    yield ""
-    shown = [other for other in decision.others if other.side in decision.shown]
-    for other in shown:
-        yield from _markdown_table(decision, other)
-    if len(shown) < len(decision.others):
-        yield f"… and {len(decision.others) - len(shown)} slower sides, in compare.csv."
-
-
-def _markdown_table(decision: Decision, other: Against) -> Iterator[str]:
-    for caveat in other.caveats:
-        yield f"> ⚠️ {_escaped(str(caveat))}"
-    yield ""
-    base, ours = decision.sides[decision.baseline], decision.sides[other.side]
-    yield (
-        f"| setting | {_escaped(decision.baseline)}, records/s | {_escaped(other.side)}, records/s "
-        "| ratio (95%) | verdict |"
-    )
-    yield "|---|---:|---:|---:|---|"
-    order = (SLOWER, FASTER)
-    changed_first = sorted(
-        other.by_setting.items(),
-        key=lambda item: order.index(item[1].word) if item[1].word in order else len(order),
-    )
-    for setting, verdict in changed_first[:ROWS]:
-        yield (
-            f"| {setting} | {base[setting].throughput:,.0f} | {ours[setting].throughput:,.0f} "
-            f"| {verdict} | {MARKS.get(verdict.word, '⚪')} {verdict.word} |"
-        )
-    if len(changed_first) > ROWS:
-        yield ""
-        yield f"… and {len(changed_first) - ROWS} more settings, in compare.csv."
-    yield ""
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def to_github_action_benchmark(decisions: Sequence[Decision]) -> str:

@@ -17,7 +17,8 @@ from pgload.report.charts import tooltip_script
 from pgload.report.colours import colours
 from pgload.report.decision import Comparison
 from pgload.report.migrations import Migration
-from pgload.report.plots import Plot, short
+from pgload.report.plot import Plot
+from pgload.report.plots import short
 from pgload.report.words import Words
 
 TEMPLATES = Path(__file__).with_name("templates")

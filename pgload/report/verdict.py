@@ -1,27 +1,20 @@
 """Is it faster? The ratio of two throughputs, a 95% interval, and one word.
 
-Loads on one machine scatter, and loads in a row scatter alike: the next pass over all settings is
-slower as a whole. So a pass, not a round, is what counts as one observation where a setting was
-measured in several passes. Two sides of the same run are paired by pass, because a slow minute
-met both; otherwise the rounds or passes of each side stand for themselves.
-
-All is done on logarithms, for speed is lost and won in percent. From `MANY` passes on, the interval
-is a bootstrap of the mean difference; with fewer, where a bootstrap is known to be too
-narrow, it is Welch's t interval, whose variance borrows `BORROWED` degrees of freedom from the
-other settings of the same side (Smyth 2004, doi:10.2202/1544-6115.1027, with a fixed prior), since
-three rounds alone hardly tell how much they scatter. Rounds of a single pass are taken as alike by
-`SHARED`: only further passes could show how much more a pass scatters than its rounds.
+Two sides of the same run are paired by pass, because a slow minute met both; otherwise the passes
+or rounds of each side stand for themselves (`scatter.py`). With `MANY` passes the interval is a
+bootstrap of the mean difference; with fewer, where a bootstrap is known to be too narrow, it is
+Student's or Welch's.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pgload.report.measurement import Measurement, Setting
+from pgload.report.scatter import Scatter, by_pass, moderated, scatters
 
 FASTER, SLOWER = "faster", "slower"
 SAME, NOISY = "no difference shown", "too noisy to say"
@@ -29,9 +22,6 @@ SAME, NOISY = "no difference shown", "too noisy to say"
 CONFIDENCE = 0.95
 THRESHOLD = 0.01  # a smaller difference is of no use to anyone
 TOO_WIDE = 0.1  # an interval that does not rule out so large a difference says too little
-BORROWED = 4  # degrees of freedom from other settings
-SHARED = 0.15  # of the variance of rounds, assumed to be common to all rounds of one pass
-MANY = 20  # passes of each side that a bootstrap needs
 RESAMPLES = 2000
 
 
@@ -52,36 +42,6 @@ class Verdict:
     def __format__(self, spec: str) -> str:
         """`ascii` is for terminals."""
         return f"{self}".replace("–", "-") if spec == "ascii" else str(self)
-
-
-@dataclass(frozen=True)
-class Scatter:
-    """Observations of log throughput, and what is known of their variance."""
-
-    values: tuple[float, ...]
-    variance: float  # of their mean
-    freedom: float  # degrees of it; 0 where nothing is known
-    passes: bool  # an observation is a pass, not a round
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.values)
-
-    @property
-    def many(self) -> bool:
-        return self.passes and len(self.values) >= MANY
-
-
-def scatters(measured: Mapping[Setting, Measurement]) -> dict[Setting, Scatter]:
-    """The observations of each setting of one side, by passes or by rounds."""
-    passes = {name: each for name, each in measured.items() if len(each.passes) > 1}
-    rounds = {name: each for name, each in measured.items() if name not in passes}
-    by_pass = _moderated({name: _by_pass(each) for name, each in passes.items()})
-    by_round = _moderated(
-        {name: [-math.log(each) for each in load.rounds] for name, load in rounds.items()},
-        passes=False,
-    )
-    return by_pass | _not_quieter_than(by_pass.values(), by_round)
 
 
 def against(base: Scatter, other: Scatter, ratio: float, threshold: float = THRESHOLD) -> Verdict:
@@ -107,13 +67,13 @@ def verdicts(
     """
     apart = known or (scatters(base), scatters(other))
     common = sorted(base.keys() & other.keys())
-    paired = _moderated(
+    paired = moderated(
         {
             setting: [ours - theirs for theirs, ours in zip(*both, strict=True)]
             for setting in common
             if same_runs
             and len(base[setting].passes) == len(other[setting].passes) > 1
-            and (both := (_by_pass(base[setting]), _by_pass(other[setting])))
+            and (both := (by_pass(base[setting]), by_pass(other[setting])))
         }
     )
     many = {
@@ -155,52 +115,6 @@ def verdict(ratio: float, interval: tuple[float, float] | None, threshold: float
     else:
         word = SAME
     return Verdict(ratio, low, high, word)
-
-
-def _by_pass(each: Measurement) -> list[float]:
-    """Log throughput of the passes, up to a constant that is equal for equal datasets."""
-    return [-math.log(statistics.median(rounds)) for rounds in each.passes]
-
-
-def _moderated(
-    values: Mapping[Setting, Sequence[float]], *, passes: bool = True
-) -> dict[Setting, Scatter]:
-    """Each setting's variance, blended with the mean variance of the other settings."""
-    squares = {setting: _squares(each) for setting, each in values.items()}
-    all_squares, all_freedom = sum(squares.values()), sum(len(each) - 1 for each in values.values())
-    found = {}
-    for setting, each in values.items():
-        freedom = len(each) - 1
-        others = all_freedom - freedom
-        borrowed = min(BORROWED, others)
-        elsewhere = max(0.0, all_squares - squares[setting]) / others if others else 0.0
-        known = freedom + borrowed
-        variance = (squares[setting] + borrowed * elsewhere) / known if known else 0.0
-        of_mean = variance * (1 / len(each) + (0 if passes else SHARED))
-        found[setting] = Scatter(tuple(each), of_mean, known, passes)
-    return found
-
-
-def _squares(values: Sequence[float]) -> float:
-    mean = statistics.fmean(values)
-    return math.fsum((value - mean) ** 2 for value in values)
-
-
-def _not_quieter_than(
-    by_pass: Iterable[Scatter], by_round: Mapping[Setting, Scatter]
-) -> dict[Setting, Scatter]:
-    """Settings of a single pass, as uncertain as a pass is where this side has several."""
-    spread = [each for each in by_pass if each.freedom]
-    if not spread:
-        return dict(by_round)
-    variance = statistics.fmean(each.variance * len(each.values) for each in spread)
-    freedom = sum(len(each.values) - 1 for each in spread)
-    return {
-        setting: each
-        if each.freedom and each.variance > variance
-        else replace(each, variance=variance, freedom=freedom)
-        for setting, each in by_round.items()
-    }
 
 
 def _welch(parts: Sequence[float], freedoms: Sequence[float]) -> float:

@@ -14,8 +14,8 @@ from pgload.report.export import (
     to_csv,
     to_github_action_benchmark,
     to_json,
-    to_markdown,
 )
+from pgload.report.markdown import to_markdown
 from pgload.report.migrations import OUTPUTS, read_migrations
 
 TEXTS: Mapping[str, tuple[str, Callable[[Sequence[Decision]], str]]] = {
