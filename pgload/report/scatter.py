@@ -3,10 +3,10 @@
 Loads in a row scatter alike, and the next pass over all settings is slower or faster as a whole.
 So a pass, not a round, is one observation where a setting was measured in several passes. Three
 observations hardly tell how much they scatter; so the variance borrows `BORROWED` degrees of
-freedom from the other settings of the same side (Smyth 2004, doi:10.2202/1544-6115.1027, with a fixed
-prior). Rounds of a single pass are taken as alike by `SHARED`: only further passes could show how
-much more a pass scatters than its rounds. All is done on logarithms, for speed is lost and won in
-percent.
+freedom from the other settings of the same side (Smyth 2004, doi:10.2202/1544-6115.1027, with a
+fixed prior). Rounds of a single pass are taken as alike by `SHARED`: only further passes could
+show how much more a pass scatters than its rounds. All is done on logarithms, for speed is lost
+and won in percent.
 """
 
 from __future__ import annotations
