@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -111,6 +112,9 @@ def _compare(options: argparse.Namespace) -> int:
     from pgload.report.gate import Gate, parse_percent
     from pgload.report.write import Output, parse_formats
 
+    for stream in (sys.stdout, sys.stderr):  # a path of any alphabet on a terminal of another
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     holds = compare(
         options.runs,
         Options(

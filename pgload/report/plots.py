@@ -45,7 +45,7 @@ def plots(decision: Decision, words: Words) -> tuple[list[Plot], list[str]]:
     grids = [plot for name in drawn if (plot := _grid(name, sides[name], data, words)) is not None]
     found += grids
     if not grids:
-        missing.append("throughput_grid: no method was measured in a grid of sizes × connections")
+        missing.append("throughput_grid: no grid of batch sizes and connections was measured")
     batches = {name: each for name in drawn if (each := read_batches(best[name])) is not None}
     found.append(_latency(best, batches, data, words))
     if batches:
