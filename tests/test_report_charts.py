@@ -61,8 +61,8 @@ def test_a_grid_gives_all_charts_that_need_no_single_batches() -> None:
     found, missing = plots(grid("GCP", "AWS"), Words())
 
     assert [plot.name for plot in found] == [
-        "throughput_by_connections",
         "throughput_by_batch_size",
+        "throughput_by_connections",
         "throughput_by_method",
         "throughput_grid_GCP",
         "throughput_grid_AWS",
@@ -80,7 +80,7 @@ def test_a_chart_says_what_is_equal_and_has_units_on_its_axes() -> None:
 
     by_size = texts(draw(drawn["throughput_by_batch_size"]))
     assert "Throughput by batch size" in by_size
-    subtitle = "method copy, connections 4; 20,000 records, 48.0 MB; median, whiskers min–max"
+    subtitle = "method copy, connections 4; 20,000 records, 48.0 MB; median, min–max"
     assert subtitle in drawn["throughput_by_batch_size"].subtitle
     assert {"100", "1,000", "5,000", "0", "GCP", "AWS", "throughput, records/s"} <= set(by_size)
     by_connections = texts(draw(drawn["throughput_by_connections"]))

@@ -178,7 +178,7 @@ def test_korean_is_korean_throughout(storage: Path) -> None:
     text = Text(page(storage, "ko")).text
 
     assert "어느 PostgreSQL이 이 JSON을 가장 빨리 적재하는가?" in text
-    for english in ("records/s", "faster", "batch size", "Throughput", "Detail", "passes"):
+    for english in ("records/s", "faster", "batch size", "Throughput", "Detail", "rounds"):
         assert english not in text.replace("--batch-size", ""), english
 
 

@@ -229,7 +229,7 @@ def _config(plot: Plot, sides: Mapping[str, str]) -> dict[str, Any]:
             stroke_width="2",
         ),
         "width": 760,
-        "height": 460,
+        "height": max(460, 170 + 46 * len(plot.series)) if plot.kind == DOTS else 460,
         "range": (0, top or 1),  # from zero, and with room for the whiskers
         "include_x_axis": True,
         "max_scale": 8,

@@ -9,7 +9,8 @@ from itertools import cycle
 # colour in every chart; names that are not here take the colours that are left.
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 ORANGE, PURPLE, SKY, GREY, YELLOW = "#E69F00", "#CC79A7", "#56B4E9", "#7F7F7F", "#F0E442"
-PALETTE = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GREY, YELLOW)
+# Grey first: it is no cloud's, so that a second run of one does not look like another cloud.
+PALETTE = (GREY, BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, YELLOW)
 CLOUD_COLOURS = {
     "GCP": BLUE,
     "AWS": VERMILLION,
@@ -26,7 +27,7 @@ PARTS = ("#440154", "#414487", "#2A788E", "#22A884", "#7AD151", "#FDE725")
 
 def colours(names: Iterable[str]) -> dict[str, str]:
     """A colour for each side. The first side of a cloud (`GCP 0001`) has the cloud's colour."""
-    names = list(names)
+    names = list(dict.fromkeys(names))
     given: dict[str, str] = {}
     for name in names:
         colour = CLOUD_COLOURS.get(name.split(" ")[0])

@@ -80,6 +80,13 @@ class Decision:
         return self.ranking[0]
 
     @property
+    def single_pass(self) -> bool:
+        """Whether something compared was measured in one go, when a slow minute may have come."""
+        return bool(self.others) and any(
+            len(each.passes) < 2 for measured in self.sides.values() for each in measured.values()
+        )
+
+    @property
     def shown(self) -> list[str]:
         """The sides that have room: all, or the baseline and the fastest; in their order."""
         fastest = [name for name in self.ranking if name != self.baseline][: SHOWN - 1]

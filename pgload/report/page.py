@@ -14,7 +14,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pgload.report.charts import tooltip_script
-from pgload.report.colours import colours
 from pgload.report.decision import Comparison
 from pgload.report.migrations import Migration
 from pgload.report.plot import Plot
@@ -30,6 +29,7 @@ class Report:
     """All that a page shows."""
 
     comparison: Comparison
+    colours: Mapping[str, str]  # of the sides
     plots: Sequence[Plot]  # of the first dataset
     charts: Mapping[str, str]  # name of a plot → SVG
     not_drawn: Sequence[str]
@@ -67,7 +67,6 @@ def render(report: Report, words: Words, folder: Path) -> str:
         "comparison": report.comparison,
         "decision": report.comparison.decisions[0],
         "t": words,
-        "colours": colours(report.comparison.sides),
         # Both are safe: names from data were escaped on their way into the SVG.
         "charts": {name: Markup(svg) for name, svg in report.charts.items()},
         "tooltips": Markup(tooltip_script(xml=False)),

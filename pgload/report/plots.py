@@ -18,7 +18,7 @@ from pgload.report.plot import (
     Plot,
     Point,
 )
-from pgload.report.slices import PARAMETERS, Slice, widest_slice
+from pgload.report.slices import Slice, widest_slice
 from pgload.report.words import Words
 
 SHOWN_BATCHES = 250  # of each side over a load
@@ -34,7 +34,7 @@ def plots(decision: Decision, words: Words) -> tuple[list[Plot], list[str]]:
     data = words("dataset", records=f"{dataset.records:,}", size=f"{dataset.bytes / 1e6:,.1f}")
     found: list[Plot] = []
     missing: list[str] = []
-    for parameter in reversed(PARAMETERS):
+    for parameter in ("batch_size", "connections", "method"):
         name = f"throughput_by_{parameter}"
         shown = widest_slice(sides, parameter)
         if len(shown.values) > 1:

@@ -134,6 +134,11 @@ def decision_lines(decision: Decision) -> list[str]:
         counts = ", ".join(f"{count} {word}" for word, count in other.counts.most_common())
         lines.append(f"{other.side} beside {decision.baseline}: {counts or 'no common setting'}")
         lines += [f"  but {each}" for each in other.caveats]
+    if decision.single_pass:
+        lines.append(
+            "measured in a single pass, where a slow minute looks like a slow server: "
+            "`pytest benchmarks --passes 5` tells them apart"
+        )
     if cheapest := decision.cheapest:
         lines.append(f"cheapest: {cheapest}, {decision.best[cheapest].cost} per million records")
     return lines

@@ -94,15 +94,16 @@ def _draw(comparison: Comparison, output: Output) -> tuple[dict[str, str], list[
             f"no charts, for {sys.executable} lacks the package {error.name}: "
             "use the Python that requirements.txt was installed for"
         ) from None
-    words, by_side = Words(output.language), colours(comparison.sides)
+    words = Words(output.language)
     # One dataset only: a line through loads of different data would compare what cannot be.
     found, missing = plots(comparison.decisions[0], words)
+    by_side = colours([*comparison.decisions[0].shown, *comparison.sides])  # those drawn choose
     charts = {plot.name: draw(plot, by_side) for plot in found}
     contents = {}
     if "svg" in output.formats:
         contents = {f"{name}.svg": stand_alone(svg) for name, svg in charts.items()}
     if "html" in output.formats:
         migrations, broken = read_migrations(output.migrations)
-        report = Report(comparison, found, charts, missing, migrations, broken)
+        report = Report(comparison, by_side, found, charts, missing, migrations, broken)
         contents["index.html"] = render(report, words, output.folder)
     return contents, missing
