@@ -49,7 +49,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Set saved benchmark runs side by side: what is faster, how sure that is, "
         "which setting to take. Exit code 0; 2 when there is nothing to compare; 3 with --fail "
         "when a setting is slower.",
-        epilog="example: python -m pgload compare 0001 0002 --fail throughput:-10%%",
+        epilog="example: python -m pgload compare 0001 0002 --fail throughput:-10%",
     )
     compare.add_argument(
         "runs",

@@ -17,7 +17,7 @@ from pgload.report.decision import Decision, compare_sides
 from pgload.report.measurement import BOTTLENECKS
 from pgload.report.plot import Plot
 from pgload.report.plots import SHOWN_BATCHES, plots
-from pgload.report.runs import read_runs
+from pgload.report.runs import load_runs, read_runs
 from pgload.report.sides import make_sides
 from pgload.report.slices import widest_slice
 from pgload.report.words import LANGUAGES, Words
@@ -205,6 +205,21 @@ def test_of_many_sides_the_fastest_are_drawn_and_the_baseline() -> None:
 
     assert found.shown == ["CLOUD0", *(f"CLOUD{n}" for n in range(13, 20))]
     assert list(by_name(found)["batch_latency"].series) == found.shown
+
+
+def test_sides_that_are_drawn_together_have_different_colours(tmp_path: Path) -> None:
+    """Whatever other sides there are."""
+    for number in range(20):
+        cloud = ("GCP", "AWS", "AZURE")[number % 3]
+        seconds = [{"GCP": 1.0, "AWS": 0.8, "AZURE": 1.3}[cloud]]
+        save(tmp_path, f"{number:04}_{cloud}", [load(cloud, seconds=seconds, batch_size=1000)])
+    comparison = compare_sides(make_sides(load_runs(["0*"], tmp_path)[0], "run"))
+
+    shown = comparison.decisions[0].shown
+    given = {**colours(comparison.sides), **colours(shown)}
+
+    assert len({given[name] for name in shown}) == len(shown) == 8
+    assert given["AWS 0001"] == CLOUD_COLOURS["AWS"]
 
 
 def test_a_cloud_has_one_colour_everywhere() -> None:

@@ -269,6 +269,14 @@ def test_a_gate_that_is_not_understood_is_a_usage_error(text: str) -> None:
         Gate.parse(text)
 
 
+def test_a_gate_with_nothing_to_check_does_not_pass(storage: Path) -> None:
+    """One side only, or no setting in common: a build would otherwise be green for ever."""
+    save(storage, "0001_GCP", [load("GCP")])
+
+    with pytest.raises(UsageError, match="--fail throughput:-10% has nothing to check"):
+        compared(storage, gate=Gate(10))
+
+
 def test_options_that_are_not_understood_are_usage_errors() -> None:
     """They name what was given and what can be."""
     with pytest.raises(UsageError, match="--format: pdf is none of html, svg"):

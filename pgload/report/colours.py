@@ -27,7 +27,7 @@ PARTS = ("#440154", "#414487", "#2A788E", "#22A884", "#7AD151", "#FDE725")
 
 def colours(names: Iterable[str]) -> dict[str, str]:
     """A colour for each side. The first side of a cloud (`GCP 0001`) has the cloud's colour."""
-    names = list(dict.fromkeys(names))
+    names = list(names)
     given: dict[str, str] = {}
     for name in names:
         colour = CLOUD_COLOURS.get(name.split(" ")[0])

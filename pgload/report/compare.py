@@ -46,8 +46,8 @@ def compare(
     tables and the decision, and the files written. What was left out and why goes to `err`
     (standard error when None). Gives whether the gate holds; without one it does.
 
-    Raises `UsageError` when nothing is left to compare, a baseline is none of the sides, or the
-    folder cannot be written.
+    Raises `UsageError` when nothing is left to compare or to gate, a baseline is none of the sides,
+    or the folder cannot be written.
     """
     options = options or Options()
     out, err = out or sys.stdout, err or sys.stderr
@@ -74,6 +74,11 @@ def compare(
     _print_list("not drawn", missing, out)
     if options.gate is None:
         return True
+    if not any(other.by_setting for each in comparison.decisions for other in each.others):
+        raise UsageError(  # and not a silent pass
+            f"--fail {options.gate} has nothing to check: no setting was measured by two sides; "
+            "name two runs, such as `python -m pgload compare 0001 0002`"
+        )
     failed = options.gate.failures(comparison.decisions)
     _print_list(f"--fail {options.gate}", failed, err, most=len(failed))
     return not failed

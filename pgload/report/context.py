@@ -17,7 +17,6 @@ DECISIVE = {
     "setting full_page_writes": "durability",
     "client cpu": "client machine",
     "client cores": "client machine",
-    "client os": "client machine",
     "server rtt_asked_ms": "distance",
 }
 
@@ -58,6 +57,19 @@ def differences(by_side: Mapping[str, Mapping[str, str]]) -> list[Difference]:
         if len(set(values.values())) > 1:
             found.append(Difference(name, values, DECISIVE.get(name)))
     return found
+
+
+def alike(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether two runs of a cloud may be pooled: the same server, settings and kind of client."""
+
+    def server(known: Mapping[str, str]) -> dict[str, str]:
+        return {
+            name: value
+            for name, value in known.items()
+            if name in DECISIVE or not name.startswith("client ")
+        }
+
+    return server(one) == server(other)
 
 
 def caveats(by_side: Mapping[str, Mapping[str, str]]) -> tuple[Difference, ...]:

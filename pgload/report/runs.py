@@ -188,10 +188,13 @@ def _client(saved: Mapping[str, Any]) -> Mapping[str, Any]:
     facts = {
         "cpu": cpu.get("brand_raw"),
         "cores": cpu.get("count"),
-        "python": machine.get("python_version"),
-        "os": machine.get("system"),
+        "python": " ".join(
+            str(machine[name])
+            for name in ("python_implementation", "python_version")
+            if name in machine
+        ),
     }
-    return {name: value for name, value in facts.items() if value is not None}
+    return {name: value for name, value in facts.items() if value}
 
 
 def _at(saved: Any, *keys: str, kind: type = dict) -> Any:

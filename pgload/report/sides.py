@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pgload.errors import UsageError
-from pgload.report.context import facts
+from pgload.report.context import alike, facts
 from pgload.report.measurement import Dataset, Measurement, Setting, pool
 from pgload.report.runs import Run
 
@@ -98,7 +98,11 @@ def _names(runs: Sequence[Run], by: str) -> list[str]:
         contexts: dict[str, list[Mapping[str, str]]] = {}
         for run in runs:
             contexts.setdefault(run.cloud, []).append(facts(run))
-        apart = {cloud for cloud, each in contexts.items() if any(one != each[0] for one in each)}
+        apart = {
+            cloud
+            for cloud, each in contexts.items()
+            if not all(alike(one, each[0]) for one in each)
+        }
     numbered = _apart(runs, [NAMES["run"](run) for run in runs])
     return [
         number if run.cloud in apart else run.cloud

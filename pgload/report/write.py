@@ -97,7 +97,7 @@ def _draw(comparison: Comparison, output: Output) -> tuple[dict[str, str], list[
     words = Words(output.language)
     # One dataset only: a line through loads of different data would compare what cannot be.
     found, missing = plots(comparison.decisions[0], words)
-    by_side = colours([*comparison.decisions[0].shown, *comparison.sides])  # those drawn choose
+    by_side = {**colours(comparison.sides), **colours(comparison.decisions[0].shown)}
     charts = {plot.name: draw(plot, by_side) for plot in found}
     contents = {}
     if "svg" in output.formats:
