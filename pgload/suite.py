@@ -174,7 +174,7 @@ def in_random_order(items: list[pytest.Item], seed: int) -> list[pytest.Item]:
 
 
 def _anchors(items: list[pytest.Item]) -> dict[str, Anchor]:
-    """For each cloud the default setting, if it is measured at all, else one that asks for least."""
+    """For each cloud the default setting, if it is measured, else one that asks for least."""
     loads = [params for params in map(_params, items) if "pass_number" in params]
     default = tuple(values[0] for values in DEFAULT_SETTING.values())
     anchors = {}

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pgload.report.decision import Decision, compare_sides
 from pgload.report.measurement import Measurement, Setting, measurement
+from pgload.report.runs import Run
+from pgload.report.sides import make_sides
 
 
 def load(
@@ -84,6 +88,25 @@ def sides(loads: Iterable[dict[str, Any]]) -> dict[str, dict[Setting, Measuremen
     return paired
 
 
+def decision(
+    loads: Iterable[dict[str, Any]],
+    servers: dict[str, dict[str, Any]] | None = None,
+    threshold: float = 0.01,
+) -> Decision:
+    """What is decided about loads of one dataset, each cloud from a run of its own."""
+    measured: dict[str, list[Measurement]] = {}
+    for each in loads:
+        cloud = each["params"]["cloud"]
+        measured.setdefault(cloud, []).append(measurement(each, f"0001_{cloud}.json"))
+    saved = datetime(2025, 1, 15, tzinfo=UTC)
+    runs = [
+        Run(Path(f"0001_{cloud}.json"), cloud, saved, (servers or {}).get(cloud, {}), tuple(of), ())
+        for cloud, of in measured.items()
+    ]
+    (only,) = compare_sides(make_sides(runs), threshold).decisions
+    return only
+
+
 def save(
     storage: Path,
     name: str,
@@ -91,12 +114,18 @@ def save(
     *,
     datetime: str = "2025-01-15T10:30:00.123456+00:00",
     servers: dict[str, dict[str, Any]] | None = None,
+    **machine_info: Any,
 ) -> Path:
     """Write a saved run as `<storage>/Linux-CPython-3.11-64bit/<name>.json`."""
     path = storage / "Linux-CPython-3.11-64bit" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     saved = {
-        "machine_info": {"node": "client", "machine": "x86_64", "servers": servers or {}},
+        "machine_info": {
+            "node": "client",
+            "machine": "x86_64",
+            "servers": servers or {},
+            **machine_info,
+        },
         "commit_info": {"id": "unversioned", "dirty": False},
         "benchmarks": list(benchmarks),
         "datetime": datetime,

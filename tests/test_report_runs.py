@@ -166,7 +166,8 @@ def test_the_servers_facts_come_with_the_run_of_their_cloud(tmp_path: Path) -> N
         ("\ufffd\xff", "not JSON"),
         ("[1]", "not saved by pytest-benchmark"),
         ('{"benchmarks": []}', "its list of benchmarks is empty"),
-        ('{"benchmarks": [{"params": {"n": 1}}, 7]}', "its datetime is None"),
+        ('{"benchmarks": [{"params": {"n": 1}}, 7]}', "not a run of pgload: no load in it"),
+        ('{"benchmarks": [], "machine_info": {"servers": {}}}', "its list of benchmarks is empty"),
     ],
 )
 def test_a_file_that_is_no_saved_run_is_named_and_left_out(
@@ -202,3 +203,50 @@ def test_a_pattern_without_a_file_is_named(tmp_path: Path) -> None:
 
     assert [run.cloud for run in runs] == ["GCP"]
     assert [problem.split(":")[0] for problem in problems] == ["0007", "**x", ""]
+
+
+def test_what_newer_files_hold_beside_the_numbers_is_kept(tmp_path: Path) -> None:
+    """Passes, what held it back, client, drift; older files lack them, broken ones do no harm."""
+    shares = {"client": 0.2, "network": 0.8}
+    path = save(
+        tmp_path,
+        "0001_GCP",
+        [
+            load(
+                seconds=[1.0, 2.0, 3.0, 4.0],
+                passes=[[1.0, 2.0], [3.0, 4.0]],
+                bottleneck="network",
+                bottleneck_shares=shares,
+                advice="use larger batches.",
+                unstable="the second pass was slower.",
+                profile={"read": 0.1, "wait": 0.2},
+            ),
+            load(batch_size=1, seconds=[1.0, 2.0], passes=[[1.0], [7.0]], bottleneck_shares=3),
+        ],
+        client={"cpu": "M1", "cores": 8},
+        run={"drift": {"GCP": {"start": 1.0, "note": "slower at the end"}}},
+        not_measured=[{"cloud": "AWS", "reason": "x"}, {"cloud": "GCP", "reason": "y"}, 7],
+    )
+
+    (run,), problems = load_runs([str(path)])
+
+    first, second = run.measurements
+    assert first.passes == ((1.0, 2.0), (3.0, 4.0))
+    assert (first.bottleneck, first.bottleneck_shares) == ("network", shares)
+    assert (first.advice, first.unstable) == ("use larger batches.", "the second pass was slower.")
+    assert first.profile == {"read": 0.1, "wait": 0.2}
+    assert second.passes == ((1.0, 2.0),)  # not those of these rounds
+    assert second.bottleneck_shares == {}
+    assert run.client == {"cpu": "M1", "cores": 8}
+    assert run.drift["note"] == "slower at the end"
+    assert run.not_measured == ({"cloud": "GCP", "reason": "y"},)
+    assert problems == []
+
+
+def test_rounds_under_several_tests_are_as_many_passes(tmp_path: Path) -> None:
+    """They were measured at different times, which is what a pass is."""
+    path = save(tmp_path, "0001_GCP", [load(seconds=[1.0, 2.0]), load(seconds=[3.0])])
+
+    (run,), _ = load_runs([str(path)])
+
+    assert run.measurements[0].passes == ((1.0, 2.0), (3.0,))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pgload.report.measurement import Dataset, measurement
-from pgload.report.table import compare_table, run_table
-from tests.saved_runs import load, sides
+from pgload.report.measurement import measurement
+from pgload.report.table import compare_tables, decision_lines, run_table
+from tests.saved_runs import decision, load
 
 
 def test_run_table_has_a_row_for_each_setting() -> None:
@@ -62,34 +62,67 @@ def test_run_table_of_nothing_is_empty() -> None:
     assert run_table([]) == ""
 
 
-def test_compare_table_sets_the_sides_next_to_each_other() -> None:
-    """Ratios are to the first side; a setting that a side lacks is a dash, never a number."""
-    table = compare_table(
-        Dataset(20_000, 48_000_000),
-        sides(
+def test_compare_table_sets_a_side_next_to_the_baseline() -> None:
+    """A setting that one of them lacks is a dash, never a number."""
+    table = compare_tables(
+        decision(
             [
-                load("GCP", seconds=[1.0]),
-                load("AWS", seconds=[0.8]),
+                load("GCP", seconds=[1.0, 1.0]),
+                load("AWS", seconds=[0.8, 0.8]),
                 load("AWS", "copy", connections=4, seconds=[0.25]),
             ]
-        ),
+        )
     )
 
     assert table.splitlines() == [
-        "records/s, median of the rounds, and ratio to GCP; 20,000 records, 48.0 MB",
-        "method  batch  conn.     GCP     AWS  ratio",
-        "------  -----  -----  ------  ------  -----",
-        "copy    1,000      4       -  80,000      -",
-        "values  1,000      1  20,000  25,000   1.25",
-        "",
-        "best of GCP: values, batch size 1,000, 1 connection: 20,000 records/s",
-        "best of AWS: copy, batch size 1,000, 4 connections: 80,000 records/s",
+        "records/s, median of the rounds; ratio and verdict: AWS beside GCP; 20,000 records, "
+        "48.0 MB",
+        "method  batch  conn.     GCP     AWS  ratio        95%  verdict",
+        "------  -----  -----  ------  ------  -----  ---------  -------",
+        "copy    1,000      4       -  80,000      -          -  -",
+        "values  1,000      1  20,000  25,000   1.25  1.25-1.25  faster",
     ]
 
 
 def test_compare_table_of_one_side_has_no_ratio() -> None:
     """There is nothing to compare with, and still a best setting."""
-    table = compare_table(Dataset(20_000, 48_000_000), sides([load(seconds=[1.0])]))
+    alone = decision([load(seconds=[1.0])])
 
-    assert "ratio" not in table
-    assert "best of GCP: values, batch size 1,000, 1 connection: 20,000 records/s" in table
+    assert "ratio" not in compare_tables(alone)
+    assert decision_lines(alone) == [
+        "fastest: GCP, values, batch size 1,000, 1 connection: 20,000 records/s",
+        "best of GCP: values, batch size 1,000, 1 connection: 20,000 records/s",
+    ]
+
+
+def test_the_decision_names_the_fastest_how_sure_the_near_and_the_cheapest() -> None:
+    """And what else differs and decides, beside the verdict."""
+    rounds = [1.0, 1.01, 0.99, 1.0, 1.005]
+    found = decision(
+        [
+            load("GCP", batch_size=1000, seconds=rounds),
+            load("AWS", batch_size=1000, seconds=[0.5 * s for s in rounds]),
+            load("AWS", batch_size=2000, seconds=[0.501 * s for s in rounds], advice="more é"),
+            load("AWS", batch_size=100, seconds=[2 * s for s in rounds]),
+        ],
+        servers={
+            "GCP": {"price_per_hour": 0.36, "settings": {"fsync": "on"}},
+            "AWS": {
+                "price_per_hour": 3.6,
+                "price_date": "2025-01-10",
+                "settings": {"fsync": "off"},
+            },
+        },
+    )
+
+    lines = decision_lines(found)
+
+    assert lines[0] == "fastest: AWS, values, batch size 1,000, 1 connection: 40,000 records/s"
+    assert lines[1].startswith("  beside GCP at its best: 2.00 (1.9")
+    assert lines[1].endswith("times as fast; faster; but durability: setting fsync on / off")
+    near = "  not shown to be slower: values, batch size 2,000, 1 connection (1.00)"
+    assert near in lines
+    assert "AWS beside GCP: 1 faster" in lines
+    assert lines[-1] == "cheapest: GCP, $0.0050 at $0.36 an hour per million records"
+    assert "  not the sides alone, durability: setting fsync on / off" in compare_tables(found)
+    assert "\n".join(lines).isascii()

@@ -9,7 +9,8 @@ A connection is at any moment in one of these states, and all of its time is acc
   answered is under way, or the worker has its answer and waits for Python's interpreter. The
   worker's own CPU time is the client's; a round-trip time for each round trip is the network's; of
   what is left, the client's is the part of the load for which the client was busy on one core,
-  which is all that Python can use, and the network's (bandwidth, for example) is the other part.
+  which is all that Python can use, and the network's (bandwidth, for example) is the other part;
+  all of it is the client's where no network lies between.
 
 No batches left is not a wait: the time from a worker's last batch to the end of the load counts
 nowhere.
@@ -40,6 +41,7 @@ ADVICE = {
     "partitions, or keep other sessions off the table",
 }
 NAMES = tuple(ADVICE)
+NEARLY = 0.8  # from this part of the largest share on, the second one gets its advice too
 
 # How a wait event, type:event in small letters, begins, and whose it is; the first that fits
 # counts. Names change their case and grow between versions, so beginnings are compared. Events of
@@ -64,6 +66,8 @@ EVENTS = (
     ("timeout:spindelay", "locks"),
     ("", "server_cpu"),  # at work, or at a work of its own that it waits for
 )
+
+LOOPBACK = 0.0002  # seconds; a shorter round trip has not left the machine
 
 # Round trips that a method needs for a batch and for each of its records; others take (1, 0).
 ROUND_TRIPS = {"copy": (2, 0), "executemany": (2, 1)}
@@ -90,8 +94,11 @@ def verdict(loads: Iterable[Mapping[str, float]]) -> Bottleneck:
         seconds.update(load)
     whole = sum(seconds.values()) or 1.0  # 0 for a load of nothing
     shares = {name: seconds[name] / whole for name in NAMES}
-    name = max(shares, key=lambda name: shares[name])
-    return Bottleneck(name, shares, ADVICE[name])
+    first, second = sorted(NAMES, key=lambda name: shares[name], reverse=True)[:2]
+    advice = ADVICE[first]
+    if shares[second] > NEARLY * shares[first]:
+        advice += f"; and nearly as much, {ADVICE[second]}"
+    return Bottleneck(first, shares, advice)
 
 
 def divide(result: LoadResult, observation: Observation, rtt: float) -> dict[str, float]:
@@ -115,7 +122,7 @@ def divide(result: LoadResult, observation: Observation, rtt: float) -> dict[str
     left -= working
     travelling = min(left, _round_trips(result) * rtt)
     left -= travelling
-    busy = min(1.0, result.cpu_share)
+    busy = min(1.0, result.cpu_share) if rtt > LOOPBACK else 1.0
     seconds["client"] += result.total("wait") + working + busy * left
     seconds["network"] += travelling + (1 - busy) * left
     return seconds

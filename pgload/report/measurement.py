@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pgload.errors import SourceError
 
+PARTS = ("read", "encode", "write", "commit", "wait")  # where the time of a load goes
+BOTTLENECKS = ("client", "network", "server_cpu", "wal", "io", "locks")
 LOAD_PARAMS = ("cloud", "method", "batch_size", "connections")
 
 
@@ -66,6 +68,14 @@ class Measurement:
     wal_bytes_per_record: float | None
     retries: int
     source: str  # the file, for messages
+    # The rounds by pass; a setting that several tests measured has the passes of all of them.
+    # One pass where none were saved. What follows is empty or None in older files.
+    passes: tuple[tuple[float, ...], ...] = ()
+    profile: Mapping[str, float] = field(default_factory=dict)  # part → seconds, as in PARTS
+    bottleneck: str | None = None  # one of BOTTLENECKS: what held the load back most
+    bottleneck_shares: Mapping[str, float] = field(default_factory=dict)  # sum about 1
+    advice: str | None = None  # an English sentence, as is the next
+    unstable: str | None = None  # why the number is not stable
 
     @property
     def throughput(self) -> float:
@@ -103,9 +113,11 @@ def measurement(benchmark: Mapping[str, Any], source: str) -> Measurement:
     rounds = _at(benchmark, "stats", "data")
     if not isinstance(rounds, list) or not rounds:
         raise SourceError("stats.data holds no rounds; run it again with --benchmark-save-data")
-    seconds = tuple(_number({"a round": each}, "a round") for each in rounds)
+    seconds = tuple(_checked(each, "a round") for each in rounds)
     if min(seconds) == 0:
         raise SourceError("a round of 0 s has no throughput; load more records")
+    parts = [part for part in PARTS if part in extra]
+    profile = _shares(extra, "profile", PARTS) or {part: _number(extra, part) for part in parts}
     latency = (_number(extra, "batch_latency", name) for name in ("p50", "p95", "p99", "max"))
     return Measurement(
         cloud=str(params["cloud"]),
@@ -125,6 +137,12 @@ def measurement(benchmark: Mapping[str, Any], source: str) -> Measurement:
         wal_bytes_per_record=_number_or_none(extra, "wal_bytes_per_record"),
         retries=int(_number(extra, "retries")),
         source=source,
+        passes=_passes(extra, seconds),
+        profile=profile,
+        bottleneck=_text(extra, "bottleneck"),
+        bottleneck_shares=_shares(extra, "bottleneck_shares", BOTTLENECKS),
+        advice=_text(extra, "advice"),
+        unstable=_text(extra, "unstable"),
     )
 
 
@@ -152,6 +170,11 @@ def _pooled(parts: Sequence[Measurement]) -> Measurement:
         known = [value for value in values if value is not None]
         return mean(known) if len(known) == len(values) else None
 
+    def mean_by_name(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        common = [name for name in values[0] if all(name in each for each in values)]
+        return {name: mean([each[name] for each in values]) for name in common}
+
+    held_back = mean_by_name([part.bottleneck_shares for part in parts])
     return replace(
         parts[0],
         rounds=tuple(seconds for part in parts for seconds in part.rounds),
@@ -168,7 +191,36 @@ def _pooled(parts: Sequence[Measurement]) -> Measurement:
         rtt_ms=mean_or_none([part.rtt_ms for part in parts]),
         wal_bytes_per_record=mean_or_none([part.wal_bytes_per_record for part in parts]),
         retries=sum(part.retries for part in parts),
+        passes=tuple(seconds for part in parts for seconds in part.passes),
+        profile=mean_by_name([part.profile for part in parts]),
+        bottleneck=max(held_back, key=held_back.__getitem__) if held_back else None,
+        bottleneck_shares=held_back,
+        advice=next((part.advice for part in parts if part.advice), None),
+        unstable=next((part.unstable for part in parts if part.unstable), None),
     )
+
+
+def _passes(extra: Any, rounds: tuple[float, ...]) -> tuple[tuple[float, ...], ...]:
+    """The rounds by pass, where they were saved so; otherwise they are one pass."""
+    saved = extra.get("passes")
+    if isinstance(saved, list) and all(isinstance(each, list) for each in saved):
+        passes = tuple(tuple(each) for each in saved if each)
+        if sorted(second for each in passes for second in each) == sorted(rounds):
+            return passes
+    return (rounds,)
+
+
+def _shares(extra: Any, key: str, names: Sequence[str]) -> dict[str, float]:
+    """What of `names` was saved as a number under `key`; nothing where it was not measured."""
+    saved = extra.get(key)
+    if not isinstance(saved, dict) or not any(saved.get(name) for name in names):
+        return {}
+    return {name: _number(saved, name) for name in names if name in saved}
+
+
+def _text(extra: Any, key: str) -> str | None:
+    saved = extra.get(key)
+    return saved if isinstance(saved, str) and saved else None
 
 
 def _at(values: Any, *keys: str) -> Any:
@@ -180,10 +232,14 @@ def _at(values: Any, *keys: str) -> Any:
 
 
 def _number(values: Any, *keys: str) -> float:
-    value = _at(values, *keys)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < 0:
-        raise SourceError(f"{'.'.join(keys)} is {value!r}, not a number of 0 or more")
+    return _checked(_at(values, *keys), ".".join(keys))
+
+
+def _checked(value: Any, name: str) -> float:
+    if (
+        type(value) not in (int, float) or not math.isfinite(value) or value < 0
+    ):  # True is no number
+        raise SourceError(f"{name} is {value!r}, not a number of 0 or more")
     return float(value)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from pgload.report.measurement import (
     pool,
 )
 
+NO_LOAD = f"no load in it, a benchmark with the parameters {', '.join(LOAD_PARAMS)}"
 STORAGE = Path(".benchmarks")  # where pytest-benchmark saves: <machine>/NNNN_<name>.json
 
 
@@ -35,6 +36,9 @@ class Run:
     server: Mapping[str, Any]  # facts such as version and instance_type; empty where unknown
     measurements: tuple[Measurement, ...]  # one for each setting and dataset
     problems: tuple[str, ...]  # benchmarks left out, each with the reason
+    client: Mapping[str, Any] = field(default_factory=dict)  # cpu, cores, python, os, …
+    not_measured: tuple[Mapping[str, Any], ...] = ()  # settings the suite skipped, with `reason`
+    drift: Mapping[str, Any] = field(default_factory=dict)  # start, middle, end (records/s), note
 
 
 def load_runs(patterns: Sequence[str] = (), storage: Path = STORAGE) -> tuple[list[Run], list[str]]:
@@ -55,9 +59,8 @@ def load_runs(patterns: Sequence[str] = (), storage: Path = STORAGE) -> tuple[li
         except SourceError as error:
             problems.append(f"{path}: {error}")
             continue
-        if patterns and not found:  # unasked, a run without loads is passed over
-            parameters = ", ".join(LOAD_PARAMS)
-            problems.append(f"{path}: no load in it, a benchmark with the parameters {parameters}")
+        if patterns and not found:  # unasked, a run of the suite without loads is passed over
+            problems.append(f"{path}: {NO_LOAD}")
         runs += found
     if not patterns:
         runs = _newest(runs)
@@ -68,18 +71,37 @@ def load_runs(patterns: Sequence[str] = (), storage: Path = STORAGE) -> tuple[li
 def read_runs(path: Path) -> list[Run]:
     """The runs in one saved file, one for each cloud that it has loads of.
 
-    Raises `SourceError` for a file that pytest-benchmark did not save.
+    Raises `SourceError` for a file that pytest-benchmark did not save, or for another project.
     """
     saved = _saved_json(path)
     loads: dict[str, list[Mapping[str, Any]]] = {}
     for benchmark in saved["benchmarks"]:
         if isinstance(benchmark, dict) and is_load(benchmark):
             loads.setdefault(str(benchmark["params"]["cloud"]), []).append(benchmark)
+    if not loads and "servers" not in _at(saved, "machine_info"):
+        raise SourceError(f"not a run of pgload: {NO_LOAD}")
     saved_at = _saved_at(saved)
     runs = []
     for cloud, benchmarks in loads.items():
         measurements, problems = _measurements(benchmarks, str(path))
-        runs.append(Run(path, cloud, saved_at, _server(saved, cloud), measurements, problems))
+        skipped = _at(saved, "machine_info", "not_measured", kind=list)
+        runs.append(
+            Run(
+                path,
+                cloud,
+                saved_at,
+                _at(saved, "machine_info", "servers", cloud),
+                measurements,
+                problems,
+                client=_client(saved),
+                not_measured=tuple(
+                    each
+                    for each in skipped
+                    if isinstance(each, dict) and each.get("cloud", cloud) == cloud
+                ),
+                drift=_at(saved, "machine_info", "run", "drift", cloud),
+            )
+        )
     return runs
 
 
@@ -157,11 +179,30 @@ def _saved_at(saved: Mapping[str, Any]) -> datetime:
     return when if when.tzinfo else when.replace(tzinfo=UTC)  # pytest-benchmark saves UTC
 
 
-def _server(saved: Mapping[str, Any], cloud: str) -> Mapping[str, Any]:
-    facts: Any = saved
-    for name in ("machine_info", "servers", cloud):
-        facts = facts.get(name) if isinstance(facts, dict) else None
-    return facts if isinstance(facts, dict) else {}
+def _client(saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The machine that loaded: by pgload's own word, otherwise by pytest-benchmark's."""
+    client: dict[str, Any] = _at(saved, "machine_info", "client")
+    if client:
+        return client
+    machine, cpu = _at(saved, "machine_info"), _at(saved, "machine_info", "cpu")
+    facts = {
+        "cpu": cpu.get("brand_raw"),
+        "cores": cpu.get("count"),
+        "python": " ".join(
+            str(machine[name])
+            for name in ("python_implementation", "python_version")
+            if name in machine
+        ),
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _at(saved: Any, *keys: str, kind: type = dict) -> Any:
+    """What stands at that place, or an empty one where nothing of that kind does."""
+    for key in keys:
+        saved = saved.get(key) if isinstance(saved, dict) else None
+    found: Any = saved if isinstance(saved, kind) else kind()
+    return found
 
 
 def _newest(runs: Iterable[Run]) -> list[Run]:

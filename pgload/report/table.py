@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pgload.report.measurement import Dataset, Measurement, pool
-from pgload.report.pairing import Sides
+from pgload.report.decision import Against, Best, Decision
+from pgload.report.measurement import Dataset, Measurement, Setting, pool
+from pgload.report.verdict import Verdict
 
 NOT_MEASURED = "-"
 
@@ -54,55 +55,131 @@ def _run_table(dataset: Dataset, measurements: Sequence[Measurement]) -> str:
     )
 
 
-def compare_table(dataset: Dataset, sides: Sides) -> str:
-    """The sides next to each other: a row for each setting, then the best setting of each side.
+def compare_tables(decision: Decision) -> str:
+    """A table for each side beside the baseline, a row for each setting that one of them measured.
 
-    Throughput in records/s, the median of all rounds. Beside every side but the first, the
-    baseline, stands its ratio to the baseline: above 1 it is faster.
+    Throughput in records/s, the median of all rounds; the ratio, above 1 faster than the baseline,
+    with its 95% interval, and the verdict. Of many sides only the fastest. With
+    one side only: what it measured.
     """
-    baseline, *others = sides
-    header = ["method", "batch", "conn.", baseline]
-    for name in others:
-        header += [name, "ratio"]
-    and_ratio = f", and ratio to {baseline}" if others else ""
+    baseline, dataset = decision.baseline, decision.dataset
+    if not decision.others:
+        header = ["method", "batch", "conn.", baseline]
+        rows = [
+            [*_setting(setting), _rate(decision.sides[baseline].get(setting))]
+            for setting in decision.settings
+        ]
+        title = f"records/s, median of the rounds; {dataset}"
+        return "\n".join([title, *_align(header, rows, text_columns=1)])
+    shown = [other for other in decision.others if other.side in decision.shown]
+    tables = [_against_table(decision, other) for other in shown]
+    if len(shown) < len(decision.others):
+        tables.append(f"and {len(decision.others) - len(shown)} slower sides, in the CSV and JSON")
+    return "\n\n".join(tables)
+
+
+def _against_table(decision: Decision, other: Against) -> str:
+    baseline, dataset = decision.baseline, decision.dataset
+    header = ["method", "batch", "conn.", baseline, other.side, "ratio", "95%", "verdict"]
+    base, ours = decision.sides[baseline], decision.sides[other.side]
     rows = []
-    for setting in sorted({setting for measured in sides.values() for setting in measured}):
-        row = [setting.method, f"{setting.batch_size:,}", f"{setting.connections:,}"]
-        base = sides[baseline].get(setting)
-        for name, measured in sides.items():
-            each = measured.get(setting)
-            row.append(f"{each.throughput:,.0f}" if each else NOT_MEASURED)
-            if name != baseline:
-                row.append(_ratio(each, base))
-        rows.append(row)
+    for setting in sorted(base.keys() | ours.keys()):
+        verdict = other.by_setting.get(setting)
+        rows.append(
+            [
+                *_setting(setting),
+                _rate(base.get(setting)),
+                _rate(ours.get(setting)),
+                f"{verdict.ratio:.2f}" if verdict else NOT_MEASURED,
+                _interval(verdict),
+                verdict.word if verdict else NOT_MEASURED,
+            ]
+        )
     return "\n".join(
         [
-            f"records/s, median of the rounds{and_ratio}; {dataset}",
-            *_align(header, rows, text_columns=1),
-            "",
-            *(_best(name, measured.values()) for name, measured in sides.items()),
+            f"records/s, median of the rounds; ratio and verdict: {other.side} beside {baseline}; "
+            f"{dataset}",
+            *(f"  not the sides alone, {caveat}" for caveat in other.caveats),
+            *_align(header, rows, text_columns=1, text_last=True),
         ]
     )
 
 
-def _ratio(each: Measurement | None, base: Measurement | None) -> str:
-    if each is None or base is None:
+def _setting(setting: Setting) -> list[str]:
+    return [setting.method, f"{setting.batch_size:,}", f"{setting.connections:,}"]
+
+
+def _rate(each: Measurement | None) -> str:
+    return f"{each.throughput:,.0f}" if each else NOT_MEASURED
+
+
+def _interval(verdict: Verdict | None) -> str:
+    if verdict is None or verdict.low is None or verdict.high is None:
         return NOT_MEASURED
-    return f"{each.throughput / base.throughput:.2f}"
+    return f"{verdict.low:.2f}-{verdict.high:.2f}"
 
 
-def _best(name: str, measurements: Iterable[Measurement]) -> str:
-    best = max(measurements, key=lambda each: each.throughput)
-    return f"best of {name}: {best.setting}: {best.throughput:,.0f} records/s"
+def decision_lines(decision: Decision) -> list[str]:
+    """The decision in a few lines: the fastest, how sure, the best of each side, the cheapest."""
+    best = decision.best[decision.fastest].measurement
+    lines = [f"fastest: {decision.fastest}, {best.setting}: {best.throughput:,.0f} records/s"]
+    if decision.lead:
+        lines.append(
+            f"  beside {decision.ranking[1]} at its best: {_words(decision.lead)}"
+            + "".join(f"; but {each}" for each in decision.lead_caveats)
+        )
+    for name in decision.shown:
+        lines += _best(name, decision.best[name])
+    for other in (each for each in decision.others if each.side in decision.shown):
+        counts = ", ".join(f"{count} {word}" for word, count in other.counts.most_common())
+        lines.append(f"{other.side} beside {decision.baseline}: {counts or 'no common setting'}")
+        lines += [f"  but {each}" for each in other.caveats]
+    if decision.single_pass:
+        lines.append(
+            "measured in a single pass, where a slow minute looks like a slow server: "
+            "`pytest benchmarks --passes 5` tells them apart"
+        )
+    if cheapest := decision.cheapest:
+        lines.append(f"cheapest: {cheapest}, {decision.best[cheapest].cost} per million records")
+    return lines
 
 
-def _align(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int) -> list[str]:
+def _words(verdict: Verdict) -> str:
+    return f"{verdict:ascii} times as fast; {verdict.word}"
+
+
+def _best(name: str, best: Best) -> list[str]:
+    each = best.measurement
+    lines = [f"best of {name}: {each.setting}: {each.throughput:,.0f} records/s"]
+    if best.near:
+        near = "; ".join(f"{setting} ({verdict.ratio:.2f})" for setting, verdict in best.near[:3])
+        lines.append(f"  not shown to be slower: {near}")
+    if each.unstable:
+        lines.append(f"  unstable: {_ascii(each.unstable)}")
+    if each.bottleneck:
+        lines.append(f"  held back by: {each.bottleneck}; {_ascii(each.advice or '')}".rstrip("; "))
+    return lines
+
+
+def _ascii(text: str) -> str:
+    """Sentences from a file may hold any character; a log or a pipe may not."""
+    return text.encode("ascii", "replace").decode()
+
+
+def _align(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    text_columns: int,
+    *,
+    text_last: bool = False,
+) -> list[str]:
     """Lines of equal columns: the first ones are text and stand left, numbers stand right."""
+    last = len(header) - 1 if text_last else None
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = []
     for cells in (header, ["-" * width for width in widths], *rows):
         aligned = [
-            cell.ljust(width) if index < text_columns else cell.rjust(width)
+            cell.ljust(width) if index < text_columns or index == last else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
         ]
         lines.append("  ".join(aligned).rstrip())

@@ -1,0 +1,95 @@
+"""The one page: question and answer, migration, comparison, detail. It loads nothing."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pgload.report.charts import tooltip_script
+from pgload.report.decision import Comparison
+from pgload.report.migrations import Migration
+from pgload.report.plot import Plot
+from pgload.report.plots import short
+from pgload.report.words import Words
+
+TEMPLATES = Path(__file__).with_name("templates")
+AXIS = 1.5  # the little interval beside a ratio reaches from a factor slower to a factor faster
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a page shows."""
+
+    comparison: Comparison
+    colours: Mapping[str, str]  # of the sides
+    plots: Sequence[Plot]  # of the first dataset
+    charts: Mapping[str, str]  # name of a plot → SVG
+    not_drawn: Sequence[str]
+    migrations: Sequence[Migration]
+    broken_migrations: Sequence[str]
+
+    @property
+    def question(self) -> str:
+        """The key of the question that these sides answer."""
+        sides = self.comparison.sides.values()
+        if len(sides) == 1:
+            return "question_setting"
+        clouds = {side.cloud for side in sides}
+        return "question_cloud" if len(clouds) > 1 else "question_change"
+
+
+def render(report: Report, words: Words, folder: Path) -> str:
+    """The page as HTML, to be written into `folder`, from which its links to raw files start."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "n": _number,
+        "ms": _milliseconds,
+        "short": short,
+        "link": partial(_link, folder=folder),
+        "axis": _on_axis,
+    }
+    values: dict[str, Any] = {
+        "report": report,
+        "comparison": report.comparison,
+        "decision": report.comparison.decisions[0],
+        "t": words,
+        # Both are safe: names from data were escaped on their way into the SVG.
+        "charts": {name: Markup(svg) for name, svg in report.charts.items()},
+        "tooltips": Markup(tooltip_script(xml=False)),
+    }
+    return environment.get_template("index.html").render(values)
+
+
+def _number(value: float, digits: int = 0) -> str:
+    return f"{value:,.{digits}f}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:,.1f}"
+
+
+def _link(path: Path, folder: Path) -> str:
+    """The path relative to the page, so that both can be moved together."""
+    try:
+        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # another drive
+        return path.resolve().as_uri()
+
+
+def _on_axis(ratio: float) -> float:
+    """Where a ratio stands on the little axis, in percent from its left; 50 is equal."""
+    return 50 + 50 * max(-1.0, min(1.0, math.log(ratio) / math.log(AXIS)))
