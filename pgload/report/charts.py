@@ -33,6 +33,7 @@ sys.meta_path[:] = [each for each in sys.meta_path if type(each).__module__ != p
 
 DODGE = 0.012  # of the axis, between the points of two sides, so that no whisker hides another
 LEGEND_COLUMNS = 4
+XML = '<?xml version="1.0" encoding="utf-8"?>\n'
 END_OF_DEFS = "</defs>"
 CSS = """
 .plot_title + .plot_title { font-size: 12px !important }
@@ -56,7 +57,7 @@ def stand_alone(svg: str) -> str:
     """The chart as a file: with the script of its tooltips, which a page has once for all."""
     script = f'<script type="text/javascript">{tooltip_script()}</script>'
     head, _, tail = svg.partition(END_OF_DEFS)
-    return f"{head}{script}{END_OF_DEFS}{tail}"
+    return f"{XML}{head}{script}{END_OF_DEFS}{tail}"
 
 
 def tooltip_script(*, xml: bool = True) -> str:
