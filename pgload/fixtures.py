@@ -165,47 +165,62 @@ def run_client(
 @pytest.fixture
 def run_pairs(
     pytestconfig: pytest.Config, benchmark: Any, dataset: Dataset
-) -> Callable[[str, Site, Callable[[], object], Callable[[], object]], float]:
-    """A function that alternates two loads, verifies both, and says how many times as fast ours is.
+) -> Callable[..., float]:
+    """A function that alternates two works, verifies both, and says how many times as fast ours is.
 
-    That is the median over rounds of their seconds by ours.
+    That is the median over rounds of their seconds by ours. `clock` may count other seconds than
+    those of the wall; `verify_ours` and `verify_theirs` stand for the site's own check where the
+    tables hold something else than the dataset afterwards.
     """
     options, say = pytestconfig.stash[OPTIONS], Lines(pytestconfig)
 
     def run_pairs(
-        name: str, site: Site, ours: Callable[[], object], theirs: Callable[[], object]
+        name: str,
+        site: Site,
+        ours: Callable[[], object],
+        theirs: Callable[[], object],
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+        verify_ours: Callable[[], object] | None = None,
+        verify_theirs: Callable[[], object] | None = None,
     ) -> float:
-        seconds: list[float] = []
+        our_seconds: list[float] = []
+        their_seconds: list[float] = []
+
+        def timed(work: Callable[[], object], seconds: list[float]) -> None:
+            start = clock()
+            work()
+            seconds.append(clock() - start)
 
         def setup() -> None:
             say.passing(name)
             site.reset()
-            start = time.perf_counter()
-            theirs()
-            seconds.append(time.perf_counter() - start)
-            site.verify()
+            timed(theirs, their_seconds)
+            (verify_theirs or site.verify)()
             site.reset()
 
         pedantic = partial(
             benchmark.pedantic,
-            ours,
+            partial(timed, ours, our_seconds),
             setup=setup,
-            teardown=site.verify,
+            teardown=verify_ours or site.verify,
             rounds=options.effort.rounds,
             warmup_rounds=options.effort.warmup_rounds,
         )
         pytestconfig.stash[INTERRUPTS].allow(pedantic)
         if benchmark.stats is None:
             pytest.skip("--benchmark-disable leaves nothing to compare")
-        seconds = seconds[-options.effort.rounds :]
-        ratios = [
-            their / our for their, our in zip(seconds, benchmark.stats.stats.data, strict=True)
-        ]
+        pairs = list(zip(their_seconds, our_seconds, strict=True))[-options.effort.rounds :]
+        ratios = [their / our for their, our in pairs]
         ratio = float(statistics.median(ratios))
         benchmark.extra_info.update(
-            records=dataset.records, peer_seconds=seconds, ratio=ratio, verified=True
+            records=dataset.records,
+            our_seconds=[our for _, our in pairs],
+            peer_seconds=[their for their, _ in pairs],
+            ratio=ratio,
+            verified=True,
         )
-        theirs_rate = dataset.records / statistics.median(seconds)
+        theirs_rate = dataset.records / statistics.median(their for their, _ in pairs)
         spread = f"{min(ratios):.2f}–{max(ratios):.2f}"
         say.line(f"{name}: {ratio:.2f} times ({spread}) its {theirs_rate:,.0f} records/s")
         return ratio

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import msgspec
@@ -28,10 +29,26 @@ from pgload.source.tables import JSON_TYPES, Column
 
 SEPARATOR = b"\x1f"
 
+EMPTY = b'""'
+NOTHING = (EMPTY, b"null")
+_MARK = b"\x1d"  # another character that JSON text cannot hold
+_MARK_TOKEN = b'"\x1d"'
 _NULL = re.compile(rb"(?<![^\x1f\n])null(?![^\x1f\n])")
 
+_NUL_IN_JSON = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
 Values = list[str | None]
-Tokens = tuple[bytes | Raw, ...]
+Tokens = Sequence[bytes | Raw]
+
+
+@dataclass(frozen=True, slots=True)
+class Notation:
+    """How a method writes rows down."""
+
+    plain: Callable[[list[bytes], int], bytes]  # plain lines, which hold so many tokens in all
+    one: Callable[[Values], bytes]  # a row of values
+    json: Callable[[bytes], bytes]  # JSON text within a string
+    between: bytes  # two rows
 
 
 class Rows:
@@ -39,13 +56,9 @@ class Rows:
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = columns
-        self._has_json = any(column.type in JSON_TYPES for column in columns)
+        self.json_at = [n for n, column in enumerate(columns) if column.type in JSON_TYPES]
         self._tokens = _tokens_of([column.source for column in columns])
         self._decode_string = msgspec.json.Decoder(str).decode
-
-    def lines(self, batch: Batch) -> list[bytes]:
-        """One line of tokens for each record, between `SEPARATOR`s."""
-        return [SEPARATOR.join(tokens) for tokens in self.tokens(batch)]
 
     def tokens(self, batch: Batch) -> list[Tokens]:
         """The tokens of each record."""
@@ -59,92 +72,117 @@ class Rows:
                     raise record_error(batch.path, number, record, error) from None
             raise
 
-    def encode(
-        self,
-        batch: Batch,
-        *,
-        bulk: Callable[[bytes, int], bytes],
-        one: Callable[[Values], bytes],
-        between: bytes,
-    ) -> bytes:
-        """The whole batch in a method's own notation.
-
-        `bulk` changes plain lines, which hold so many tokens; `one` makes a row from values; rows
-        are joined by `between`.
-        """
-        lines = self.lines(batch)
-        is_plain = self.plainness(lines)
-        width = len(self._columns)
+    def encode(self, batch: Batch, notation: Notation) -> bytes:
+        """The whole batch in a method's own notation."""
+        tokens = self.tokens(batch)
+        marked, taken = self._without_json(tokens) if self.json_at else (tokens, [])
+        lines = list(map(SEPARATOR.join, marked))
+        is_plain = plainness(lines)
         if is_plain is None:
-            return bulk(b"\n".join(lines), len(lines) * width)
+            return self._plain(lines, taken, notation)
         pieces: list[bytes] = []
         # Neighbours that are plain stay together.
         for plain, group in groupby(range(len(lines)), lambda n: is_plain(lines[n])):
             numbers = list(group)
             if plain:
-                text = b"\n".join([lines[n] for n in numbers])
-                pieces.append(bulk(text, len(numbers) * width))
+                some = slice(numbers[0], numbers[-1] + 1)
+                pieces.append(self._plain(lines[some], taken[some], notation))
             else:
-                pieces += [one(self.values(batch, n, lines[n])) for n in numbers]
-        return between.join(pieces)
+                pieces += [notation.one(self.values(batch, n, tokens[n])) for n in numbers]
+        return notation.between.join(pieces)
+
+    def _without_json(self, tokens: list[Tokens]) -> tuple[list[Tokens], list[list[bytes]]]:
+        """The tokens with a mark for those of json columns, and these by record."""
+        marked, taken = list[Tokens](), list[list[bytes]]()
+        for record in map(list, tokens):
+            taken.append([])
+            for n in self.json_at:
+                token = bytes(record[n])
+                if token not in NOTHING:
+                    taken[-1].append(token)
+                    record[n] = _MARK_TOKEN
+            marked.append(record)
+        return marked, taken
+
+    def _plain(self, lines: list[bytes], taken: list[list[bytes]], notation: Notation) -> bytes:
+        text = notation.plain(lines, len(lines) * len(self._columns))
+        return _with_json(text, taken, notation.json) if taken else text
 
     def tuples(self, batch: Batch) -> Iterator[Values]:
         """The rows as Python strings, for drivers that adapt parameters by themselves."""
-        lines = self.lines(batch)
-        is_plain = self.plainness(lines)
-        for n, line in enumerate(lines):
-            if is_plain is None or is_plain(line):
+        for n, tokens in enumerate(self.tokens(batch)):
+            line = SEPARATOR.join(tokens)
+            if not self.json_at and plainness([line]) is None:
                 try:
-                    text = without_quotes(line, len(self._columns)).decode()
+                    text = without_quotes(line, len(tokens)).decode()
                     yield [value or None for value in text.split("\x1f")]
                     continue
                 except UnicodeDecodeError:
                     pass
-            yield self.values(batch, n, line)
+            yield self.values(batch, n, tokens)
 
-    def values(self, batch: Batch, n: int, line: bytes) -> Values:
+    def values(self, batch: Batch, n: int, tokens: Tokens) -> Values:
         """The values of the batch's `n`-th record, decoded one by one.
 
         Raises `RecordError` for a value that PostgreSQL's text cannot hold.
         """
-        values: Values = []
-        for column, token in zip(self._columns, line.split(SEPARATOR), strict=True):
-            try:
-                value = self._value(token, column)
-                if value is not None and "\0" in value:
-                    raise ValueError("holds \\u0000, which PostgreSQL's text cannot hold")
-            except ValueError as error:  # msgspec's and Unicode's errors are ValueErrors, too
-                number = batch.first_record + n
-                raise field_error(
-                    batch.path, number, column.source, column.name, token, error
-                ) from None
-            values.append(value)
-        return values
+        pairs = zip(self._columns, tokens, strict=True)
+        return [self._value(batch, n, column, bytes(token)) for column, token in pairs]
+
+    def column(self, batch: Batch, at: int, tokens: Tokens) -> Values:
+        """The values of the column `at` of all records. Raises `RecordError` as `values` does."""
+        column = self._columns[at]
+        return [self._value(batch, n, column, bytes(token)) for n, token in enumerate(tokens)]
 
     def check(self, batch: Batch) -> None:
         """Raise `RecordError` for the first record that PostgreSQL's text cannot hold."""
-        for n, line in enumerate(self.lines(batch)):
-            self.values(batch, n, line)
+        for n, tokens in enumerate(self.tokens(batch)):
+            self.values(batch, n, tokens)
 
-    def _value(self, token: bytes, column: Column) -> str | None:
-        if token in (b'""', b"null"):
+    def _value(self, batch: Batch, n: int, column: Column, token: bytes) -> str | None:
+        try:
+            value = self._decode(token, column)
+            if value is not None and "\0" in value:
+                raise ValueError("holds \\u0000, which PostgreSQL's text cannot hold")
+            return value
+        except ValueError as error:  # msgspec's and Unicode's errors are ValueErrors, too
+            number = batch.first_record + n
+            raise field_error(
+                batch.path, number, column.source, column.name, token, error
+            ) from None
+
+    def _decode(self, token: bytes, column: Column) -> str | None:
+        if token in NOTHING:
             return None
+        if column.type == "jsonb" and b"\\u" in token:  # json takes any escape
+            if _NUL_IN_JSON.search(token):
+                raise ValueError("holds \\u0000, which jsonb cannot hold")
+            msgspec.json.decode(token)  # raises for half a surrogate pair
         if token.startswith(b'"') and column.type not in JSON_TYPES:
             return self._decode_string(token)
         return token.decode()
 
-    def plainness(self, lines: Sequence[bytes]) -> Callable[[bytes], bool] | None:
-        """A test whether each `"` in a line only begins or ends a string; None when all are so."""
-        if self._has_json:
-            return lambda _: False
-        text = b"\n".join(lines)
-        if _has_token(text, b"{") or _has_token(text, b"["):
-            return lambda line: (
-                b"\\" not in line and not _has_token(line, b"{") and not _has_token(line, b"[")
-            )
-        if b"\\" in text:
-            return lambda line: b"\\" not in line
-        return None
+
+def _with_json(
+    text: bytes, taken: Iterable[Iterable[bytes]], encode: Callable[[bytes], bytes]
+) -> bytes:
+    """The text with JSON in place of its marks, in order."""
+    before, *after = text.split(_MARK)
+    tokens = [encode(token) for record in taken for token in record]
+    pairs = zip(tokens, after, strict=True)
+    return b"".join([before, *[piece for pair in pairs for piece in pair]])
+
+
+def plainness(lines: Sequence[bytes]) -> Callable[[bytes], bool] | None:
+    """A test whether each `"` in a line only begins or ends a string; None when all are so."""
+    text = b"\n".join(lines)
+    if _has_token(text, b"{") or _has_token(text, b"["):
+        return lambda line: (
+            b"\\" not in line and not _has_token(line, b"{") and not _has_token(line, b"[")
+        )
+    if b"\\" in text:
+        return lambda line: b"\\" not in line
+    return None
 
 
 def without_quotes(text: bytes, tokens: int) -> bytes:

@@ -16,9 +16,9 @@ from pgload.source.tables import Table
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-# SQLSTATEs of text that no column can hold: no UTF-8, \u0000, half a surrogate pair. The server
-# names no record then; taking them apart does.
-NO_TEXT = ("22021", "22P05", "22P02")
+# SQLSTATEs of text that no column can hold (no UTF-8, \u0000, half a surrogate pair) and of records
+# that are no objects. The server names no record then; taking them apart does.
+NO_TEXT = ("22021", "22P05", "22P02", "22023")
 
 
 class Session:
