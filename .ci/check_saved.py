@@ -15,19 +15,24 @@ KEYS = {
     "commit",
     "rtt_ms",
     "wal_bytes_per_record",
+    "bottleneck",
+    "bottleneck_shares",
+    "passes",
     "verified",
     "retries",
 }
+METHODS = {"executemany", "values", "unnest", "json", "copy"}
 
 cloud, *paths = sys.argv[1:]
 newest = max(map(Path, paths), key=lambda path: path.name)
 saved = json.loads(newest.read_text())
 loads = [b for b in saved["benchmarks"] if "batch_size" in (b["params"] or {})]
-assert {b["params"]["method"] for b in loads} == {"executemany", "values", "copy"}
+assert {b["params"]["method"] for b in loads} == METHODS
 for load in loads:
     extra = load["extra_info"]
     assert extra.keys() >= KEYS, f"{load['name']} lacks {KEYS - extra.keys()}"
     assert extra["verified"] is True, load["name"]
+    assert extra["bottleneck"] in extra["bottleneck_shares"], load["name"]
     assert load["stats"]["rounds"] == len(load["stats"]["data"]) == 2, load["name"]
     assert load["params"]["cloud"] == cloud
 server = saved["machine_info"]["servers"][cloud]
