@@ -114,7 +114,7 @@ def test_busy_server(server: Target, path: Path, schema: str, connection: Connec
     with connection.cursor() as cursor:
         cursor.execute(
             f"CREATE FUNCTION {schema}.work() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-            "FOR n IN 1..30 LOOP PERFORM md5(NEW::text); END LOOP; RETURN NEW; END $$; "
+            "FOR n IN 1..100 LOOP PERFORM md5(NEW::text); END LOOP; RETURN NEW; END $$; "
             f"CREATE TRIGGER work BEFORE INSERT ON {qualified_name(table, connection)} "
             f"FOR EACH ROW EXECUTE FUNCTION {schema}.work()"
         )
@@ -153,10 +153,10 @@ def test_locked_table(server: Target, path: Path, schema: str, connection: Conne
 
 def test_slow_commits(path: Path) -> None:
     """Tiny batches on a server of slow commits are held back by its log."""
-    with embedded(commit_delay="5000", commit_siblings="0") as target:
+    with embedded(commit_delay="50000", commit_siblings="0") as target:
         connection = target.connect()
         table = make_table(path, "public", connection)
-        found = watched(target, path, table, "copy", 5, connections=6)
+        found = watched(target, path, table, "copy", 10, connections=6)
         connection.close()
     assert found.name == "wal", found
 
