@@ -1,6 +1,13 @@
 """The suite's hooks and fixtures, by name only; what they do is in `pgload/`."""
 
-from pgload.fixtures import dataset, run_client, run_load, run_pairs, sites  # noqa: F401
+from pgload.fixtures import (  # noqa: F401
+    dataset,
+    open_site,
+    run_client,
+    run_load,
+    run_pairs,
+    sites,
+)
 from pgload.suite import (  # noqa: F401
     pytest_addoption,
     pytest_benchmark_update_json,

@@ -264,4 +264,3 @@ def dlt_pipeline(target: Target, connections: int) -> Iterator[Load]:
             pipeline.run(records(), loader_file_format="csv")
 
         yield load
-

@@ -25,6 +25,8 @@ ON_REQUEST = (
     "test_grid.py",
     "test_peers.py",
     "test_distance.py",
+    "test_memory.py",
+    "test_scale.py",
 )  # long; run when named on the command line
 
 _output = pytest.StashKey[dict[str, Any]]()
