@@ -26,6 +26,7 @@ ON_REQUEST = (
     "test_peers.py",
     "test_distance.py",
     "test_memory.py",
+    "test_promises.py",
     "test_scale.py",
 )  # long; run when named on the command line
 
