@@ -2,6 +2,7 @@
 
 from pgload.fixtures import (  # noqa: F401
     dataset,
+    open_site,
     pass_number,
     run_client,
     run_load,

@@ -12,7 +12,6 @@ import pytest
 
 from benchmarks import peers
 from pgload.load.migrator import Migrator
-from pgload.options import OPTIONS
 from pgload.source.files import read_batches
 
 BATCH_SIZE = 1000
@@ -39,18 +38,12 @@ CASES = [
     ("method", "peer", "packages", "connections", "promised"),
     [pytest.param(*case, id=f"{case[0]}-{case[1]}") for case in CASES],
 )
-def test_peers(
-    pytestconfig, dataset, sites, run_pairs, cloud, method, peer, packages, connections, promised
-):
+def test_peers(open_site, dataset, run_pairs, method, peer, packages, connections, promised):
     """How many times as fast pgload is; the promise is the least that it has to be."""
     missing = [package for package in packages.split() if find_spec(package) is None]
     if missing:
         pytest.skip(f"{peer} needs {', '.join(missing)}: {INSTALL}")
-    site = sites[cloud]
-    if isinstance(site, str):
-        pytest.skip(site)
-    if len(dataset.files) != 1 or pytestconfig.stash[OPTIONS].data is not None:
-        pytest.skip("the peers are compared on one file of generated notices: leave --data away")
+    site = open_site
     if dataset.records < 10 * BATCH_SIZE:
         pytest.skip(f"{dataset.records} records are too few: the promise is for {10 * BATCH_SIZE}")
     ((path, table),) = dataset.tables.items()

@@ -163,6 +163,19 @@ def run_client(
 
 
 @pytest.fixture
+def open_site(
+    pytestconfig: pytest.Config, sites: dict[str, Site | str], dataset: Dataset, cloud: str
+) -> Site:
+    """The site of one cloud, for a comparison over one file of generated notices."""
+    site = sites[cloud]
+    if isinstance(site, str):
+        pytest.skip(site)
+    if len(dataset.files) != 1 or pytestconfig.stash[OPTIONS].data is not None:
+        pytest.skip("this compares loads of one file of generated notices: leave --data away")
+    return site
+
+
+@pytest.fixture
 def run_pairs(
     pytestconfig: pytest.Config, benchmark: Any, dataset: Dataset
 ) -> Callable[..., float]:
@@ -170,7 +183,8 @@ def run_pairs(
 
     That is the median over rounds of their seconds by ours. `clock` may count other seconds than
     those of the wall; `verify_ours` and `verify_theirs` stand for the site's own check where the
-    tables hold something else than the dataset afterwards.
+    tables hold something else than the dataset afterwards; `weight` is how much of their work is
+    as much as ours.
     """
     options, say = pytestconfig.stash[OPTIONS], Lines(pytestconfig)
 
@@ -183,6 +197,7 @@ def run_pairs(
         clock: Callable[[], float] = time.perf_counter,
         verify_ours: Callable[[], object] | None = None,
         verify_theirs: Callable[[], object] | None = None,
+        weight: float = 1,
     ) -> float:
         our_seconds: list[float] = []
         their_seconds: list[float] = []
@@ -211,7 +226,7 @@ def run_pairs(
         if benchmark.stats is None:
             pytest.skip("--benchmark-disable leaves nothing to compare")
         pairs = list(zip(their_seconds, our_seconds, strict=True))[-options.effort.rounds :]
-        ratios = [their / our for their, our in pairs]
+        ratios = [weight * their / our for their, our in pairs]
         ratio = float(statistics.median(ratios))
         benchmark.extra_info.update(
             records=dataset.records,

@@ -40,6 +40,9 @@ ON_REQUEST = (
     "test_observer.py",
     "test_peers.py",
     "test_distance.py",
+    "test_memory.py",
+    "test_promises.py",
+    "test_scale.py",
 )  # long; run when named on the command line
 
 _output = pytest.StashKey[dict[str, Any]]()
