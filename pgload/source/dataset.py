@@ -9,7 +9,8 @@ from pathlib import Path
 from msgspec import Raw
 
 from pgload.errors import SourceError, UsageError
-from pgload.source.files import Batch, data_files, read_records
+from pgload.source.files import Batch, read_records
+from pgload.source.folder import data_files
 from pgload.source.tables import Table, plan_tables, read_mapping
 
 
