@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from pgload.cli import main
 from pgload.load.verify import Fingerprint, expected_fingerprint, fingerprint
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 SECRET = "a-secret-word"
 CLOUD = "TESTED"
-DDL = 'CREATE TABLE {} (id serial PRIMARY KEY, n int, a text, "createdAt" timestamptz DEFAULT now())'
+DDL = (
+    'CREATE TABLE {} (id serial PRIMARY KEY, n int, a text, "createdAt" timestamptz DEFAULT now())'
+)
 _numbers = count(1)
 
 
@@ -120,12 +125,17 @@ class Site:
         text = (self.outputs / name).read_text("utf-8")
         return list(map(json.loads, text.splitlines())) if name.endswith("l") else json.loads(text)
 
-    def committed(self) -> int:
+    def committed(self, connection: Connection | None = None) -> int:
         """How many records the ledger says are committed; 0 while there is no ledger."""
-        (there,) = self.sql("SELECT to_regclass('pgload_ledger') IS NOT NULL")
-        if not there[0]:
-            return 0
-        return int(self.sql("SELECT coalesce(sum(records), 0) FROM pgload_ledger")[0][0])
+        if connection is None:
+            with closing(self.connect()) as connection:
+                return self.committed(connection)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT to_regclass('pgload_ledger') IS NULL")
+            if cursor.fetchall()[0][0]:
+                return 0
+            cursor.execute("SELECT coalesce(sum(records), 0) FROM pgload_ledger")
+            return int(cursor.fetchall()[0][0])
 
     def check(self, *paths: Path, table: str = "t") -> None:
         """The table holds exactly the records of the files, each as often as in them."""
@@ -153,3 +163,38 @@ def site(server: Target, work: Path) -> Iterator[Site]:
     finally:
         with closing(server.connect()) as connection, connection.cursor() as cursor:
             cursor.execute(f"DROP DATABASE {here.name} WITH (FORCE)")
+
+
+class Restarts:
+    """Ends an embedded server's own process and starts it anew on the same data."""
+
+    def __init__(self, target: Target) -> None:
+        self._folder = Path(target.parameters["host"])
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Restarts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.send_signal(signal.SIGQUIT)
+            self._server.wait()
+
+    def restart(self, how: signal.Signals) -> None:
+        """SIGINT ends it in good order, SIGQUIT as a crash does; both cut all connections."""
+        first_line = (self._folder / "data/postmaster.pid").read_text().split()[0]
+        running = psutil.Process(int(first_line))
+        command, user, group = running.cmdline(), running.uids().real, running.gids().real
+        running.send_signal(how)
+        if self._server is not None:
+            self._server.wait()
+        while running.is_running() and running.status() != psutil.STATUS_ZOMBIE:
+            os.sched_yield()
+        self._server = subprocess.Popen(
+            command,
+            cwd=self._folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            **({"user": user, "group": group, "extra_groups": []} if os.geteuid() == 0 else {}),
+        )
