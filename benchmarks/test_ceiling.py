@@ -74,8 +74,8 @@ def test_server(pytestconfig, benchmark, request, tmp_path, dataset, sites, clou
             load,
             setup=site.reset,
             teardown=site.verify,
-            rounds=options.rounds,
-            warmup_rounds=options.warmup_rounds,
+            rounds=options.effort.rounds,
+            warmup_rounds=options.effort.warmup_rounds,
         )
         pytestconfig.stash[INTERRUPTS].allow(pedantic)
     benchmark.extra_info.update(

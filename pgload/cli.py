@@ -13,7 +13,7 @@ from typing import Any
 from pgload import __version__
 from pgload.errors import PgloadError, UsageError
 
-OK, USAGE, SLOWER = 0, 2, 3  # exit codes
+OK, USAGE, SLOWER, INTERRUPTED = 0, 2, 3, 130  # exit codes
 METHODS = ("values", "unnest", "json", "copy", "executemany")
 
 
@@ -25,8 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.command(options)
     except PgloadError as error:
-        print(f"pgload: {error}", file=sys.stderr)
+        from pgload.load.text import one_line
+
+        print(f"pgload: {one_line(str(error))}", file=sys.stderr)
         return USAGE
+    except KeyboardInterrupt:
+        print("pgload: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
@@ -150,6 +155,9 @@ def _add_migrate(commands: Any) -> None:
     add(how, "--on-conflict", choices=("error", "skip", "update"), default="error",
         help="a record whose key is in the table: reject it, skip it, or update the row "
         "(default: %(default)s)")  # fmt: skip
+    add(how, "--patience", type=_positive, default=300, metavar="SECONDS",
+        help="how long a server that is away, or a lock, is waited for while no batch can be "
+        "written (default: %(default)s)")  # fmt: skip
     add(how, "--max-rejects", type=_whole, metavar="N",
         help="stop after more than N rejected records (default: never)")  # fmt: skip
 
@@ -184,7 +192,8 @@ def _whole(text: str, least: int = 0) -> int:
 def _migrate(options: argparse.Namespace) -> int:
     from dataclasses import fields
 
-    from pgload.migrate import Migration, migrate
+    from pgload.migrate import migrate
+    from pgload.migration import Migration
 
     if options.resume and options.restart:
         raise UsageError("--resume goes on and --restart begins again: choose one")

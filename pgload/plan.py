@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +11,45 @@ from pgload.errors import SourceError, UsageError
 from pgload.source.catalog import Match, conflict_key, match_table
 from pgload.source.folder import data_files
 from pgload.source.scan import Scan, scan
-from pgload.source.tables import Table, describe, plan_fields, read_mapping, table_for
+from pgload.source.tables import Rule, Table, describe, plan_fields, read_mapping, table_for
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 SHOWN = 12  # names in a list; a table may have hundreds of columns
+
+
+@dataclass
+class Folder:
+    """What a folder holds: each file is in exactly one of these, in name order."""
+
+    path: Path
+    rules: list[Rule]
+    scans: dict[Path, Scan] = field(default_factory=dict)
+    empty: list[Path] = field(default_factory=list)  # files that hold no record
+    broken: dict[Path, SourceError] = field(default_factory=dict)
+
+
+def read_folder(path: Path) -> Folder:
+    """Read every file once, to its end.
+
+    One that holds no data is `broken` and does not keep the others. Raises `SourceError` for a
+    folder without JSON files, `UsageError` for a wrong mapping file.
+    """
+    folder = Folder(path, read_mapping(path))
+    for file in data_files(path):
+        try:
+            found = scan(file, infer=not table_for(file, folder.rules)[1])
+            if found.records and not found.fields:
+                raise SourceError(f"{file.name}: its records have no field, so nothing to store")
+        except SourceError as error:
+            folder.broken[file] = error
+            continue
+        if found.records:
+            folder.scans[file] = found
+        else:
+            folder.empty.append(file)
+    return folder
 
 
 @dataclass(frozen=True)
@@ -34,10 +67,11 @@ class FilePlan:
 
 @dataclass
 class Plan:
-    """A folder's files in name order."""
+    """What is to become of a folder's files."""
 
+    folder: Folder
     files: list[FilePlan] = field(default_factory=list)
-    empty: list[Path] = field(default_factory=list)  # files that hold no record
+    twins: dict[Path, Path] = field(default_factory=dict)  # files with the content of another one
     broken: dict[Path, SourceError] = field(default_factory=dict)
     create: list[Table] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # for which nothing may be written
@@ -48,72 +82,93 @@ class Plan:
 
 
 def make_plan(
-    folder: Path,
+    folder: Folder,
     connection: Connection,
     *,
     create_tables: bool,
     ignore_unknown: bool,
     on_conflict: str,
-    on_scan: Callable[[Path], None] = lambda _path: None,
 ) -> Plan:
-    """Read every file once, and the server's catalog; write nothing.
-
-    A file that holds no data is `broken` and does not keep the others. Raises `SourceError` for a
-    folder without JSON files, `UsageError` for a wrong mapping file.
-    """
-    plan, rules, scans = Plan(), read_mapping(folder), dict[Path, Scan]()
-    for path in data_files(folder):
-        on_scan(path)
+    """Match the files to the server's tables; write nothing."""
+    plan = Plan(folder, broken=dict(folder.broken))
+    to_create: dict[Path, Scan] = {}
+    for path, found in folder.scans.items():
+        table, _ = table_for(path, folder.rules)
         try:
-            scans[path] = scan(path, infer=not table_for(path, rules)[1])
-        except SourceError as error:
-            plan.broken[path] = error
-    new_tables = plan_fields({path: found.fields for path, found in scans.items()}, rules)
-    for path, found in scans.items():
-        if not found.records or path not in new_tables:
-            plan.empty.append(path)
-            continue
-        try:
-            file = _file_plan(found, new_tables[path], connection, create_tables)
-            if file.match and on_conflict != "error":
+            match = match_table(table, found.fields, connection)
+            if match is None:
+                to_create[path] = found
+                continue
+            file = FilePlan(found, match.table, match)
+            if on_conflict != "error":
                 key = conflict_key(file.table, connection)
                 file = replace(file, table=replace(file.table, key=key))
-            elif on_conflict != "error" and not file.table.key:
-                raise UsageError(
-                    f"{path.name}: table {file.table.name} would have no key to tell records by: "
-                    f"give it one in {folder / 'tables.toml'}, or use --on-conflict error"
-                )
+            plan.files.append(file)
+            plan.problems += _misfits(path, match, ignore_unknown)
         except UsageError as error:
-            plan.problems.append(str(error))
-            continue
-        plan.files.append(file)
-        if file.match:
-            plan.problems += () if ignore_unknown else _misfits(path, file.match)
+            plan.problems.append(f"{path.name}: {error}")
+    for file in _to_be_created(plan, to_create, connection):
+        name = file.table.name
+        if not create_tables:
+            plan.problems.append(
+                f"{file.path.name}: there is no table {name}: --create-tables makes it, or name "
+                f"another in {folder.path / 'tables.toml'}"
+            )
+        elif on_conflict != "error" and not file.table.key:
+            plan.problems.append(
+                f"{file.path.name}: table {name} would have no key to tell records by: give it one "
+                f"in {folder.path / 'tables.toml'}, or use --on-conflict error"
+            )
         elif file.table not in plan.create:
             plan.create.append(file.table)
+        plan.files.append(file)
+    plan.files.sort(key=lambda file: file.path)
+    _leave_out_twins(plan)
     return plan
 
 
-def _file_plan(found: Scan, new: Table, connection: Connection, create_tables: bool) -> FilePlan:
-    match = match_table(new, found.fields, connection)
-    if match is not None:
-        return FilePlan(found, match.table, match)
-    if not create_tables:
-        raise UsageError(
-            f"{found.path.name}: there is no table {new.name}: --create-tables makes it, or name "
-            "another in tables.toml"
-        )
-    return FilePlan(found, new, None)
+def _to_be_created(
+    plan: Plan, scans: Mapping[Path, Scan], connection: Connection
+) -> Iterator[FilePlan]:
+    """Files for which there is no table yet."""
+    if not scans:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_schema()::text")
+        ((schema,),) = cursor.fetchall()
+    rules = plan.folder.rules
+    fit: dict[Path, Scan] = {}
+    for path, found in scans.items():
+        try:
+            plan_fields({path: found.fields}, rules)
+            fit[path] = found
+        except SourceError as error:  # a field that cannot be a column
+            plan.broken[path] = error
+    tables = plan_fields({path: found.fields for path, found in fit.items()}, rules)
+    for path, table in tables.items():
+        yield FilePlan(fit[path], replace(table, schema=schema), None)
 
 
-def _misfits(path: Path, match: Match) -> Iterator[str]:
+def _leave_out_twins(plan: Plan) -> None:
+    """Of files with the same content for the same table the first one counts."""
+    first: dict[tuple[str, str | None, str], FilePlan] = {}
+    for file in plan.files:
+        key = (file.scan.content, file.table.schema, file.table.name)
+        if first.setdefault(key, file) is not file:
+            plan.twins[file.path] = first[key].path
+    plan.files = [file for file in plan.files if file.path not in plan.twins]
+
+
+def _misfits(path: Path, match: Match, ignore_unknown: bool) -> Iterator[str]:
     name = match.table.name
-    if match.unknown:
+    if not match.table.columns:
+        yield f"{path.name}: no field of it has a column in table {name}: is it the right table?"
+    elif match.unknown and not ignore_unknown:
         yield (
             f"{path.name}: table {name} has no column for {_listed(match.unknown)}: add one "
             "(ALTER TABLE … ADD COLUMN), or leave them out with --ignore-unknown"
         )
-    if match.missing:
+    if match.missing and not ignore_unknown:
         yield (
             f"{path.name}: table {name} requires {_listed(match.missing)}, which no record has: "
             "give the column a default, or have the rows refused with --ignore-unknown"
@@ -145,7 +200,9 @@ def describe_plan(plan: Plan, notes: Mapping[Path, str]) -> Iterator[str]:
         ):
             if names:
                 yield f"  {what}: {_listed(names)}"
-    for path in plan.empty:
+    for path, twin in plan.twins.items():
+        yield f"{path.name}: left out, it holds the same as {twin.name}"
+    for path in plan.folder.empty:
         yield f"{path.name}: holds no record"
     for error in plan.broken.values():
         yield f"not migrated: {error}"

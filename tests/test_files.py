@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from pgload.errors import SourceError
 from pgload.source import windows
-from pgload.source.files import read_batches, read_records, record_offsets
+from pgload.source.files import read_batches, read_records
 from pgload.source.folder import Stamp, content_id, data_files
 from pgload.source.scan import scan
 from pgload.source.tables import plan_tables
@@ -240,10 +240,10 @@ def test_bad_record_among_good(
     assert error is not None
     assert (error.path, error.record) == (path, 2)
     assert re.match(rf"x\.json: record 2: {BAD_RECORDS[bad]}.*; mend or remove", str(error))
-    offsets = record_offsets(path, [5, 4, 2])
     text = path.read_bytes()
-    assert sorted(offsets) == [2, 4, 5]
-    for number, offset in offsets.items():
+    (batch,) = read_batches(path, 10)
+    for number in (5, 4, 2):
+        offset = batch.offset(number)
         assert text[offset:].startswith(texts[number - 1].encode("cp949"))
 
 
@@ -264,8 +264,8 @@ def test_bad_record_anywhere(tmp_path, monkeypatch, records, bad, place, window,
     path.write_bytes(b"[" + b" ,\n".join(texts) + b"]")
     assert [bytes(record) for records in read_records(path) for record in records] == texts
     starts = list(accumulate((len(text) + 3 for text in texts), initial=1))[:-1]
-    found = record_offsets(path, range(1, len(texts) + 1))
-    assert found == dict(enumerate(starts, 1))
+    batches = [part for batch in read_batches(path, 3) for part in batch.parts(1)]
+    assert [batch.offset(batch.first_record) for batch in batches] == starts
 
 
 def test_long_records(tmp_path: Path) -> None:

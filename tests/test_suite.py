@@ -47,7 +47,7 @@ def test_saved_run(run: Run, checkout: Path) -> None:
     assert re.search(r"draw it: \S*python[\d.]* -m pgload compare", first.stdout)
 
     found = saved(checkout)
-    loads = {b["name"]: b for b in found["benchmarks"] if "cloud" in (b["params"] or {})}
+    loads = {b["name"]: b for b in found["benchmarks"] if "batch_size" in (b["params"] or {})}
     assert set(loads) == {
         "test_batch_size[values-300-1]",
         "test_methods[executemany-300-1]",

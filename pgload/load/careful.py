@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Protocol
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from pgload.errors import LoadError, RecordError, TargetError
 from pgload.load.ledger import Ledger, is_committed_already
 from pgload.load.merge import Merge
+from pgload.load.methods import make_method
 from pgload.load.rejects import Reject
 from pgload.load.writer import Encoded, Session, Writer, Written, load_error, reason, write_batch
 from pgload.source.files import Batch
@@ -21,15 +24,24 @@ if TYPE_CHECKING:
     import psycopg2
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-# SQLSTATEs, or their first two characters, after which another attempt may succeed: lost
-# connections; too many of them; a server that ends, crashes or starts; serialization failure,
+# SQLSTATEs, or their first characters, after which another attempt may succeed: lost connections;
+# too many of them; no memory; a server that ends, crashes or starts; serialization failure,
 # deadlock, a lock or a query that was given up.
-RETRIED = ("08", "53300", "57P01", "57P02", "57P03", "40001", "40P01", "55P03", "57014")
-# Those that are a record's fault: a value, a constraint, a trigger's or a view's refusal, a row
-# that is too large.
-REJECTED = ("21", "22", "23", "44", "54", "P0")
+RETRIED = ("08", "53200", "53300", "57P01", "57P02", "57P03", "40001", "40P01", "55P03", "57014")
+# Those that are a record's fault: a value, a constraint, a view's or a trigger's refusal (also with
+# the states that the SQL standard has for those), a row that is too large.
+REJECTED = ("09", "21", "22", "23", "27", "2F", "38", "39", "44", "45", "54", "P0")
+BAD_VALUE = "22"  # of which the server names the column only where it reads text, as in COPY
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 32.0  # seconds between attempts, doubled each time
-PATIENCE = 300.0  # seconds that a batch is tried for
+PATIENCE = 300.0  # seconds
+# A batch whose connection is lost is tried again at once, and waits for its ledger row as long as
+# the server believes in the lost one. Left alone, that is for hours.
+SETTINGS = b"""
+    SET idle_in_transaction_session_timeout = '1min';
+    SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3
+"""
+_COLUMN_IN_CONTEXT = re.compile(r'COPY .+, line 1, column (.+?)(?:: ".*|: null input)?')
+NOBODY_KNOWS = "without a ledger nobody knows whether they are there: look before you go on"
 
 
 class Report(Protocol):
@@ -44,9 +56,10 @@ class CarefulWriter(Writer):
     """Writes each batch with its ledger row, and again after trouble that passes.
 
     A batch that fails for its data is halved until the records at fault are found; these are
-    reported and the others written. Without a ledger a batch whose connection was lost is not tried
-    again, since it may have been committed: `LoadError`. So it is after `patience` seconds of
-    trouble, for any other error, and for more than `max_rejects` rejects.
+    reported and the others written. `LoadError` for any other error, for more than `max_rejects`
+    rejects, and when `patience` seconds have passed without a batch that could be written, by
+    whichever worker: so one that finds no connection any more waits while others go on. Without a
+    ledger a batch whose connection was lost is not tried again, since it may be committed.
     """
 
     keeps_bad_records = True
@@ -58,7 +71,6 @@ class CarefulWriter(Writer):
         ledger: Ledger | None = None,
         file_ids: Mapping[Path, str] | None = None,
         merges: Mapping[Table, Merge] | None = None,
-        offset_of: Callable[[Path, int], int | None] = lambda _path, _record: None,
         max_rejects: int | None = None,
         patience: float = PATIENCE,
     ) -> None:
@@ -66,10 +78,10 @@ class CarefulWriter(Writer):
         self._ledger = ledger
         self._file_ids = file_ids or {}
         self._merges = merges or {}
-        self._offset_of = offset_of
         self._max_rejects = max_rejects
         self._patience = patience
         self._rejects = 0
+        self._written = 0.0  # when the last batch was, by any worker
         self._lock = Lock()
 
     def destination(self, table: Table) -> Table:
@@ -78,58 +90,82 @@ class CarefulWriter(Writer):
     def write(self, session: Session, item: Encoded, halted: Event) -> Written:
         import psycopg2
 
-        self._report.connection_state(session.worker, "writing")
         known: set[int] = set()  # records of this batch that were reported by an earlier attempt
-        attempts, pause = 0, FIRST_PAUSE
-        give_up = time.monotonic() + self._patience
-        while True:
-            attempts += 1
+        began, pause = time.monotonic(), FIRST_PAUSE
+        for attempt in count(1):
+            self._report.connection_state(session.worker, "writing")
             try:
-                if session.connection.closed:
-                    session.renew()
                 written = self._attempt(session, item, known)
+                self._written = time.monotonic()
                 self._report.connection_state(session.worker, "waiting")
-                return written._replace(attempts=attempts)
+                return written._replace(attempts=attempt)
             except (psycopg2.Error, TargetError) as error:
-                lost = bool(session.connection.closed)
+                trouble = error
                 session.roll_back()
-                if is_committed_already(error):
-                    # By this run, whose connection was lost before it heard of it, or by another.
-                    records = len(item.batch.records) if attempts > 1 else 0
-                    return Written(records, 0.0, 0.0, attempts)
-                unsafe = lost and self._ledger is None
-                if not _may_pass(error) or unsafe or halted.is_set() or time.monotonic() > give_up:
-                    raise load_error(item, error) from None
-                self._report.retry(session.worker, reason(error))
-                self._report.connection_state(session.worker, "lost" if lost else "waiting")
-            halted.wait(pause * random.uniform(0.5, 1.0))
+            except BaseException:
+                session.roll_back()
+                raise
+            lost = session.connection.closed
+            if lost and self._ledger is None:
+                raise LoadError(f"{load_error(item, trouble)}; {NOBODY_KNOWS}") from None
+            tried = time.monotonic() - max(began, self._written)
+            passes = lost or _may_pass(trouble)
+            if not passes or tried > self._patience or halted.is_set():
+                raise load_error(item, trouble) from None
+            self._report.retry(session.worker, reason(trouble))
+            self._report.connection_state(session.worker, "lost" if lost else "trying again")
+            if halted.wait(pause * random.uniform(0.5, 1.0)):
+                raise load_error(item, trouble) from None
             pause = min(2 * pause, LONGEST_PAUSE)
+        raise AssertionError  # pragma: no cover: `count` does not end
 
     def _attempt(self, session: Session, item: Encoded, known: set[int]) -> Written:
         import psycopg2
 
-        before, after = self._around(session, item)
-        if not isinstance(item.payload, RecordError):
-            try:
-                seconds = write_batch(session, item, before=before, after=after)
-                return Written(len(item.batch.records), *seconds)
-            except psycopg2.Error as error:
-                if is_committed_already(error) or not _is_the_data(error):
-                    raise
-                session.roll_back()
-        return self._without_the_bad(session, item, known, before, after)
-
-    def _around(self, session: Session, item: Encoded) -> tuple[bytes, bytes]:
-        """The statements before and after a batch."""
-        merge = self._merges.get(item.table)
-        if merge and item.table not in session.prepared:
-            with session.connection.cursor() as cursor:
-                cursor.execute(merge.prepare(session.connection))
-            session.prepared.add(item.table)
-        before = b""
+        if session.connection.closed:
+            session.renew()
+        merge = self._set_up(session, item.table)
+        before = after = b""
         if self._ledger:
             before = self._ledger.row(self._file_ids[item.batch.path], item.table, item.batch)
-        return before, merge.statement(session.connection) if merge else b""
+        if merge:
+            after = merge.statement(session.connection)
+        try:
+            if not isinstance(item.payload, RecordError):
+                try:
+                    seconds = write_batch(session, item, before=before, after=after)
+                    return Written(len(item.batch.records), *seconds)
+                except psycopg2.Error as error:
+                    if is_committed_already(error) or not _is_the_data(error):
+                        raise
+                    session.roll_back()
+            return self._without_the_bad(session, item, known, before, after)
+        except psycopg2.Error as error:
+            if not is_committed_already(error):
+                raise
+            session.roll_back()
+            return self._as_committed(session, item)
+
+    def _set_up(self, session: Session, table: Table) -> Merge | None:
+        """Prepare a connection for a table, once."""
+        merge = self._merges.get(table)
+        if table not in session.prepared:
+            with session.connection.cursor() as cursor:
+                if not session.prepared:
+                    cursor.execute(SETTINGS)
+                if merge:
+                    cursor.execute(merge.prepare(session.connection))
+            session.prepared.add(table)
+        return merge
+
+    def _as_committed(self, session: Session, item: Encoded) -> Written:
+        """A batch that is there already: by this run, which lost the answer, or by another one."""
+        assert self._ledger is not None
+        file = self._file_ids[item.batch.path]
+        with session.connection.cursor() as cursor:
+            cursor.execute(self._ledger.own(file, item.table, item.batch))
+            records, rejected = cursor.fetchone() or (0, 0)
+        return Written(records, 0.0, 0.0, rejected=rejected)
 
     def _without_the_bad(
         self, session: Session, item: Encoded, known: set[int], before: bytes, after: bytes
@@ -146,9 +182,9 @@ class CarefulWriter(Writer):
                 file = self._file_ids[item.batch.path]
                 cursor.execute(self._ledger.rejected(file, item.table, item.batch, len(rejects)))
             new = [reject for reject in rejects if reject.record not in known]
-            self._count(item, new)
             self._report.reject(new)  # on the disk before the commit
             known |= {reject.record for reject in new}
+            self._count(item, new)
             written = time.perf_counter()
             cursor.execute("COMMIT")
         return Written(
@@ -169,9 +205,12 @@ class CarefulWriter(Writer):
         except (psycopg2.Error, RecordError) as error:
             if not _is_the_data(error):
                 raise
-            cursor.execute("ROLLBACK TO SAVEPOINT pgload; RELEASE SAVEPOINT pgload")
+            cursor.execute("ROLLBACK TO SAVEPOINT pgload")
             if len(part.records) == 1:
-                rejects.append(self._reject(item, part, error))
+                column = _column_of(error) or self._column_at_fault(cursor, item, part, error)
+                rejects.append(_reject(item, part, column, error))
+            cursor.execute("RELEASE SAVEPOINT pgload")
+            if len(part.records) == 1:
                 return
         else:
             cursor.execute("RELEASE SAVEPOINT pgload")
@@ -179,19 +218,21 @@ class CarefulWriter(Writer):
         for half in part.parts((len(part.records) + 1) // 2):
             self._write_part(cursor, item, half, after, rejects)
 
-    def _reject(self, item: Encoded, part: Batch, error: psycopg2.Error | RecordError) -> Reject:
-        diag = getattr(error, "diag", None)
-        column = getattr(error, "column", None) or (diag and diag.column_name)
-        return Reject(
-            file=part.path.name,
-            record=part.first_record,
-            offset=self._offset_of(part.path, part.first_record),
-            table=item.table.name,
-            column=column or None,
-            sqlstate=getattr(error, "pgcode", None),
-            message=(diag.message_primary if diag else None) or str(error),
-            data=part.records[0],
-        )
+    def _column_at_fault(
+        self, cursor: Cursor, item: Encoded, part: Batch, error: Exception
+    ) -> str | None:
+        """The column that does not take its value, as COPY tells; None where it does not."""
+        import psycopg2
+
+        if not (getattr(error, "pgcode", None) or "").startswith(BAD_VALUE):
+            return None
+        copy = make_method("copy", self.destination(item.table))
+        try:
+            copy.write(cursor, copy.encode(part))
+        except (psycopg2.Error, RecordError) as found:
+            error = found
+        cursor.execute("ROLLBACK TO SAVEPOINT pgload")
+        return _column_of(error)
 
     def _count(self, item: Encoded, rejects: Sequence[Reject]) -> None:
         with self._lock:
@@ -202,6 +243,34 @@ class CarefulWriter(Writer):
                     f"{self._rejects}, and --max-rejects is {self._max_rejects}: "
                     f"{rejects[-1].message}"
                 )
+
+
+def _reject(
+    item: Encoded, part: Batch, column: str | None, error: psycopg2.Error | RecordError
+) -> Reject:
+    said = error.reason if isinstance(error, RecordError) else error.diag.message_primary
+    return Reject(
+        file=part.path.name,
+        record=part.first_record,
+        offset=part.offset(part.first_record),
+        table=item.table.name,
+        column=column,
+        sqlstate=getattr(error, "pgcode", None),
+        message=said or str(error),
+        data=part.records[0],
+    )
+
+
+def _column_of(error: Exception) -> str | None:
+    """The column that an error names."""
+    if isinstance(error, RecordError):
+        return error.column
+    diag = getattr(error, "diag", None)
+    if diag is None:
+        return None
+    context = (diag.context or "").split("\n")[0]
+    found = None if diag.column_name else _COLUMN_IN_CONTEXT.fullmatch(context)
+    return diag.column_name or (found[1] if found else None)
 
 
 def _is_the_data(error: Exception) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
-from threading import Event, Lock
+from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -139,9 +139,11 @@ class Migrator:
         except BaseException:
             load.halt()
             self._hand_out(load)  # it may have been cut off in the middle
-            while not load.finished.wait(CANCEL_EVERY):
-                for session in self._sessions:
-                    session.cancel()
+            # In a thread, since to cancel may take minutes where the network is gone, in which a
+            # second Ctrl-C would not be heard.
+            Thread(target=self._cancel, args=(load,), name="pgload-cancel", daemon=True).start()
+            while not load.finished.wait(NOTICE_EVERY):
+                pass
             raise
         finally:
             sys.setswitchinterval(turns)
@@ -157,6 +159,12 @@ class Migrator:
             cpu_seconds=time.process_time() - cpu,
             batches=sorted(load.batches, key=lambda batch: batch.number),
         )
+
+    def _cancel(self, load: _Load) -> None:
+        """End what the server does for a load."""
+        while not load.finished.wait(CANCEL_EVERY):
+            for session in self._sessions:
+                session.cancel()
 
     def _hand_out(self, load: _Load) -> None:
         for _ in range(len(self._sessions) + 1):

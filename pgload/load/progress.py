@@ -24,6 +24,14 @@ LABELS = 12  # width of what stands before the bar's lines
 Show = Callable[[Snapshot], None]
 
 
+def say(text: str) -> None:
+    """Print a line. A reader that has read enough, as `| head`, ends nothing."""
+    try:
+        print(one_line(text), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 @contextmanager
 def shown(snapshot: Callable[[], Snapshot], stream: TextIO | None = None) -> Iterator[None]:
     """Show what `snapshot` gives on `stream` (standard error) as long as the block runs.

@@ -137,11 +137,16 @@ def load_error(item: Encoded, error: Exception) -> LoadError:
     """The error for a batch that the server, or the way to it, did not take."""
     last = item.batch.first_record + len(item.batch.records) - 1
     context = getattr(getattr(error, "diag", None), "context", None)
-    mend = _MENDS.get(getattr(error, "pgcode", None) or "")
     return LoadError(
         f"{item.batch.path.name}: records {item.batch.first_record}–{last} into {item.table.name}: "
-        f"{reason(error)}{f'; {context}' if context else ''}{f'; {mend}' if mend else ''}"
+        f"{explained(error)}{f' ({context})' if context else ''}"
     )
+
+
+def explained(error: Exception) -> str:
+    """The reason of an error, and what to do where that is known."""
+    mend = _MENDS.get(getattr(error, "pgcode", None) or "")
+    return f"{reason(error)}{f'; {mend}' if mend else ''}"
 
 
 def reason(error: Exception) -> str:

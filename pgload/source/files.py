@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, islice
 from pathlib import Path
 
 from msgspec import Raw
@@ -15,6 +17,7 @@ from pgload.source.windows import Window, array_windows, broken, is_json, line_w
 
 HEAD_BYTES = 64 << 10  # where an envelope's list of items is looked for
 LINE_BYTES = 32 << 20  # where the end of the first line is looked for
+BATCH_BYTES = 64 << 20  # of records in a batch, however many may be asked for
 BOM = b"\xef\xbb\xbf"
 
 
@@ -25,27 +28,55 @@ class Batch:
     path: Path
     first_record: int
     records: Sequence[Raw]
+    # Where they were cut out, each window with the number of its first record.
+    windows: Sequence[tuple[int, Window]] = field(default=(), repr=False, compare=False)
 
     def parts(self, size: int) -> Iterator[Batch]:
         """The batch in pieces of `size` records; the last one may be smaller."""
         for at in range(0, len(self.records), size):
-            yield Batch(self.path, self.first_record + at, self.records[at : at + size])
+            records = self.records[at : at + size]
+            yield Batch(self.path, self.first_record + at, records, self.windows)
+
+    def offset(self, record: int) -> int | None:
+        """The byte, counted from 0, at which the record of that number begins in the file.
+
+        None in a batch that was not read from a file. It is searched for, so this takes a while.
+        """
+        for first, window in self.windows:
+            if first <= record < first + len(window.records):
+                return next(islice(window.offsets(), record - first, None))
+        return None
 
 
 def read_batches(path: Path, batch_size: int, stamp: Stamp | None = None) -> Iterator[Batch]:
     """The file's records in order, `batch_size` at a time; the last batch may be smaller.
 
+    So may one of long records: a batch ends before it gets longer than `BATCH_BYTES`, with one
+    record at least. Nothing but the file's content and the batch size decides where.
     Raises `SourceError` as `read_records` does, after the whole batches before the fault.
     """
-    first, waiting = 1, list[Raw]()
-    for records in read_records(path, stamp):
-        waiting += records
-        whole = len(waiting) - len(waiting) % batch_size
-        for at in range(0, whole, batch_size):
-            yield Batch(path, first + at, waiting[at : at + batch_size])
-        first, waiting = first + whole, waiting[whole:]
+    first, waiting, windows = 1, list[Raw](), list[tuple[int, Window]]()
+    for window in _read(path, stamp):
+        windows.append((first + len(waiting), window))
+        waiting += window.records
+        at = 0
+        while size := _batch_length(waiting, at, batch_size):
+            yield Batch(path, first + at, waiting[at : at + size], tuple(windows))
+            at += size
+            while windows and windows[0][0] + len(windows[0][1].records) <= first + at:
+                del windows[0]
+        first, waiting = first + at, waiting[at:]
     if waiting:
-        yield Batch(path, first, waiting)
+        yield Batch(path, first, waiting, tuple(windows))
+
+
+def _batch_length(records: Sequence[Raw], at: int, batch_size: int) -> int:
+    """How many records from `at` on are a batch; 0 when more of them have to be known."""
+    sizes = list(accumulate(map(len, records[at : at + batch_size])))
+    fitting = bisect_right(sizes, BATCH_BYTES)
+    if fitting < len(sizes):
+        return max(fitting, 1)
+    return batch_size if len(sizes) == batch_size else 0
 
 
 def read_records(path: Path, stamp: Stamp | None = None) -> Iterator[list[Raw]]:
@@ -62,24 +93,6 @@ def read_records(path: Path, stamp: Stamp | None = None) -> Iterator[list[Raw]]:
     """
     for window in _read(path, stamp):
         yield window.records
-
-
-def record_offsets(
-    path: Path, numbers: Iterable[int], stamp: Stamp | None = None
-) -> dict[int, int]:
-    """The byte, counted from 0, at which each of the records of these numbers begins.
-
-    Reads the file once, up to the last of them. Raises `SourceError` as `read_records` does.
-    """
-    wanted, found, before = set(numbers), dict[int, int](), 0
-    windows = _read(path, stamp)
-    while len(found) < len(wanted) and (window := next(windows, None)):
-        within = {number for number in wanted if 0 < number - before <= len(window.records)}
-        if within:
-            numbered = enumerate(window.offsets(), before + 1)
-            found |= {number: offset for number, offset in numbered if number in within}
-        before += len(window.records)
-    return found
 
 
 def _read(path: Path, stamp: Stamp | None) -> Iterator[Window]:

@@ -18,6 +18,7 @@ DEFAULTS: Mapping[str, Any] = {
     "keepalives_idle": 30,  # a dead peer is noticed within about a minute
     "keepalives_interval": 10,
     "keepalives_count": 3,
+    "tcp_user_timeout": 60000,  # ms; the same for one that is gone while data is sent to it
 }
 Environment = Mapping[str, str]
 

@@ -1,0 +1,290 @@
+"""A migration that writes: from its plan to its exit code."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pgload.errors import LoadError, OutputError, PgloadError, TargetError, UsageError
+from pgload.load.careful import PATIENCE, CarefulWriter
+from pgload.load.files_in_work import FilesInWork
+from pgload.load.ledger import NOTHING, Entry, Ledger
+from pgload.load.merge import Merge, OnConflict
+from pgload.load.migrator import Migrator, Work
+from pgload.load.outputs import KEEP_RUNS, Outputs
+from pgload.load.progress import say, shown
+from pgload.load.snapshot import FileFacts, RunFacts, Status
+from pgload.load.writer import explained
+from pgload.plan import FilePlan, Plan
+from pgload.source.files import read_batches
+from pgload.source.tables import Table, create_table, qualified_name
+from pgload.stopping import INTERRUPTED, Stopping
+from pgload.targets.open import STARTED_HERE
+from pgload.targets.target import Target
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+COMPLETE, INCOMPLETE, UNUSABLE = 0, 1, 2  # exit codes, beside INTERRUPTED
+TOUCHED = ("updatedAt", "updated_at")  # columns that an update sets anew
+NOT_NOW = ("25006", "53100")  # a server that takes no writes, a full disk
+
+
+@dataclass(frozen=True, kw_only=True)
+class Migration:
+    """What the command line asks for."""
+
+    data: Path
+    cloud: str | None = None
+    method: str = "values"
+    batch_size: int = 1000
+    connections: int = 1
+    output_dir: Path = Path("migration_outputs")
+    on_conflict: Literal["error", OnConflict] = "error"
+    resume: bool = False
+    restart: bool = False
+    create_tables: bool = False
+    ignore_unknown: bool = False
+    dry_run: bool = False
+    ledger: bool = True
+    max_rejects: int | None = None
+    patience: float = PATIENCE
+    keep_runs: int = KEEP_RUNS
+    command: Sequence[str] = ()  # how it was called, to say how to go on
+
+    @property
+    def writes_again(self) -> bool:
+        """Whether what earlier runs have committed is written once more."""
+        return self.restart or (self.on_conflict != "error" and not self.resume)
+
+
+class Run:
+    """Writes what is planned; `plan_again` is for tables that another run has made meanwhile."""
+
+    def __init__(
+        self,
+        asked: Migration,
+        target: Target,
+        control: Connection,
+        plan: Plan,
+        plan_again: Callable[[], Plan],
+        ledger: Ledger | None,
+    ) -> None:
+        self._asked = asked
+        self._target = target
+        self._control = control
+        self._plan = plan
+        self._plan_again = plan_again
+        self._ledger = ledger
+        self._entries: dict[Path, Entry] = {}
+
+    def go(self) -> int:
+        """Do it; gives the exit code. Raises `PgloadError` only where nothing was begun."""
+        asked, plan = self._asked, self._plan
+        facts = RunFacts(
+            cloud_provider=self._target.cloud,
+            instance_type=self._target.instance_type,
+            method=asked.method,
+            batch_size=asked.batch_size,
+            num_connections=asked.connections,
+            total_files=sum(map(len, (plan.files, plan.twins, plan.folder.empty, plan.broken))),
+            total_records=plan.records,
+            resumed=asked.resume,
+        )
+        with (
+            Stopping() as stopping,
+            Outputs(asked.output_dir, facts, keep_runs=asked.keep_runs) as out,
+        ):
+            try:
+                with self._hindrances():
+                    self._create_tables(out)
+                    self._begin_files(out)
+                    merges = self._merges()
+                self._load(out, merges, stopping)
+                return self._end(out)
+            except KeyboardInterrupt:
+                self._end(out, "interrupted")
+                return INTERRUPTED
+            except PgloadError as error:
+                stopping.finishing()
+                out.log.error(str(error))
+                say(f"pgload: {error}")
+                self._end(out, "failed")
+                unusable = isinstance(error, TargetError | UsageError)
+                return UNUSABLE if unusable and not out.snapshot.current_batch else INCOMPLETE
+
+    @contextmanager
+    def _hindrances(self) -> Iterator[None]:
+        """What keeps a usable server from being written to now is no wrong configuration."""
+        import psycopg2
+
+        try:
+            yield
+        except psycopg2.Error as error:
+            if error.pgcode not in NOT_NOW:
+                raise
+            raise LoadError(f"{self._target.cloud}: {explained(error)}") from None
+
+    def _create_tables(self, out: Outputs) -> None:
+        import psycopg2
+
+        unique = self._asked.on_conflict != "error"
+        with self._control.cursor() as cursor:
+            for table in self._plan.create:
+                try:
+                    cursor.execute(create_table(table, self._control, unique_key=unique))
+                except (psycopg2.errors.DuplicateTable, psycopg2.errors.UniqueViolation):
+                    self._note(out, f"table {table.name} was made by another migration meanwhile")
+                    self._plan = self._plan_again()
+                    if self._plan.problems:
+                        raise UsageError("; ".join(self._plan.problems)) from None
+                    return self._create_tables(out)
+                out.log.info(f"created table {table.name}")
+        if self._ledger:
+            self._ledger.create()
+        return None
+
+    def _begin_files(self, out: Outputs) -> None:
+        """Enter the files into the ledger, which says what of them is left to do."""
+        asked = self._asked
+        for file in self._plan.files:
+            if self._ledger is None:
+                self._entries[file.path] = NOTHING
+                continue
+            name = file.path.name
+            # A table that is not there yet holds nothing, whatever the ledger says.
+            anew = asked.writes_again or file.match is None
+            entry, shared = self._ledger.begin(
+                file.scan.content, name, file.table, asked.batch_size, anew=anew
+            )
+            self._entries[file.path] = entry
+            if shared:
+                self._note(out, f"{name}: another migration writes this file as well")
+            if entry.batch_size != asked.batch_size:
+                size = f"batches of {entry.batch_size:,}"
+                self._note(out, f"{name}: was begun with {size} and goes on with them")
+            if entry.rejected:
+                self._note(out, f"{name}: {entry.rejected:,} of its records were rejected before")
+
+    def _load(self, out: Outputs, merges: dict[Table, Merge], stopping: Stopping) -> None:
+        asked, plan = self._asked, self._plan
+        for path in (*plan.folder.empty, *plan.twins):
+            out.file_started(FileFacts(path.name, "", 0))
+            out.file_finished(path.name)
+        for path, error in plan.broken.items():
+            out.file_started(FileFacts(path.name, ""))
+            out.file_finished(path.name, str(error))
+        if not plan.files:
+            return
+        writer = CarefulWriter(
+            out,
+            ledger=self._ledger,
+            file_ids={file.path: file.scan.content for file in plan.files},
+            merges=merges,
+            max_rejects=asked.max_rejects,
+            patience=asked.patience,
+        )
+        with Migrator(
+            self._target.connect,
+            asked.method,
+            connections=asked.connections,
+            fewer_will_do=True,
+            writer=writer,
+        ) as migrator:
+            if migrator.connections < asked.connections:
+                self._note(
+                    out,
+                    f"{self._target.cloud}: the server gave {migrator.connections} of "
+                    f"{asked.connections} connections: going on with these",
+                )
+                for missing in range(migrator.connections, asked.connections):
+                    out.connection_state(missing, "refused")
+            out.load_started()
+            files = FilesInWork(out)
+            with shown(lambda: out.snapshot):
+                migrator.run(self._work(files), on_batch=files.written)
+                stopping.finishing()
+                out.finish(self._status())  # while it is shown, so that the last word is right
+
+    def _status(self) -> Status | None:
+        """How a run ends that has come to its end; None for what the outputs know themselves."""
+        before = any(entry.rejected for entry in self._entries.values())
+        return "completed_with_errors" if before else None
+
+    def _work(self, files: FilesInWork) -> Iterator[Work]:
+        """The batches that are not committed yet; a file that fails does not keep the next."""
+        for file in self._plan.files:
+            entry = self._entries[file.path]
+            size = entry.batch_size or self._asked.batch_size
+            with files.handing_out(_facts(file, entry)):
+                for batch in read_batches(file.path, size, file.scan.stamp):
+                    if not entry.holds(batch):
+                        files.handed_out(file.path.name)
+                        yield file.table, batch
+
+    def _merges(self) -> dict[Table, Merge]:
+        on_conflict = self._asked.on_conflict
+        if on_conflict == "error":
+            return {}
+        merges: dict[Table, Merge] = {}
+        for file in self._plan.files:
+            names = {column.name for column in file.table.columns}
+            touched = [n for n in TOUCHED if n not in names and self._has_default(file.table, n)]
+            merges[file.table] = Merge(
+                file.table, file.table.key, on_conflict, len(merges), tuple(touched)
+            )
+        return merges
+
+    def _has_default(self, table: Table, column: str) -> bool:
+        with self._control.cursor() as cursor:
+            cursor.execute(
+                "SELECT atthasdef FROM pg_attribute WHERE attrelid = %s::regclass AND attname = %s",
+                (qualified_name(table, self._control), column),
+            )
+            return (True,) in cursor.fetchall()
+
+    def _note(self, out: Outputs, text: str) -> None:
+        out.log.warning(text)
+        say(text)
+
+    def _end(self, out: Outputs, status: Status | None = None) -> int:
+        """Finish the files, and tell the end on the screen."""
+        code = INCOMPLETE
+        try:
+            if out.finish(status or self._status())["status"] == "completed":
+                code = COMPLETE
+        except OutputError as error:
+            say(f"pgload: {error}")
+        last, folder = out.snapshot, self._asked.output_dir
+        of = f" of {last.total_records:,}" if last.total_records is not None else ""
+        say(
+            f"{last.status.replace('_', ' ')}: {last.total_records_processed:,}{of} records in "
+            f"{last.elapsed_seconds:.1f} s ({last.average_records_per_second:,.0f} records/s)"
+        )
+        if last.rejects:
+            say(f"rejected: {last.rejects:,}, with their reasons in {folder / 'rejects.jsonl'}")
+        if status in ("interrupted", "failed") and self._ledger:
+            if self._target.cloud in STARTED_HERE:
+                say(f"{self._target.cloud} is gone with what was in it")
+            else:
+                words = [w for w in self._asked.command if w not in ("--resume", "--restart")]
+                say(f"go on with: {shlex.join([*words, '--resume'])}")
+        say(f"see {folder}{os.sep} for progress, statistics, results and log")
+        return code
+
+
+def _facts(file: FilePlan, entry: Entry) -> FileFacts:
+    before = entry.records + entry.rejected
+    return FileFacts(
+        file.path.name,
+        file.table.name,
+        file.scan.records,
+        file.scan.bytes,
+        records_before=entry.records,
+        bytes_before=file.scan.bytes * before // file.scan.records,
+    )
