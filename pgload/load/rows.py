@@ -81,7 +81,6 @@ class Rows:
         if is_plain is None:
             return self._plain(text, lines, taken, notation)
         pieces: list[bytes] = []
-        tokens = self.tokens(batch)
         # Neighbours that are plain stay together.
         for plain, group in groupby(range(len(lines)), lambda n: is_plain(lines[n])):
             numbers = list(group)
@@ -90,7 +89,7 @@ class Rows:
                 text = notation.between.join(lines[some])
                 pieces.append(self._plain(text, lines[some], taken[some], notation))
             else:
-                pieces += [notation.one(self.values(batch, n, tokens[n])) for n in numbers]
+                pieces += [notation.one(self.values(batch, n)) for n in numbers]
         return notation.between.join(pieces)
 
     def _plain(
@@ -102,9 +101,9 @@ class Rows:
     def _lines(self, batch: Batch) -> tuple[list[bytes], list[list[bytes]]]:
         """A line of tokens for each record, between `SEPARATOR`s; and what was taken out of it."""
         if self.json_at:
-            marked, taken = self._without_json(self.tokens(batch))
-            return list(map(SEPARATOR.join, marked)), taken
-        try:  # one record at a time, which stays in the processor's cache
+            tokens, taken = self._without_json(self.tokens(batch))
+            return list(map(SEPARATOR.join, tokens)), taken
+        try:  # record by record, without holding all their tokens
             return list(map(SEPARATOR.join, self._tokens(batch.records))), []
         except DECODE_ERRORS:
             self.tokens(batch)  # says which record
@@ -134,13 +133,14 @@ class Rows:
                     continue
                 except UnicodeDecodeError:
                     pass
-            yield self.values(batch, n, tokens)
+            yield self.values(batch, n)
 
-    def values(self, batch: Batch, n: int, tokens: Tokens) -> Values:
+    def values(self, batch: Batch, n: int) -> Values:
         """The values of the batch's `n`-th record, decoded one by one.
 
         Raises `RecordError` for a value that PostgreSQL's text cannot hold.
         """
+        (tokens,) = self._tokens([batch.records[n]])
         pairs = zip(self._columns, tokens, strict=True)
         return [self._value(batch, n, column, bytes(token)) for column, token in pairs]
 
@@ -151,8 +151,9 @@ class Rows:
 
     def check(self, batch: Batch) -> None:
         """Raise `RecordError` for the first record that PostgreSQL's text cannot hold."""
-        for n, tokens in enumerate(self.tokens(batch)):
-            self.values(batch, n, tokens)
+        self.tokens(batch)
+        for n in range(len(batch.records)):
+            self.values(batch, n)
 
     def _value(self, batch: Batch, n: int, column: Column, token: bytes) -> str | None:
         try:
