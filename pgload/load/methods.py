@@ -104,7 +104,7 @@ class MultiValues(Method):
     name = "values"
 
     def build(self, target: str) -> str:
-        return f"INSERT INTO {target} VALUES "
+        return f"INSERT INTO {target} VALUES ("
 
     def encode(self, batch: Batch) -> list[bytes]:
         return [self.rows.encode(part, _VALUE_LISTS) for part in batch.parts(ROWS_PER_INSERT)]
@@ -113,22 +113,22 @@ class MultiValues(Method):
         self, cursor: Cursor, payload: list[bytes], *, before: bytes = b"", after: bytes = b""
     ) -> None:
         head = self.statement(cursor).encode()
-        cursor.execute(_together(before, *[head + rows for rows in payload], after))
+        lists = (b");" + head).join(payload)
+        cursor.execute(_together(before, b"".join((head, lists, b")")), after))
 
 
 _TOKENS_TO_LITERALS = bytes.maketrans(b'"' + SEPARATOR, b"',")
 
 
-def _value_lists(lines: list[bytes], tokens: int) -> bytes:
-    text = b"),(".join(lines)
+def _value_lists(text: bytes, lines: list[bytes], tokens: int) -> bytes:
     if text.count(b'"') != 2 * tokens:
-        text = all_in_quotes(b"\n".join(lines), tokens).replace(b"\n", b"),(")
+        text = b"),(".join([all_in_quotes(line, tokens // len(lines)) for line in lines])
     text = b"NULL".join(text.split(EMPTY))  # takes a fifth less time than `replace`
-    return b"(" + text.replace(b"'", b"''").translate(_TOKENS_TO_LITERALS) + b")"
+    return text.replace(b"'", b"''").translate(_TOKENS_TO_LITERALS)
 
 
 def _value_list(values: Values) -> bytes:
-    return f"({', '.join(map(_literal, values))})".encode()
+    return ",".join(map(_literal, values)).encode()
 
 
 def _literal(value: str | None) -> str:
@@ -138,7 +138,7 @@ def _literal(value: str | None) -> str:
 
 
 _VALUE_LISTS = Notation(
-    plain=_value_lists, one=_value_list, json=lambda text: text.replace(b"'", b"''"), between=b","
+    plain=_value_lists, one=_value_list, json=lambda text: text.replace(b"'", b"''"), between=b"),("
 )
 
 
@@ -171,8 +171,8 @@ class Unnest(Method):
         columns = list(zip(*self.rows.tokens(batch), strict=True))
         texts = list(map(SEPARATOR.join, columns))
         odd = set(self.rows.json_at)
-        if plainness([text for n, text in enumerate(texts) if n not in odd]) is not None:
-            odd |= {n for n, text in enumerate(texts) if plainness([text]) is not None}
+        if plainness(b"\n".join([text for n, text in enumerate(texts) if n not in odd])):
+            odd |= {n for n, text in enumerate(texts) if plainness(text)}
         for n in odd:
             texts[n] = b""
         for n in self._not_text:
@@ -236,9 +236,8 @@ class Copy(Method):
         return f"COPY {target} FROM STDIN ({options})"
 
     def encode(self, batch: Batch) -> bytes:
-        return b"".join(
-            self.rows.encode(part, _COPY_LINES) + b"\n" for part in batch.parts(ROWS_PER_CHUNK)
-        )
+        parts = [self.rows.encode(part, _COPY_LINES) for part in batch.parts(ROWS_PER_CHUNK)]
+        return b"\n".join([*parts, b""])
 
     def write(
         self, cursor: Cursor, payload: bytes, *, before: bytes = b"", after: bytes = b""
@@ -264,7 +263,7 @@ def _copy_json(text: bytes) -> bytes:
 
 
 _COPY_LINES = Notation(
-    plain=lambda lines, tokens: without_quotes(b"\n".join(lines), tokens),
+    plain=lambda text, _, tokens: without_quotes(text, tokens),
     one=_copy_line,
     json=_copy_json,
     between=b"\n",

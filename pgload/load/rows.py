@@ -45,10 +45,11 @@ Tokens = Sequence[bytes | Raw]
 class Notation:
     """How a method writes rows down."""
 
-    plain: Callable[[list[bytes], int], bytes]  # plain lines, which hold so many tokens in all
+    # Plain lines, joined and one by one, which hold so many tokens in all.
+    plain: Callable[[bytes, list[bytes], int], bytes]
     one: Callable[[Values], bytes]  # a row of values
     json: Callable[[bytes], bytes]  # JSON text within a string
-    between: bytes  # two rows
+    between: bytes  # two rows, and two plain lines
 
 
 class Rows:
@@ -74,22 +75,39 @@ class Rows:
 
     def encode(self, batch: Batch, notation: Notation) -> bytes:
         """The whole batch in a method's own notation."""
-        tokens = self.tokens(batch)
-        marked, taken = self._without_json(tokens) if self.json_at else (tokens, [])
-        lines = list(map(SEPARATOR.join, marked))
-        is_plain = plainness(lines)
+        lines, taken = self._lines(batch)
+        text = notation.between.join(lines)
+        is_plain = plainness(text)
         if is_plain is None:
-            return self._plain(lines, taken, notation)
+            return self._plain(text, lines, taken, notation)
         pieces: list[bytes] = []
         # Neighbours that are plain stay together.
         for plain, group in groupby(range(len(lines)), lambda n: is_plain(lines[n])):
             numbers = list(group)
             if plain:
                 some = slice(numbers[0], numbers[-1] + 1)
-                pieces.append(self._plain(lines[some], taken[some], notation))
+                text = notation.between.join(lines[some])
+                pieces.append(self._plain(text, lines[some], taken[some], notation))
             else:
-                pieces += [notation.one(self.values(batch, n, tokens[n])) for n in numbers]
+                pieces += [notation.one(self.values(batch, n)) for n in numbers]
         return notation.between.join(pieces)
+
+    def _plain(
+        self, text: bytes, lines: list[bytes], taken: list[list[bytes]], notation: Notation
+    ) -> bytes:
+        done = notation.plain(text, lines, len(lines) * len(self._columns))
+        return _with_json(done, taken, notation.json) if taken else done
+
+    def _lines(self, batch: Batch) -> tuple[list[bytes], list[list[bytes]]]:
+        """A line of tokens for each record, between `SEPARATOR`s; and what was taken out of it."""
+        if self.json_at:
+            tokens, taken = self._without_json(self.tokens(batch))
+            return list(map(SEPARATOR.join, tokens)), taken
+        try:  # record by record, without holding all their tokens
+            return list(map(SEPARATOR.join, self._tokens(batch.records))), []
+        except DECODE_ERRORS:
+            self.tokens(batch)  # says which record
+            raise
 
     def _without_json(self, tokens: list[Tokens]) -> tuple[list[Tokens], list[list[bytes]]]:
         """The tokens with a mark for those of json columns, and these by record."""
@@ -104,28 +122,25 @@ class Rows:
             marked.append(record)
         return marked, taken
 
-    def _plain(self, lines: list[bytes], taken: list[list[bytes]], notation: Notation) -> bytes:
-        text = notation.plain(lines, len(lines) * len(self._columns))
-        return _with_json(text, taken, notation.json) if taken else text
-
     def tuples(self, batch: Batch) -> Iterator[Values]:
         """The rows as Python strings, for drivers that adapt parameters by themselves."""
         for n, tokens in enumerate(self.tokens(batch)):
             line = SEPARATOR.join(tokens)
-            if not self.json_at and plainness([line]) is None:
+            if not self.json_at and plainness(line) is None:
                 try:
                     text = without_quotes(line, len(tokens)).decode()
                     yield [value or None for value in text.split("\x1f")]
                     continue
                 except UnicodeDecodeError:
                     pass
-            yield self.values(batch, n, tokens)
+            yield self.values(batch, n)
 
-    def values(self, batch: Batch, n: int, tokens: Tokens) -> Values:
+    def values(self, batch: Batch, n: int) -> Values:
         """The values of the batch's `n`-th record, decoded one by one.
 
         Raises `RecordError` for a value that PostgreSQL's text cannot hold.
         """
+        (tokens,) = self._tokens([batch.records[n]])
         pairs = zip(self._columns, tokens, strict=True)
         return [self._value(batch, n, column, bytes(token)) for column, token in pairs]
 
@@ -136,8 +151,9 @@ class Rows:
 
     def check(self, batch: Batch) -> None:
         """Raise `RecordError` for the first record that PostgreSQL's text cannot hold."""
-        for n, tokens in enumerate(self.tokens(batch)):
-            self.values(batch, n, tokens)
+        self.tokens(batch)
+        for n in range(len(batch.records)):
+            self.values(batch, n)
 
     def _value(self, batch: Batch, n: int, column: Column, token: bytes) -> str | None:
         try:
@@ -173,9 +189,8 @@ def _with_json(
     return b"".join([before, *[piece for pair in pairs for piece in pair]])
 
 
-def plainness(lines: Sequence[bytes]) -> Callable[[bytes], bool] | None:
+def plainness(text: bytes) -> Callable[[bytes], bool] | None:
     """A test whether each `"` in a line only begins or ends a string; None when all are so."""
-    text = b"\n".join(lines)
     if _has_token(text, b"{") or _has_token(text, b"["):
         return lambda line: (
             b"\\" not in line and not _has_token(line, b"{") and not _has_token(line, b"[")
@@ -225,8 +240,8 @@ def _tokens_of(
 
 
 def _has_token(text: bytes, first: bytes) -> bool:
-    """Whether a token begins with that byte."""
+    """Whether a token begins with that byte, or might: a string may hold what ends a line."""
     at = text.find(first)
-    while at > 0 and text[at - 1] not in b"\x1f\n":
+    while at > 0 and text[at - 1] not in b"\x1f\n" and not text.endswith(b"),(", 0, at):
         at = text.find(first, at + 1)
     return at >= 0
