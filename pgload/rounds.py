@@ -10,6 +10,7 @@ from typing import Any
 
 from pgload.load.bottleneck import divide, verdict
 from pgload.load.observe import Observation
+from pgload.load.profile import profile
 from pgload.load.stats import LoadResult, latency, timeline
 from pgload.site import RoundTrip
 
@@ -25,7 +26,7 @@ class Round:
     records: int
     bytes: int  # of JSON text
     cpu_seconds: float
-    parts: dict[str, float]  # encode, write, commit, wait, encode_cpu, write_cpu
+    parts: dict[str, float]  # as in `load.profile`, and encode_cpu, write_cpu
     batch_seconds: list[float]
     wal_bytes: int
     divided: dict[str, float]  # what its connections' time went to, see `load.bottleneck`
@@ -38,13 +39,16 @@ class Round:
     @classmethod
     def of(cls, result: LoadResult, seen: Observation, rtt: float, wal_bytes: int) -> Round:
         """What is kept of a load that was watched."""
-        parts = ("encode", "write", "commit", "wait", "encode_cpu", "write_cpu")
         return cls(
             seconds=result.seconds,
             records=result.records,
             bytes=result.bytes,
             cpu_seconds=result.cpu_seconds,
-            parts={part: result.total(part) for part in parts},
+            parts={
+                **profile(result),
+                "encode_cpu": result.total("encode_cpu"),
+                "write_cpu": result.total("write_cpu"),
+            },
             batch_seconds=[batch.seconds for batch in result.batches],
             wal_bytes=wal_bytes,
             divided=divide(result, seen, rtt),
@@ -102,6 +106,8 @@ def extra_info(passes: Sequence[Pass]) -> dict[str, Any]:
             "write_cpu_seconds": part("write_cpu"),
             "waited_seconds": part("wait"),
         },
+        # Files are read before the clock starts, so nothing of it is reading.
+        "profile": {name: part(name) for name in ("read", "encode", "write", "commit", "wait")},
         "encode": part("encode"),
         "write": part("write"),
         "commit": part("commit"),

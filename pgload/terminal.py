@@ -56,12 +56,14 @@ def write_summary(
 ) -> None:
     """The table after a run, what spoils it, where its JSON is, and how to draw it."""
     from pgload.report.measurement import is_load, measurement
-    from pgload.report.table import run_table
+    from pgload.report.table import profile_table, run_table
 
     loads = [measurement(bench, str(saved)) for bench in benchmarks if is_load(bench)]
     if loads:
         reporter.section("throughput")
         reporter.write_line(run_table(loads))
+        reporter.section("where a record's time went")
+        reporter.write_line(profile_table(loads))
     for cloud, anchor in drift.items():
         if anchor["note"]:
             reporter.write_line(f"drift: {cloud}: {anchor['note']}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pgload.report.measurement import measurement
-from pgload.report.table import compare_tables, decision_lines, run_table
+from pgload.report.table import compare_tables, decision_lines, profile_table, run_table
 from tests.saved_runs import decision, load
 
 
@@ -55,6 +55,22 @@ def test_run_table_pools_the_tests_of_a_setting() -> None:
 
     assert len(table) == 4
     assert "20,000-40,000" in table[3]
+
+
+def test_profile_table_says_where_a_record_s_time_went() -> None:
+    """Microseconds per record of each part that took any, and what held the load back."""
+    parts = {"read": 0.0, "encode": 0.2, "write": 0.7, "commit": 0.1, "wait": 0.0}
+    shares = {"server_cpu": 0.62, "wal": 0.38}
+    full = load(batch_size=500, profile=parts, bottleneck="server_cpu", bottleneck_shares=shares)
+
+    table = profile_table(measurement(each, "run") for each in (full,))
+
+    assert table.splitlines() == [
+        "method  batch  conn.  encode us  write us  commit us    held back by",
+        "------  -----  -----  ---------  --------  ---------  --------------",
+        "values    500      1       10.0      35.0        5.0  server_cpu 62%",
+    ]
+    assert profile_table([]) == ""
 
 
 def test_run_table_of_nothing_is_empty() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pgload.report.decision import Against, Best, Decision
-from pgload.report.measurement import Dataset, Measurement, Setting, pool
+from pgload.report.measurement import PARTS, Dataset, Measurement, Setting, pool
 from pgload.report.verdict import Verdict
 
 NOT_MEASURED = "-"
@@ -53,6 +53,38 @@ def _run_table(dataset: Dataset, measurements: Sequence[Measurement]) -> str:
     return "\n".join(
         [f"{', '.join(clouds)}: {dataset}", *_align(header, rows, 2 if several else 1)]
     )
+
+
+def profile_table(measurements: Iterable[Measurement]) -> str:
+    """Where the time of a record went, a row for each setting (and cloud), and what held it back.
+
+    In microseconds; `write`, `commit` and `wait` are summed over the connections. What held a load
+    back has its share of the connections' time beside it. No measurements give an empty string.
+    """
+    found = sorted(pool(measurements), key=lambda each: (each.dataset, each.setting, each.cloud))
+    parts = [part for part in PARTS if any(each.profile.get(part) for each in found)]
+    several = len({each.cloud for each in found}) > 1
+    header = ["method", "batch", "conn.", *(f"{part} us" for part in parts), "held back by"]
+    rows = [
+        [
+            *([each.cloud] if several else []),
+            each.setting.method,
+            f"{each.setting.batch_size:,}",
+            f"{each.setting.connections:,}",
+            *(f"{each.profile.get(part, 0) / each.dataset.records * 1e6:,.1f}" for part in parts),
+            _held_back(each),
+        ]
+        for each in found
+    ]
+    if several:
+        header.insert(0, "cloud")
+    return "\n".join(_align(header, rows, 2 if several else 1)) if rows else ""
+
+
+def _held_back(each: Measurement) -> str:
+    if each.bottleneck is None:
+        return NOT_MEASURED
+    return f"{each.bottleneck} {each.bottleneck_shares.get(each.bottleneck, 0):.0%}"
 
 
 def compare_tables(decision: Decision) -> str:
