@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from pgload.errors import LoadError, RecordError, UsageError
 from pgload.load.methods import METHODS, make_method
+from pgload.load.migrator import Migrator
 from pgload.load.verify import expected_fingerprint, fingerprint
-from pgload.source.files import read_batches
+from pgload.source.files import Batch, read_batches
 from pgload.source.sample import KINDS, write_sample
-from pgload.source.tables import Table, qualified_name
+from pgload.source.tables import Column, Table, create_table, qualified_name
 from pgload.targets.target import Target
 from tests.loading import empty, load, make_table, rows, write_json
 
@@ -27,6 +31,19 @@ ODD = [
     "return\r\n", "\x01\x1f\x7f", " edge ", "\u00a0no-break\u00a0", "emoji 😀 한글", "null", "NULL",
     "''", "','", "E'x'", "$$", "%s %(a)s", "{", "[1]", "{}", "(a,b)", "a,b", "\u2028", "", " ",
 ]  # fmt: skip
+
+
+def as_text(value: Any) -> str:
+    """A JSON value as a string that a column of its type takes."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def new_table(table: Table, connection: Connection) -> Table:
+    """The table, created empty."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TABLE IF EXISTS {qualified_name(table, connection)}")
+        cursor.execute(create_table(table, connection, unique_key=False))
+    return table
 
 
 def check(path: Path, server: Target, schema: str, connection: Connection) -> Table:
@@ -131,35 +148,186 @@ def test_json_columns_keep_their_text(
     )
 
 
-@settings(max_examples=60)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+SCALARS = (
+    TEXT
+    | st.sampled_from(ODD)
+    | st.none()
+    | st.integers()
+    | st.booleans()
+    | st.decimals(allow_nan=False, allow_infinity=False).map(float)
+)
+NESTED = st.recursive(
+    SCALARS | st.text("[]{},'\"\\\n", max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=80)
 @given(
     records=st.lists(
-        st.dictionaries(
-            st.sampled_from("abc"),
-            st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
-            | st.sampled_from(ODD)
-            | st.none()
-            | st.integers()
-            | st.booleans()
-            | st.decimals(allow_nan=False, allow_infinity=False).map(float)
-            | st.lists(st.text("[]{},'\"\\", max_size=3), max_size=2)
-            | st.dictionaries(st.text("ab", max_size=1), st.none(), max_size=2),
-            min_size=1,
-        ),
-        min_size=1,
-        max_size=20,
+        st.dictionaries(st.sampled_from("abcj"), NESTED, min_size=1), min_size=1, max_size=20
     ),
     indent=st.sampled_from([None, 1]),
+    ascii_only=st.booleans(),
 )
 def test_any_value(
-    tmp_path: Path, server: Target, schema: str, connection: Connection, records, indent
+    tmp_path: Path, server: Target, schema: str, connection: Connection, records, indent, ascii_only
 ) -> None:
     """Whatever JSON can hold and PostgreSQL's text can take is stored alike by every method."""
     (tmp_path / "tables.toml").write_text(
-        '[[table]]\nfiles = "any.json"\nname = "anything"\n[table.types]\nc = "json"\n'
+        '[[table]]\nfiles = "any.json"\nname = "anything"\n[table.types]\nc = "json"\nj = "jsonb"\n'
     )
-    path = write_json(tmp_path / "any.json", records, indent=indent)
+    path = write_json(tmp_path / "any.json", records, indent=indent, ensure_ascii=ascii_only)
     check(path, server, schema, connection)
+
+
+MOMENTS = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 30))
+TYPED: dict[str, st.SearchStrategy[Any]] = {
+    "integer": st.integers(-(2**31), 2**31 - 1),
+    "bigint": st.integers(-(2**63), 2**63 - 1),
+    "numeric": st.decimals(allow_nan=False, allow_infinity=False, places=6).map(str),
+    "double precision": st.floats(allow_nan=False, allow_infinity=False),
+    "boolean": st.booleans(),
+    "date": MOMENTS.map(lambda moment: f"{moment:%d %b}" + f" {moment.year:04}"),
+    "timestamp": MOMENTS.map(lambda moment: moment.isoformat(" ")),
+    "timestamptz": MOMENTS.map(lambda moment: f"{moment.isoformat()}+09:00"),
+    "jsonb": NESTED,
+}
+
+
+@settings(max_examples=40)
+@given(
+    records=st.lists(
+        st.fixed_dictionaries(
+            {"text": SCALARS},
+            optional={
+                name: values | st.sampled_from([None, ""]) | values.map(as_text)
+                for name, values in TYPED.items()
+            },
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_any_typed_value(
+    tmp_path: Path, server: Target, schema: str, connection: Connection, records
+) -> None:
+    """Values of every type, as JSON's own or as strings, are stored alike by every method."""
+    path = write_json(tmp_path / "typed.json", records)
+    columns = [Column(type_, type_) for type_ in ("text", *TYPED)]
+    table = new_table(Table("typed", tuple(columns), schema=schema), connection)
+    expected = expected_fingerprint(table, read_batches(path, 100), connection)
+    for method in METHODS:
+        empty(table, connection)
+        load(path, table, server, method, batch_size=7)
+        assert fingerprint(table, connection) == expected, method
+
+
+def test_types_of_the_server(
+    tmp_path: Path, server: Target, schema: str, connection: Connection
+) -> None:
+    """Types with a length, domains, enums and arrays take what they hold, by every method."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE TYPE {schema}.mood AS ENUM ('so so', 'it''s \"fine\"')")
+        cursor.execute(f"CREATE DOMAIN {schema}.amount AS numeric(10, 2) CHECK (VALUE >= 0)")
+    stored = {
+        "character varying(5)": ("five!", "five!"),
+        "character(3)": ("a", "a  "),
+        "bit(3)": ("101", "101"),
+        "numeric(6,2)": (12.345, Decimal("12.35")),
+        "timestamp(0) without time zone": ("2025-06-01 10:00:00.7", datetime(2025, 6, 1, 10, 0, 1)),
+        f"{schema}.mood": ('it\'s "fine"', 'it\'s "fine"'),
+        f"{schema}.amount": ("10.005", Decimal("10.01")),
+        "text[]": ('{a,"b, c",NULL}', ["a", "b, c", None]),
+        "integer[]": ("{{1,2},{3,4}}", [[1, 2], [3, 4]]),
+        "bytea": ("\\x00ff", b"\x00\xff"),
+        '"char"': ("x", "x"),
+    }
+    columns = tuple(Column(f"c{n}", type_) for n, type_ in enumerate(stored))
+    table = new_table(Table("special", columns, schema=schema), connection)
+    given = {f"c{n}": value for n, (value, _) in enumerate(stored.values())}
+    path = write_json(tmp_path / "special.json", [given, {"c0": ""}])
+    for method in METHODS:
+        empty(table, connection)
+        load(path, table, server, method)
+        full, nothing = rows(table, connection)
+        full = tuple(bytes(each) if isinstance(each, memoryview) else each for each in full)
+        assert full == tuple(kept for _, kept in stored.values()), method
+        assert set(nothing) == {None}, method
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [
+        ("character varying(5)", "longer"),
+        ("character(3)", "four"),
+        ("bit(3)", "1010"),
+        ("bit(3)", "10"),
+        ("numeric(4,2)", "100.00"),
+        ("integer", str(2**31)),
+        ("domain", "-1"),
+        ("enum", "sad"),
+    ],
+)
+def test_too_long(
+    tmp_path: Path,
+    server: Target,
+    schema: str,
+    connection: Connection,
+    method: str,
+    type_: str,
+    value: str,
+) -> None:
+    """A value that a column cannot hold is refused by every method, never cut."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE TYPE {schema}.enum AS ENUM ('glad')")
+        cursor.execute(f"CREATE DOMAIN {schema}.domain AS integer CHECK (VALUE >= 0)")
+    if type_ in ("domain", "enum"):
+        type_ = f"{schema}.{type_}"
+    path = write_json(tmp_path / "x.json", [{"a": ""}, {"a": value}])
+    table = new_table(Table("x", (Column("a", type_),), schema=schema), connection)
+    with pytest.raises(LoadError, match=r"^x\.json: records 1–2 into x: "):
+        load(path, table, server, method)
+    assert rows(table, connection) == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("type_", ["text", "jsonb"])
+@pytest.mark.parametrize("escape", [r"\ud800", r"\udc00x", r"\u0000", r"\\\u0000"])
+def test_no_text(
+    server: Target, schema: str, connection: Connection, method: str, type_: str, escape: str
+) -> None:
+    """Half a surrogate pair and \\u0000 are refused with file and record."""
+    records = [r'{"a": "fine \\u0000"}', f'{{"a": "{escape}"}}']
+    batch = Batch(Path("no.json"), 1, [Raw(record.encode()) for record in records])
+    table = new_table(Table("no", (Column("a", type_),), schema=schema), connection)
+    with (
+        Migrator(server.connect, method) as migrator,
+        pytest.raises(RecordError, match=r"^no\.json: record 2: "),
+    ):
+        migrator.run([(table, batch)])
+    assert rows(table, connection) == []
+
+
+def test_one_nested_column(
+    tmp_path: Path, server: Target, schema: str, connection: Connection
+) -> None:
+    """A json column leaves records with escapes, quotes and nothing beside it as they are."""
+    records = [
+        {"a": odd, "j": {"odd": odd, "list": [odd]}, "b": "after"} if n % 3 else {"b": odd}
+        for n, odd in enumerate(ODD)
+    ]
+    path = write_json(tmp_path / "nested.json", records, indent=1)
+    columns = (Column("a"), Column("j", "jsonb"), Column("b"), Column("k", "json", field="j"))
+    table = new_table(Table("nested", columns, schema=schema), connection)
+    expected = expected_fingerprint(table, read_batches(path, 100), connection)
+    for method in METHODS:
+        empty(table, connection)
+        load(path, table, server, method, batch_size=7)
+        assert fingerprint(table, connection) == expected, method
 
 
 @pytest.mark.parametrize("method", METHODS)

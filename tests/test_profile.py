@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def test_profile(
     tmp_path: Path, server: Target, schema: str, connection: Connection, method: str
 ) -> None:
-    """The connections' parts are the load's seconds on each; the encoder's are no longer."""
+    """The connections' parts are the load's seconds on each; the encoder's are within it."""
     path = tmp_path / "sample.json"
     write_sample(path, "THNG", 600)
     table = make_table(path, schema, connection)

@@ -221,8 +221,8 @@ def _tokens_of(
 ) -> Callable[[Iterable[Raw]], Iterator[Tokens]]:
     """A function from records to the tokens of the named fields, `""` for a missing one."""
     missing = Raw(b'""')
-    if any(char in '"\\' or char < " " for name in names for char in name):
-        # msgspec's Structs refuse such names.
+    odd = any(char in '"\\' or char < " " for name in names for char in name)
+    if odd or len(set(names)) < len(names):  # msgspec's Structs refuse both
         fields_of = msgspec.json.Decoder(dict[str, Raw]).decode
 
         def by_name(records: Iterable[Raw]) -> Iterator[Tokens]:
