@@ -111,11 +111,14 @@ class Site:
 
     def start(self, *options: str, **more: Any) -> subprocess.Popen[str]:
         """Run the command in a process of its own."""
-        usual: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        usual: dict[str, Any] = {
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT,
+            "env": self.environment,
+        }
         return subprocess.Popen(
             [sys.executable, "-m", "pgload", *self.arguments(*options)],
             cwd=self.work,
-            env=self.environment,
             text=True,
             **usual | more,
         )

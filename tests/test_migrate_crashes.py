@@ -14,15 +14,19 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
 
 from pgload.errors import TargetError
-from pgload.load.methods import METHODS
+from pgload.load.methods import METHODS, MultiValues
 from pgload.targets.embedded import embedded
 from pgload.targets.target import Target
 from tests.migrating import Restarts, Site, site
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 KILLS = int(os.environ.get("PGLOAD_KILLS", "4"))
 CUTS = int(os.environ.get("PGLOAD_CUTS", "2"))
@@ -109,3 +113,37 @@ def test_cut_off(restarts: tuple[Target, Restarts], tmp_path: Path, connections:
             assert process.returncode == 0, said
             here.check(path)
             assert here.output("migration_results.json")["total_records"] == RECORDS
+
+
+class LosesTheAnswer(MultiValues):
+    """Its first batch is committed, and the connection lost before anyone hears of it."""
+
+    lost = False
+
+    def write(self, cursor: Cursor, payload: Any, **around: bytes) -> None:
+        super().write(cursor, payload, **around)
+        if not self.lost:
+            LosesTheAnswer.lost = True
+            cursor.connection.close()
+            raise psycopg2.OperationalError("server closed the connection unexpectedly")
+
+
+@pytest.mark.parametrize("ledger", [True, False])
+def test_lost_answer(
+    here: Site, ledger: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A batch that is committed although its connection was lost is there, and counted, once;
+    without a ledger that cannot be known, and ends the run."""
+    path = here.numbers("t.json", 100)
+    monkeypatch.setattr(LosesTheAnswer, "lost", False)
+    monkeypatch.setitem(METHODS, "values", LosesTheAnswer)
+    options = () if ledger else ("--no-ledger",)
+    assert here.migrate("--batch-size", "10", *options) == (0 if ledger else 1)
+    results = here.output("migration_results.json")
+    if ledger:
+        here.check(path)
+        assert (results["total_records"], results["retries"]) == (100, 1)
+    else:
+        assert "nobody knows whether they are there" in capsys.readouterr().out
+        assert "go on with" not in capsys.readouterr().out
+        assert here.sql("SELECT count(*) FROM t") == [(10,)]
