@@ -20,7 +20,7 @@ METHODS = ("values", "unnest", "json", "copy", "executemany")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code. Errors for the user go to standard error, one line."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     options.arguments = arguments
     try:
         code: int = options.command(options)
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pgload",
         description="Which PostgreSQL loads your JSON fastest, how, and why. "

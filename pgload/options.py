@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -91,46 +92,29 @@ def _methods(text: str) -> tuple[str, ...]:
     methods = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",")))
     for method in methods:
         if method not in METHODS:
+            near = get_close_matches(method, METHODS, n=1)
+            meant = f"did you mean {near[0]}? " if near else ""
             raise argparse.ArgumentTypeError(
-                f"unknown method {method!r}: choose from {', '.join(METHODS)}"
+                f"unknown method {method!r}: {meant}choose from {', '.join(METHODS)}"
             )
     return methods
 
 
 def add_options(parser: pytest.Parser) -> None:
     """Add the suite's options to pytest's."""
-    group = parser.getgroup("pgload", "pgload: how fast a PostgreSQL loads JSON")
-    add = group.addoption
+    add = parser.getgroup("pgload-where", "pgload: where to, and what").addoption
     add(
         "--cloud",
         action="append",
         metavar="NAME[,NAME…]",
-        help="where to load: GCP, AZURE, AWS or any name configured in .env, or EMBEDDED, a "
-        "PostgreSQL that needs no account. Default: CLOUD_PROVIDER or ENV from .env where that "
-        "cloud is configured, otherwise EMBEDDED",
+        help="where to load, as in --cloud GCP,AWS: GCP, AZURE, AWS or any name configured in .env; "
+        "EMBEDDED, a PostgreSQL that needs no account; CONTAINER, one that needs Docker. Default: "
+        "CLOUD_PROVIDER or ENV from .env where that cloud is configured, otherwise EMBEDDED",
     )
     add(
         "--keep-going",
         action="store_true",
         help="with several clouds: measure the others when one cannot be reached",
-    )
-    add(
-        "--batch-size",
-        type=_positives,
-        metavar="N[,N…]",
-        help="records in a batch, which is a transaction. Default: what each test sweeps",
-    )
-    add(
-        "--connections",
-        type=_positives,
-        metavar="N[,N…]",
-        help="concurrent workers, one connection each. Default: what each test sweeps",
-    )
-    add(
-        "--method",
-        type=_methods,
-        metavar="M[,M…]",
-        help=f"how a batch is written: {', '.join(METHODS)}. Default: what each test sweeps",
     )
     add(
         "--records",
@@ -144,6 +128,27 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="load the JSON files of this folder instead of generated notices",
     )
+    add = parser.getgroup("pgload-sweep", "pgload: which settings").addoption
+    add(
+        "--batch-size",
+        type=_positives,
+        metavar="N[,N…]",
+        help="records in a batch, which is a transaction, as in --batch-size 100,1000. Default: "
+        "what each test sweeps",
+    )
+    add(
+        "--connections",
+        type=_positives,
+        metavar="N[,N…]",
+        help="concurrent workers, one connection each. Default: what each test sweeps",
+    )
+    add(
+        "--method",
+        type=_methods,
+        metavar="M[,M…]",
+        help=f"how a batch is written: {', '.join(METHODS)}. Default: what each test sweeps",
+    )
+    add = parser.getgroup("pgload-effort", "pgload: how often, and how long").addoption
     add(
         "--rounds",
         type=positive,
@@ -190,6 +195,7 @@ def add_options(parser: pytest.Parser) -> None:
         action="store_true",
         help="go on with the last run of these clouds that was interrupted",
     )
+    add = parser.getgroup("pgload-server", "pgload: what EMBEDDED and CONTAINER are").addoption
     add(
         "--rtt",
         type=_not_negative,

@@ -353,7 +353,8 @@ def test_missing_configuration(run: Run) -> None:
     ("arguments", "says"),
     [
         (["-n", "2"], "benchmarks measure nothing under -n"),
-        (["--method", "cpoy"], "unknown method 'cpoy': choose from executemany, values, unnest"),
+        (["--method", "cpoy"], "unknown method 'cpoy': did you mean copy? choose from executemany"),
+        (["--cloud", "EMBEDED"], "--cloud EMBEDED is not configured: did you mean EMBEDDED?"),
         (["--batch-size", "0"], "'0' is not a whole number from 1"),
         (["--data", "nowhere"], "--data nowhere: there is no such folder"),
     ],

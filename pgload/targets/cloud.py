@@ -39,6 +39,17 @@ def is_configured(cloud: str, variables: Environment) -> bool:
     return not _missing(cloud, variables)
 
 
+def configured(variables: Environment) -> list[str]:
+    """The clouds of which every required variable has a value."""
+    names = {
+        name.removesuffix(end)
+        for name in variables
+        for end in ("_DB_HOST", "_DATABASE_URL")
+        if name.endswith(end)
+    }
+    return sorted(name for name in names if name and is_configured(name, variables))
+
+
 def cloud_target(cloud: str, variables: Environment) -> Target:
     """The target that the variables describe.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from difflib import get_close_matches
 
 from pgload.errors import UsageError
-from pgload.targets.cloud import Environment, cloud_target, is_configured
+from pgload.targets.cloud import Environment, cloud_target, configured, is_configured
 from pgload.targets.container import Shape, container
 from pgload.targets.delay import delayed
 from pgload.targets.embedded import embedded
@@ -35,6 +36,9 @@ def check_cloud(cloud: str, variables: Environment, rtt_ms: float | None) -> Non
     """Raise `UsageError` if the cloud cannot be meant so; connects to nothing."""
     if cloud in STARTED_HERE:
         return
+    near = get_close_matches(cloud, (*STARTED_HERE, *configured(variables)), n=1)
+    if near and not is_configured(cloud, variables):
+        raise UsageError(f"--cloud {cloud} is not configured: did you mean {near[0]}?")
     cloud_target(cloud, variables)
     if rtt_ms is not None:
         raise UsageError(
