@@ -107,7 +107,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--cloud",
         action="append",
         metavar="NAME[,NAME…]",
-        help="where to load, as in --cloud GCP,AWS: GCP, AZURE, AWS or any name configured in .env; "
+        help="where to load, as in GCP,AWS: GCP, AZURE, AWS or any name configured in .env; "
         "EMBEDDED, a PostgreSQL that needs no account; CONTAINER, one that needs Docker. Default: "
         "CLOUD_PROVIDER or ENV from .env where that cloud is configured, otherwise EMBEDDED",
     )
