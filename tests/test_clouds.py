@@ -44,6 +44,7 @@ def test_variables() -> None:
         "keepalives_idle": 30,
         "keepalives_interval": 10,
         "keepalives_count": 3,
+        "tcp_user_timeout": 60000,
     }
     more = {
         "GCP_DB_PORT": "6432",

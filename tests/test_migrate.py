@@ -313,6 +313,8 @@ def test_files_are_valid_at_any_moment(here: Site, end: str) -> None:
     assert status == ("running" if end == "killed" else end), said
     codes = {"completed": 0, "failed": 1, "interrupted": 130, "killed": -signal.SIGKILL}
     assert process.returncode == codes[end]
+    if end == "failed":
+        assert "--max-rejects is 0" in here.output("migration_results.json")["error"]
     if end != "killed":
         assert here.output("migration_results.json")["status"] == end
         written = sum(b["records_count"] for b in here.output("migration_stats.json")["batches"])

@@ -254,6 +254,7 @@ class _Load:
                         write_cpu=time.thread_time() - cpu,
                         attempts=written.attempts,
                         rejected=written.rejected,
+                        error=written.error,
                     )
                 )
         except BaseException as error:
