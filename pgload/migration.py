@@ -105,10 +105,15 @@ class Run:
         import psycopg2
 
         unique = self._asked.on_conflict != "error"
+        if self._ledger:
+            self._ledger.create()
         with self._control.cursor() as cursor:
             for table in self._plan.create:
+                statements = [create_table(table, self._control, unique_key=unique)]
+                if self._ledger:
+                    statements.append(self._ledger.forget(table))
                 try:
-                    cursor.execute(create_table(table, self._control, unique_key=unique))
+                    cursor.execute("; ".join(statements))  # one transaction
                 except (psycopg2.errors.DuplicateTable, psycopg2.errors.UniqueViolation):
                     self._note(out, f"table {table.name} was made by another migration meanwhile")
                     self._plan = self._plan_again()
@@ -116,8 +121,6 @@ class Run:
                         raise UsageError("; ".join(self._plan.problems)) from None
                     return self._create_tables(out)
                 out.log.info(f"created table {table.name}")
-        if self._ledger:
-            self._ledger.create()
         return None
 
     def _begin_files(self, out: Outputs) -> None:
@@ -128,10 +131,8 @@ class Run:
                 self._entries[file.path] = NOTHING
                 continue
             name = file.path.name
-            # A table that is not there yet holds nothing, whatever the ledger says.
-            anew = asked.writes_again or file.match is None
             entry, shared = self._ledger.begin(
-                file.scan.content, name, file.table, asked.batch_size, anew=anew
+                file.scan.content, name, file.table, asked.batch_size, anew=asked.writes_again
             )
             self._entries[file.path] = entry
             if shared:
