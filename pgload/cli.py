@@ -193,7 +193,7 @@ def _migrate(options: argparse.Namespace) -> int:
     from dataclasses import fields
 
     from pgload.migrate import migrate
-    from pgload.migration import Migration
+    from pgload.plan import Migration
 
     if options.resume and options.restart:
         raise UsageError("--resume goes on and --restart begins again: choose one")

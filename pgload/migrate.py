@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from pgload.errors import UsageError
 from pgload.load.ledger import Ledger
 from pgload.load.progress import say
-from pgload.migration import COMPLETE, INCOMPLETE, Migration, Run
-from pgload.plan import FilePlan, Plan, describe_plan, make_plan, read_folder
+from pgload.migration import COMPLETE, INCOMPLETE, Run
+from pgload.plan import FilePlan, Migration, Plan, describe_plan, make_plan, read_folder
 from pgload.targets.cloud import Environment, environment
 from pgload.targets.open import (
     check_cloud,
@@ -48,13 +48,7 @@ def migrate(asked: Migration) -> int:
         control = stack.enter_context(_connected(target))
 
         def plan_now() -> Plan:
-            return make_plan(
-                folder,
-                control,
-                create_tables=asked.create_tables,
-                ignore_unknown=asked.ignore_unknown,
-                on_conflict=asked.on_conflict,
-            )
+            return make_plan(folder, control, asked)
 
         plan = plan_now()
         ledger = Ledger(control) if asked.ledger else None

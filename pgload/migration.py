@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pgload.errors import LoadError, OutputError, PgloadError, TargetError, UsageError
-from pgload.load.careful import PATIENCE, CarefulWriter
+from pgload.load.careful import CarefulWriter
 from pgload.load.files_in_work import FilesInWork
 from pgload.load.ledger import NOTHING, Entry, Ledger
-from pgload.load.merge import Merge, OnConflict
+from pgload.load.merge import Merge, make_merges
 from pgload.load.migrator import Migrator, Work
-from pgload.load.outputs import KEEP_RUNS, Outputs
+from pgload.load.outputs import Outputs
 from pgload.load.progress import say, shown
 from pgload.load.snapshot import FileFacts, RunFacts, Status
 from pgload.load.writer import explained
-from pgload.plan import FilePlan, Plan
+from pgload.plan import FilePlan, Migration, Plan
 from pgload.source.files import read_batches
-from pgload.source.tables import Table, create_table, qualified_name
+from pgload.source.tables import Table, create_table
 from pgload.stopping import INTERRUPTED, Stopping
 from pgload.targets.open import STARTED_HERE
 from pgload.targets.target import Target
@@ -31,36 +30,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 COMPLETE, INCOMPLETE, UNUSABLE = 0, 1, 2  # exit codes, beside INTERRUPTED
-TOUCHED = ("updatedAt", "updated_at")  # columns that an update sets anew
 NOT_NOW = ("25006", "53100")  # a server that takes no writes, a full disk
-
-
-@dataclass(frozen=True, kw_only=True)
-class Migration:
-    """What the command line asks for."""
-
-    data: Path
-    cloud: str | None = None
-    method: str = "values"
-    batch_size: int = 1000
-    connections: int = 1
-    output_dir: Path = Path("migration_outputs")
-    on_conflict: Literal["error", OnConflict] = "error"
-    resume: bool = False
-    restart: bool = False
-    create_tables: bool = False
-    ignore_unknown: bool = False
-    dry_run: bool = False
-    ledger: bool = True
-    max_rejects: int | None = None
-    patience: float = PATIENCE
-    keep_runs: int = KEEP_RUNS
-    command: Sequence[str] = ()  # how it was called, to say how to go on
-
-    @property
-    def writes_again(self) -> bool:
-        """Whether what earlier runs have committed is written once more."""
-        return self.restart or (self.on_conflict != "error" and not self.resume)
 
 
 class Run:
@@ -104,7 +74,8 @@ class Run:
                 with self._hindrances():
                     self._create_tables(out)
                     self._begin_files(out)
-                    merges = self._merges()
+                    tables = [file.table for file in self._plan.files]
+                    merges = make_merges(tables, asked.on_conflict, self._control)
                 self._load(out, merges, stopping)
                 return self._end(out)
             except KeyboardInterrupt:
@@ -114,7 +85,7 @@ class Run:
                 stopping.finishing()
                 out.log.error(str(error))
                 say(f"pgload: {error}")
-                self._end(out, "failed")
+                self._end(out, "failed", str(error))
                 unusable = isinstance(error, TargetError | UsageError)
                 return UNUSABLE if unusable and not out.snapshot.current_batch else INCOMPLETE
 
@@ -134,10 +105,15 @@ class Run:
         import psycopg2
 
         unique = self._asked.on_conflict != "error"
+        if self._ledger:
+            self._ledger.create()
         with self._control.cursor() as cursor:
             for table in self._plan.create:
+                statements = [create_table(table, self._control, unique_key=unique)]
+                if self._ledger:
+                    statements.append(self._ledger.forget(table))
                 try:
-                    cursor.execute(create_table(table, self._control, unique_key=unique))
+                    cursor.execute("; ".join(statements))  # one transaction
                 except (psycopg2.errors.DuplicateTable, psycopg2.errors.UniqueViolation):
                     self._note(out, f"table {table.name} was made by another migration meanwhile")
                     self._plan = self._plan_again()
@@ -145,8 +121,6 @@ class Run:
                         raise UsageError("; ".join(self._plan.problems)) from None
                     return self._create_tables(out)
                 out.log.info(f"created table {table.name}")
-        if self._ledger:
-            self._ledger.create()
         return None
 
     def _begin_files(self, out: Outputs) -> None:
@@ -157,10 +131,8 @@ class Run:
                 self._entries[file.path] = NOTHING
                 continue
             name = file.path.name
-            # A table that is not there yet holds nothing, whatever the ledger says.
-            anew = asked.writes_again or file.match is None
             entry, shared = self._ledger.begin(
-                file.scan.content, name, file.table, asked.batch_size, anew=anew
+                file.scan.content, name, file.table, asked.batch_size, anew=asked.writes_again
             )
             self._entries[file.path] = entry
             if shared:
@@ -227,39 +199,18 @@ class Run:
                         files.handed_out(file.path.name)
                         yield file.table, batch
 
-    def _merges(self) -> dict[Table, Merge]:
-        on_conflict = self._asked.on_conflict
-        if on_conflict == "error":
-            return {}
-        merges: dict[Table, Merge] = {}
-        for file in self._plan.files:
-            names = {column.name for column in file.table.columns}
-            touched = [n for n in TOUCHED if n not in names and self._has_default(file.table, n)]
-            merges[file.table] = Merge(
-                file.table, file.table.key, on_conflict, len(merges), tuple(touched)
-            )
-        return merges
-
-    def _has_default(self, table: Table, column: str) -> bool:
-        with self._control.cursor() as cursor:
-            cursor.execute(
-                "SELECT atthasdef FROM pg_attribute WHERE attrelid = %s::regclass AND attname = %s",
-                (qualified_name(table, self._control), column),
-            )
-            return (True,) in cursor.fetchall()
-
     def _note(self, out: Outputs, text: str) -> None:
         out.log.warning(text)
         say(text)
 
-    def _end(self, out: Outputs, status: Status | None = None) -> int:
+    def _end(self, out: Outputs, status: Status | None = None, error: str | None = None) -> int:
         """Finish the files, and tell the end on the screen."""
         code = INCOMPLETE
         try:
-            if out.finish(status or self._status())["status"] == "completed":
+            if out.finish(status or self._status(), error)["status"] == "completed":
                 code = COMPLETE
-        except OutputError as error:
-            say(f"pgload: {error}")
+        except OutputError as trouble:
+            say(f"pgload: {trouble}")
         last, folder = out.snapshot, self._asked.output_dir
         of = f" of {last.total_records:,}" if last.total_records is not None else ""
         say(

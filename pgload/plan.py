@@ -1,13 +1,16 @@
-"""What a migration would do: which file goes where, and what stands in its way."""
+"""What is asked for, and what a migration would do: which file goes where, and what hinders it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pgload.errors import SourceError, UsageError
+from pgload.load.careful import PATIENCE
+from pgload.load.merge import OnConflict
+from pgload.load.outputs import KEEP_RUNS
 from pgload.source.catalog import Match, conflict_key, match_table
 from pgload.source.folder import data_files
 from pgload.source.scan import Scan, scan
@@ -17,6 +20,34 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 SHOWN = 12  # names in a list; a table may have hundreds of columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Migration:
+    """What the command line asks for."""
+
+    data: Path
+    cloud: str | None = None
+    method: str = "values"
+    batch_size: int = 1000
+    connections: int = 1
+    output_dir: Path = Path("migration_outputs")
+    on_conflict: Literal["error", OnConflict] = "error"
+    resume: bool = False
+    restart: bool = False
+    create_tables: bool = False
+    ignore_unknown: bool = False
+    dry_run: bool = False
+    ledger: bool = True
+    max_rejects: int | None = None
+    patience: float = PATIENCE
+    keep_runs: int = KEEP_RUNS
+    command: Sequence[str] = ()  # how it was called, to say how to go on
+
+    @property
+    def writes_again(self) -> bool:
+        """Whether what earlier runs have committed is written once more."""
+        return self.restart or (self.on_conflict != "error" and not self.resume)
 
 
 @dataclass
@@ -81,14 +112,7 @@ class Plan:
         return sum(file.scan.records for file in self.files)
 
 
-def make_plan(
-    folder: Folder,
-    connection: Connection,
-    *,
-    create_tables: bool,
-    ignore_unknown: bool,
-    on_conflict: str,
-) -> Plan:
+def make_plan(folder: Folder, connection: Connection, asked: Migration) -> Plan:
     """Match the files to the server's tables; write nothing."""
     plan = Plan(folder, broken=dict(folder.broken))
     to_create: dict[Path, Scan] = {}
@@ -100,21 +124,21 @@ def make_plan(
                 to_create[path] = found
                 continue
             file = FilePlan(found, match.table, match)
-            if on_conflict != "error":
+            if asked.on_conflict != "error":
                 key = conflict_key(file.table, connection)
                 file = replace(file, table=replace(file.table, key=key))
             plan.files.append(file)
-            plan.problems += _misfits(path, match, ignore_unknown)
+            plan.problems += _misfits(path, match, asked.ignore_unknown)
         except UsageError as error:
             plan.problems.append(f"{path.name}: {error}")
     for file in _to_be_created(plan, to_create, connection):
         name = file.table.name
-        if not create_tables:
+        if not asked.create_tables:
             plan.problems.append(
                 f"{file.path.name}: there is no table {name}: --create-tables makes it, or name "
                 f"another in {folder.path / 'tables.toml'}"
             )
-        elif on_conflict != "error" and not file.table.key:
+        elif asked.on_conflict != "error" and not file.table.key:
             plan.problems.append(
                 f"{file.path.name}: table {name} would have no key to tell records by: give it one "
                 f"in {folder.path / 'tables.toml'}, or use --on-conflict error"

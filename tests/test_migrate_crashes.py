@@ -28,7 +28,7 @@ from tests.migrating import Restarts, Site, site
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-KILLS = int(os.environ.get("PGLOAD_KILLS", "4"))
+KILLS = int(os.environ.get("PGLOAD_KILLS", "3"))
 CUTS = int(os.environ.get("PGLOAD_CUTS", "2"))
 RECORDS, BATCH = 6000, 10
 

@@ -39,7 +39,6 @@ def snapshot(**changes: Any) -> Snapshot:
         "records_before": 0,
         "records_failed": 0,
         "rejects": 0,
-        "batches_failed": 0,
         "retries": 0,
         "total_records": 5_000_000,
         "percent": 20.0,
@@ -242,7 +241,7 @@ def test_speed_and_remaining_time(ends: list[tuple[float, int]]) -> None:
     now, moments = 0.0, [(0.0, 0)]
     for number, (seconds, records) in enumerate(ends):
         now += seconds
-        tally.batch(stat(number, records=records), written=True)
+        tally.batch(stat(number, records=records))
         moments.append((now, tally.records))
         found = tally.snapshot(
             "running", begin=0.0, now=now, start_time="", last_update="", pid=1, run=""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections.abc import Mapping, Sequence
 from itertools import count
@@ -12,6 +11,7 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING, Protocol
 
 from pgload.errors import LoadError, RecordError, TargetError
+from pgload.load.faults import column_of, is_a_value, is_the_data, make_reject, may_pass
 from pgload.load.ledger import Ledger, is_committed_already
 from pgload.load.merge import Merge
 from pgload.load.methods import make_method
@@ -21,17 +21,8 @@ from pgload.source.files import Batch
 from pgload.source.tables import Table
 
 if TYPE_CHECKING:
-    import psycopg2
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-# SQLSTATEs, or their first characters, after which another attempt may succeed: lost connections;
-# too many of them; no memory; a server that ends, crashes or starts; serialization failure,
-# deadlock, a lock or a query that was given up.
-RETRIED = ("08", "53200", "53300", "57P01", "57P02", "57P03", "40001", "40P01", "55P03", "57014")
-# Those that are a record's fault: a value, a constraint, a view's or a trigger's refusal (also with
-# the states that the SQL standard has for those), a row that is too large.
-REJECTED = ("09", "21", "22", "23", "27", "2F", "38", "39", "44", "45", "54", "P0")
-BAD_VALUE = "22"  # of which the server names the column only where it reads text, as in COPY
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 32.0  # seconds between attempts, doubled each time
 PATIENCE = 300.0  # seconds
 # A batch whose connection is lost is tried again at once, and waits for its ledger row as long as
@@ -40,7 +31,6 @@ SETTINGS = b"""
     SET idle_in_transaction_session_timeout = '1min';
     SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3
 """
-_COLUMN_IN_CONTEXT = re.compile(r'COPY .+, line 1, column (.+?)(?:: ".*|: null input)?')
 NOBODY_KNOWS = "without a ledger nobody knows whether they are there: look before you go on"
 
 
@@ -91,14 +81,14 @@ class CarefulWriter(Writer):
         import psycopg2
 
         known: set[int] = set()  # records of this batch that were reported by an earlier attempt
-        began, pause = time.monotonic(), FIRST_PAUSE
+        began, pause, failure = time.monotonic(), FIRST_PAUSE, None
         for attempt in count(1):
             self._report.connection_state(session.worker, "writing")
             try:
                 written = self._attempt(session, item, known)
                 self._written = time.monotonic()
                 self._report.connection_state(session.worker, "waiting")
-                return written._replace(attempts=attempt)
+                return written._replace(attempts=attempt, error=failure)
             except (psycopg2.Error, TargetError) as error:
                 trouble = error
                 session.roll_back()
@@ -109,10 +99,11 @@ class CarefulWriter(Writer):
             if lost and self._ledger is None:
                 raise LoadError(f"{load_error(item, trouble)}; {NOBODY_KNOWS}") from None
             tried = time.monotonic() - max(began, self._written)
-            passes = lost or _may_pass(trouble)
+            passes = lost or may_pass(trouble)
             if not passes or tried > self._patience or halted.is_set():
                 raise load_error(item, trouble) from None
-            self._report.retry(session.worker, reason(trouble))
+            failure = reason(trouble)
+            self._report.retry(session.worker, failure)
             self._report.connection_state(session.worker, "lost" if lost else "trying again")
             if halted.wait(pause * random.uniform(0.5, 1.0)):
                 raise load_error(item, trouble) from None
@@ -136,7 +127,7 @@ class CarefulWriter(Writer):
                     seconds = write_batch(session, item, before=before, after=after)
                     return Written(len(item.batch.records), *seconds)
                 except psycopg2.Error as error:
-                    if is_committed_already(error) or not _is_the_data(error):
+                    if is_committed_already(error) or not is_the_data(error):
                         raise
                     session.roll_back()
             return self._without_the_bad(session, item, known, before, after)
@@ -203,12 +194,12 @@ class CarefulWriter(Writer):
         try:
             item.method.write(cursor, item.method.encode(part), after=after)
         except (psycopg2.Error, RecordError) as error:
-            if not _is_the_data(error):
+            if not is_the_data(error):
                 raise
             cursor.execute("ROLLBACK TO SAVEPOINT pgload")
             if len(part.records) == 1:
-                column = _column_of(error) or self._column_at_fault(cursor, item, part, error)
-                rejects.append(_reject(item, part, column, error))
+                column = column_of(error) or self._column_at_fault(cursor, item, part, error)
+                rejects.append(make_reject(item.table.name, part, column, error))
             cursor.execute("RELEASE SAVEPOINT pgload")
             if len(part.records) == 1:
                 return
@@ -224,7 +215,7 @@ class CarefulWriter(Writer):
         """The column that does not take its value, as COPY tells; None where it does not."""
         import psycopg2
 
-        if not (getattr(error, "pgcode", None) or "").startswith(BAD_VALUE):
+        if not is_a_value(error):
             return None
         copy = make_method("copy", self.destination(item.table))
         try:
@@ -232,7 +223,7 @@ class CarefulWriter(Writer):
         except (psycopg2.Error, RecordError) as found:
             error = found
         cursor.execute("ROLLBACK TO SAVEPOINT pgload")
-        return _column_of(error)
+        return column_of(error)
 
     def _count(self, item: Encoded, rejects: Sequence[Reject]) -> None:
         with self._lock:
@@ -243,42 +234,3 @@ class CarefulWriter(Writer):
                     f"{self._rejects}, and --max-rejects is {self._max_rejects}: "
                     f"{rejects[-1].message}"
                 )
-
-
-def _reject(
-    item: Encoded, part: Batch, column: str | None, error: psycopg2.Error | RecordError
-) -> Reject:
-    said = error.reason if isinstance(error, RecordError) else error.diag.message_primary
-    return Reject(
-        file=part.path.name,
-        record=part.first_record,
-        offset=part.offset(part.first_record),
-        table=item.table.name,
-        column=column,
-        sqlstate=getattr(error, "pgcode", None),
-        message=said or str(error),
-        data=part.records[0],
-    )
-
-
-def _column_of(error: Exception) -> str | None:
-    """The column that an error names."""
-    if isinstance(error, RecordError):
-        return error.column
-    diag = getattr(error, "diag", None)
-    if diag is None:
-        return None
-    context = (diag.context or "").split("\n")[0]
-    found = None if diag.column_name else _COLUMN_IN_CONTEXT.fullmatch(context)
-    return diag.column_name or (found[1] if found else None)
-
-
-def _is_the_data(error: Exception) -> bool:
-    state = getattr(error, "pgcode", None)
-    return isinstance(error, RecordError) or bool(state and state.startswith(REJECTED))
-
-
-def _may_pass(error: Exception) -> bool:
-    state = getattr(error, "pgcode", None)
-    # libpq's own errors, such as a connection that was cut, have no state.
-    return state is None or state.startswith(RETRIED)

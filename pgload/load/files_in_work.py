@@ -44,7 +44,7 @@ class FilesInWork:
 
     def written(self, stat: BatchStat) -> None:
         """A batch is done with."""
-        self._out.batch(stat, attempts=stat.attempts, rejected=stat.rejected)
+        self._out.batch(stat)
         self._close(stat.file)
 
     def _close(self, name: str) -> None:

@@ -165,6 +165,14 @@ class Ledger:
             self._run("SELECT pg_advisory_unlock(%s)", (key,))
         return entry, not alone
 
+    def forget(self, table: Table) -> str:
+        """The statement that forgets a table; it belongs into the transaction that makes it.
+
+        For a new table holds nothing, whatever an earlier one of its name held.
+        """
+        name = literal(self._table(table), self._connection)
+        return f'DELETE FROM {self._name} WHERE "table" = {name}'
+
     def in_work(self, file: str, table: Table) -> bool:
         """Whether another run writes the file at the moment."""
         return bool(
@@ -240,9 +248,5 @@ class Ledger:
 
 def is_committed_already(error: Exception) -> bool:
     """Whether the server refused a ledger row because the batch's is there."""
-    diag = getattr(error, "diag", None)
-    return (
-        getattr(error, "pgcode", None) == "23505"
-        and diag is not None
-        and (diag.constraint_name == _KEY)
-    )
+    constraint = getattr(getattr(error, "diag", None), "constraint_name", None)
+    return getattr(error, "pgcode", None) == "23505" and constraint == _KEY

@@ -6,6 +6,7 @@ transaction takes them from there with `ON CONFLICT`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +16,34 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 OnConflict = Literal["skip", "update"]
+TOUCHED = ("updatedAt", "updated_at")
 _ORDER = "pgload_order"  # of the records in their batch
+
+
+def make_merges(
+    tables: Iterable[Table], on_conflict: Literal["error", OnConflict], connection: Connection
+) -> dict[Table, Merge]:
+    """What follows a batch of each table; nothing where a conflict is an error."""
+    merges: dict[Table, Merge] = {}
+    if on_conflict != "error":
+        for table in dict.fromkeys(tables):
+            number = len(merges)
+            merges[table] = Merge(
+                table, table.key, on_conflict, number, _touched(table, connection)
+            )
+    return merges
+
+
+def _touched(table: Table, connection: Connection) -> tuple[str, ...]:
+    """The columns that say when a row was changed, where the server fills them."""
+    names = [name for name in TOUCHED if name not in {column.name for column in table.columns}]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT attname::text FROM pg_attribute "
+            "WHERE attrelid = %s::regclass AND attname = ANY(%s) AND atthasdef",
+            (qualified_name(table, connection), names),
+        )
+        return tuple(name for (name,) in cursor.fetchall())
 
 
 class Merge:

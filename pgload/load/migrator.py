@@ -266,6 +266,7 @@ class _Load:
                         write_cpu=time.thread_time() - cpu,
                         attempts=written.attempts,
                         rejected=written.rejected,
+                        error=written.error,
                     )
                 )
         except BaseException as error:

@@ -21,7 +21,6 @@ from typing import Any, Self
 from pgload.errors import OutputError
 from pgload.load.rejects import Reject
 from pgload.load.run_files import (
-    BatchEnd,
     LogHandler,
     RunFiles,
     first_line,
@@ -51,7 +50,7 @@ class Outputs:
             out.finish("completed")
 
     Raises `OutputError` at the start where nothing can be written, and later from `batch`,
-    `failed_batch`, `reject` and `finish`, since a migration that cannot be told of must not go on.
+    `reject` and `finish`, since a migration that cannot be told of must not go on.
     Left by an exception, it finishes the run as `failed`, and by Ctrl-C as `interrupted`.
 
     `snapshot` is what the progress file says, `folder` the run's own folder, `log` its log.
@@ -120,13 +119,10 @@ class Outputs:
         else:
             self.log.error(f"{name} failed: {error}")
 
-    def batch(self, stat: BatchStat, *, attempts: int = 1, rejected: int = 0) -> None:
-        """A batch is committed: `stat.records` of it, while `rejected` are in the rejects."""
-        self._batch_ended(stat, attempts, rejected, None)
-
-    def failed_batch(self, stat: BatchStat, error: str, *, attempts: int = 1) -> None:
-        """A batch is given up; its `stat.records` are neither in the table nor in the rejects."""
-        self._batch_ended(stat, attempts, 0, error)
+    def batch(self, stat: BatchStat) -> None:
+        """A batch is committed: `records` of it, while `rejected` are in the rejects."""
+        end = self._posix(self._load_began + stat.end)
+        self._events.put(partial(self._take_batch, stat, end))
 
     def reject(self, rejects: Sequence[Reject]) -> None:
         """Records of a batch cannot be written. To be called before the batch is committed:
@@ -153,16 +149,17 @@ class Outputs:
         """What connection `worker`, counted from 0, does from now on."""
         self._tally.connections[worker] = (state, time.perf_counter())
 
-    def finish(self, status: Status | None = None) -> dict[str, Any]:
+    def finish(self, status: Status | None = None, error: str | None = None) -> dict[str, Any]:
         """Write all files for the last time and give the content of `migration_results.json`.
 
-        Without a status the run is completed, with errors if there were any. A second call
+        Without a status the run is completed, with errors if there were any; `error` is why it
+        ended early. A second call
         changes nothing. Raises `OutputError` if a file cannot be written, unless one was raised
         before; the others are written nevertheless.
         """
         if self._results is None:
             self._events.stop()
-            self._results = self._finish(status)
+            self._results = self._finish(status, error)
             if not self._events.told:
                 self._events.check()
         return self._results
@@ -187,14 +184,16 @@ class Outputs:
         )
         self._files.replace_progress(self.snapshot, durable=durable)
 
-    def _finish(self, status: Status | None) -> dict[str, Any]:
+    def _finish(self, status: Status | None, error: str | None) -> dict[str, Any]:
         seconds = time.perf_counter() - self._begin
         self._events.do_all()
         tally, begin = self._tally, self._posix(self._begin)
         if status is None:
             in_order = not tally.failed and not tally.records_failed
             status = "completed" if in_order else "completed_with_errors"
-        found = results(status, tally, begin=begin, seconds=seconds, folder=self.folder)
+        found = results(
+            status, tally, begin=begin, seconds=seconds, folder=self.folder, error=error
+        )
         self.log.info(last_line(found))
         self._events.do_all()
         trouble = None
@@ -214,16 +213,9 @@ class Outputs:
             self._events.trouble = trouble  # or none any more: all was written after all
         return found
 
-    def _batch_ended(
-        self, stat: BatchStat, attempts: int, rejected: int, error: str | None
-    ) -> None:
-        end = self._posix(self._load_began + stat.end)
-        ended = BatchEnd(stat, end, attempts, rejected, error)
-        self._events.put(partial(self._take_batch, ended))
-
-    def _take_batch(self, batch: BatchEnd) -> None:
-        number = self._tally.batch(batch.stat, written=batch.error is None)
-        self._files.add_batch(batch, number, self._tally.records)
+    def _take_batch(self, stat: BatchStat, end: float) -> None:
+        number = self._tally.batch(stat)
+        self._files.add_batch(stat, end, number, self._tally.records)
 
     def _take_log(self, record: logging.LogRecord) -> None:
         self._events.add(partial(self._files.add_log, record))

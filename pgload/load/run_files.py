@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,6 @@ from pgload.load.text import one_line, to_json
 # The statistics grow to 40 MB, and each time they are written as a whole. At most this share of the
 # run goes into that: the longer it takes, the longer until the next time.
 STATS_SHARE = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class BatchEnd:
-    """A batch that ended; `end` is a POSIX time, and so are all `end`s here."""
-
-    stat: BatchStat
-    end: float
-    attempts: int
-    rejected: int
-    error: str | None  # None when it is committed
 
 
 class RunFiles:
@@ -54,26 +43,27 @@ class RunFiles:
         """A line of the log."""
         self._log_lines.append(one_line(self._format.format(record)) + "\n")
 
-    def add_batch(self, batch: BatchEnd, number: int, cumulative: int) -> None:
-        """A batch, the `number`th to end, with so many records committed up to and with it."""
-        stat, error = batch.stat, batch.error
-        records = stat.records if error is None else 0
+    def add_batch(self, stat: BatchStat, end: float, number: int, cumulative: int) -> None:
+        """A batch, the `number`th to end, with so many records committed up to and with it.
+
+        `end` is a POSIX time.
+        """
         # A batch has waited between its encoding and its writing. Its time is without that, as
         # if it had been encoded right before, so that duration and times agree.
         seconds = stat.seconds
-        rate = records / seconds if seconds else 0.0
+        rate = stat.records / seconds if seconds else 0.0
         line = {
             "batch_number": number,
             "table_name": stat.table,
-            "records_count": records,
-            "start_time": iso(batch.end - seconds),
-            "end_time": iso(batch.end),
+            "records_count": stat.records,
+            "start_time": iso(end - seconds),
+            "end_time": iso(end),
             "total_duration_seconds": round(seconds, 6),
             "records_per_second": round(rate, 3),
             "cumulative_records": cumulative,
             "file": stat.file,
             "first_record": stat.first_record,
-            "records_failed": batch.rejected if error is None else stat.records,
+            "records_failed": stat.rejected,
             "bytes": stat.bytes,
             "worker": stat.worker,
             "method": self._facts.method,
@@ -81,17 +71,13 @@ class RunFiles:
             "write_seconds": round(stat.write, 6),
             "commit_seconds": round(stat.commit, 6),
             "waited_seconds": round(max(stat.end - stat.start - seconds, 0.0), 6),
-            "attempts": batch.attempts,
-            "error": error,
+            "attempts": stat.attempts,
+            "error": stat.error,
         }
         self._batch_lines.append(to_json(line) + b"\n")
         took = f"{seconds:.1f}" if seconds >= 1 else f"{seconds:.3f}"
-        text = f"Batch {number} for {stat.table}: {records} records in {took}s ({rate:.1f} rec/s)"
-        if error is None:
-            self.add_log(_record(logging.INFO, text, batch.end))
-        else:
-            text = f"Batch {number} for {stat.table}: {stat.records} records of {stat.file} failed"
-            self.add_log(_record(logging.ERROR, f"{text}: {error}", batch.end))
+        said = f"{stat.records} records in {took}s ({rate:.1f} rec/s)"
+        self.add_log(_record(logging.INFO, f"Batch {number} for {stat.table}: {said}", end))
 
     def append_lines(self) -> None:
         """Write what was added."""
@@ -144,7 +130,13 @@ class RunFiles:
 
 
 def results(
-    status: Status, tally: Tally, *, begin: float, seconds: float, folder: Path
+    status: Status,
+    tally: Tally,
+    *,
+    begin: float,
+    seconds: float,
+    folder: Path,
+    error: str | None,
 ) -> dict[str, Any]:
     """The content of `migration_results.json`; `begin` is a POSIX time.
 
@@ -167,7 +159,7 @@ def results(
         "rejects": tally.rejects,
         "retries": tally.retries,
         "batches": tally.batches,
-        "batches_failed": tally.batches_failed,
+        "error": error,  # why it ended early
         "run": str(folder),
         "files": [asdict(file) for file in tally.files.values()],
         "tables": [asdict(table) for table in tally.tables.values()],

@@ -56,9 +56,8 @@ class Snapshot:
     total_files: int
     total_records_processed: int  # committed, in this run and before it was resumed
     records_before: int  # of them, before it was resumed
-    records_failed: int  # rejected, or in a batch that was given up
+    records_failed: int  # rejected
     rejects: int
-    batches_failed: int
     retries: int
     total_records: int | None
     percent: float | None  # done with, written or failed; None where no total is known

@@ -37,6 +37,7 @@ class BatchStat:
     write_cpu: float = 0.0  # of the worker, while it was written and committed
     attempts: int = 1
     rejected: int = 0  # records of the batch that were not written
+    error: str | None = None  # why the attempt before the last one failed
 
     @property
     def seconds(self) -> float:

@@ -25,7 +25,6 @@ class FileTally:
     records_failed: int = 0
     rejects: int = 0
     batches: int = 0
-    batches_failed: int = 0
     bytes: int = 0  # of the JSON text of `records`
     error: str | None = None
 
@@ -53,7 +52,6 @@ class Tally:
     completed: int = 0  # files
     failed: int = 0
     batches: int = 0
-    batches_failed: int = 0
     retries: int = 0
     records: int = 0  # committed in this run
     records_before: int = 0
@@ -88,23 +86,15 @@ class Tally:
             # There is more in a file than its records, and failed ones are not in `bytes`.
             self.bytes += max(facts.bytes - facts.bytes_before - file.bytes, 0)
 
-    def batch(self, stat: BatchStat, written: bool) -> int:
-        """A batch is committed, or given up. Gives its number in the run, from 1."""
+    def batch(self, stat: BatchStat) -> int:
+        """A batch is committed. Gives its number in the run, from 1."""
         self.batches += 1
-        file = self._file(stat.file, stat.table)
-        if written:
-            table = self._table(stat.table)
-            for tally in (file, table):
-                tally.records += stat.records
-                tally.batches += 1
-                tally.bytes += stat.bytes
-            self.records += stat.records
-            self.bytes += stat.bytes
-        else:
-            file.batches_failed += 1
-            file.records_failed += stat.records
-            self.batches_failed += 1
-            self.records_failed += stat.records
+        for tally in (self._file(stat.file, stat.table), self._table(stat.table)):
+            tally.records += stat.records
+            tally.batches += 1
+            tally.bytes += stat.bytes
+        self.records += stat.records
+        self.bytes += stat.bytes
         return self.batches
 
     def reject(self, file: str, table: str) -> None:
@@ -141,7 +131,6 @@ class Tally:
             records_before=self.records_before,
             records_failed=self.records_failed,
             rejects=self.rejects,
-            batches_failed=self.batches_failed,
             retries=self.retries,
             total_records=self.facts.total_records,
             percent=percent,

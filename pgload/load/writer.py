@@ -81,6 +81,7 @@ class Written(NamedTuple):
     commit: float
     attempts: int = 1
     rejected: int = 0
+    error: str | None = None  # why the attempt before the last one failed
 
 
 class Writer:
