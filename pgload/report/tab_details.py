@@ -14,7 +14,17 @@ from pgload.report.watch import RAW, Run, number, read_run, rejects, run_folders
 from pgload.report.watch_batches import Batch, Summary, Total, read_summary
 from pgload.report.watch_files import file_states
 from pgload.report.watch_plots import plots
-from pgload.report.widgets import Places, charts, count, duration, plain, status, table
+from pgload.report.widgets import (
+    Places,
+    charts,
+    count,
+    duration,
+    heading,
+    metrics,
+    plain,
+    status,
+    table,
+)
 from pgload.report.words import Words
 
 SHOWN_RUNS = 50
@@ -53,7 +63,7 @@ def _name(run: Run, words: Words) -> str:
 
 
 def _files(run: Run, words: Words) -> None:
-    st.subheader(words("files"))
+    st.subheader(heading(words("files")))
     states = file_states([run])
     if not states:
         st.caption(words("no_files_yet"))
@@ -83,7 +93,7 @@ def _files(run: Run, words: Words) -> None:
 
 
 def _batches(summary: Summary, words: Words) -> None:
-    st.subheader(words("batches"))
+    st.subheader(heading(words("batches")))
     whole = summary.whole
     if not whole.batches:
         st.caption(words("no_batches_yet"))
@@ -97,18 +107,16 @@ def _batches(summary: Summary, words: Words) -> None:
         "p99": f"{summary.latency['p99'] * 1000:,.1f} ms",
         "max": f"{summary.latency['max'] * 1000:,.1f} ms",
     }
-    for row in (list(numbers)[:3], list(numbers)[3:]):
-        for place, name in zip(st.columns(len(row)), row, strict=True):
-            place.metric(name, numbers[name])
+    metrics(numbers)
     charts(plots(summary, words), words)
     if summary.failures:
-        st.markdown(f"**{words('failures')}**")
+        st.markdown(f"**{heading(words('batches_failed'))}**")
         _batch_table(summary.failures, words)
     with st.expander(words("slowest", n=len(summary.slowest))):
         _batch_table(summary.slowest, words)
     st.markdown(f"**{words('tables')}**")
     _totals(summary.tables, words("table"), words)
-    st.markdown(f"**{words('connections')}**")
+    st.markdown(f"**{heading(words('connections'))}**")
     _totals({str(n): total for n, total in summary.workers.items()}, words("connection"), words)
 
 
@@ -148,7 +156,7 @@ def _totals(totals: Mapping[str, Total], title: str, words: Words) -> None:
 
 def _held_back(run: Run, summary: Summary, words: Words) -> None:
     """By the run's own word where it has one, otherwise where the time of its batches went."""
-    st.subheader(words("bottleneck"))
+    st.subheader(heading(words("bottleneck")))
     known = run.text("bottleneck")
     shares = run.facts.get("bottleneck_shares")
     if known:
@@ -174,7 +182,7 @@ def _held_back(run: Run, summary: Summary, words: Words) -> None:
 
 
 def _rejects(run: Run, words: Words) -> None:
-    st.subheader(words("rejects"))
+    st.subheader(heading(words("rejects")))
     found = list(rejects(run.folder, SHOWN_REJECTS))
     in_all = run.number("rejects")
     if not found:
@@ -206,7 +214,7 @@ def _record(reject: Mapping[str, Any]) -> str:
 
 def _raw(folder: Path, words: Words) -> None:
     """The files as they are, read when they are asked for."""
-    st.subheader(words("raw"))
+    st.subheader(heading(words("raw")))
     st.caption(plain(folder))
     files = [folder / name for name in RAW if (folder / name).is_file()]
     if not files:

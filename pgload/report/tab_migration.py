@@ -20,7 +20,7 @@ from pgload.report.watch import (
     text,
 )
 from pgload.report.watch_files import FileState, file_states
-from pgload.report.widgets import Places, count, duration, plain, setting, status, table
+from pgload.report.widgets import Places, count, duration, metrics, plain, setting, status, table
 
 EVERY = 1.0  # seconds between two looks at what goes on
 FILES_EVERY = 3.0
@@ -75,7 +75,6 @@ def _one(run: Run, state: str, places: Places) -> None:
     percent = run.number("percent")
     if percent is not None:
         st.progress(min(max(percent / 100, 0.0), 1.0), text=f"{int(percent)} %")
-    rejected = run.number("rejects")
     done, failed = run.number("files_completed"), run.number("files_failed")
     numbers = {
         "records": _of(run.records, run.all_records),
@@ -83,17 +82,14 @@ def _one(run: Run, state: str, places: Places) -> None:
         "rate_average": count(run.number("average_records_per_second")),
         "time_left": duration(run.number("eta_seconds"), words),
         "files": _of(None if done is None else done + (failed or 0), run.number("total_files")),
-        "rejects": count(rejected),
+        "rejects": count(run.number("rejects")),
         "records_failed": count(run.number("records_failed")),
         "retries": count(run.number("retries")),
     }
     if state != RUNNING:
-        del numbers["rate_now"]
-        numbers["time_left"] = duration(run.seconds, words)
-    for row in (list(numbers)[:4], list(numbers)[4:]):
-        for column, name in zip(st.columns(len(row)), row, strict=True):
-            ended = name == "time_left" and state != RUNNING
-            column.metric(words("took") if ended else words(name), numbers[name])
+        del numbers["rate_now"], numbers["time_left"]
+        numbers["took"] = duration(run.seconds, words)
+    metrics({words(name): value for name, value in numbers.items()})
     if state == RUNNING:
         st.caption(f"{words('current_file')}: {plain(run.text('current_file') or '–')}")
         _connections(run, places)
@@ -201,13 +197,14 @@ def _data(places: Places) -> None:
     table(
         {
             words("file"): [text(name) for name, _ in shown],
-            words("megabytes"): [round(facts.st_size / 1e6, 3) for _, facts in shown],
+            words("size"): [facts.st_size for _, facts in shown],
             words("table"): [each.table or "–" for each in states],
             words("records"): [each.records for each in states],
             words("state"): [words.maybe(f"file_{each.status}", each.status) for each in states],
             words("cloud_provider"): [each.cloud or "–" for each in states],
             words("reason"): [each.error for each in states],
-        }
+        },
+        sizes=[words("size")],
     )
     if len(files) > len(shown):
         st.caption(words("more_files", n=count(len(files) - len(shown))))

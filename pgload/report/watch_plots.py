@@ -10,6 +10,7 @@ from pgload.report.watch_batches import Summary, Total
 from pgload.report.words import Words
 
 PARTS = ("encode", "write", "commit")
+LONG = 24  # characters of a name
 MOST = 12  # tables and workers in one chart: the ones with most records
 
 
@@ -26,7 +27,7 @@ def plots(summary: Summary, words: Words) -> list[Plot]:
                 "throughput_over_run",
                 BARS,
                 words("throughput_over_run"),
-                size,
+                words("batches_all", n=f"{summary.whole.batches:,}"),
                 words("axis_seconds"),
                 words("axis_throughput"),
                 rate,
@@ -35,9 +36,11 @@ def plots(summary: Summary, words: Words) -> list[Plot]:
             )
         )
     dots: dict[str, dict[float, Point]] = {}
+    largest = _largest(summary.tables)
     for at, batch in summary.outline:
-        point = Point(batch.total_duration_seconds * 1000, note=f"#{batch.batch_number}")
-        dots.setdefault(text(batch.table_name), {})[at] = point
+        if text(batch.table_name) in largest:
+            point = Point(batch.total_duration_seconds * 1000, note=f"#{batch.batch_number}")
+            dots.setdefault(_short(text(batch.table_name)), {})[at] = point
     found.append(
         Plot(
             "batches_over_run",
@@ -69,20 +72,20 @@ def plots(summary: Summary, words: Words) -> list[Plot]:
             by_side=False,
         )
     )
-    shares = {name: each for name, each in _largest(summary.tables).items() if _spent(each)}
+    shares = {name: each for name, each in largest.items() if _spent(each)}
     if shares:
         found.append(
             Plot(
                 "time_by_part",
                 STACKED,
                 words("time_by_part"),
-                size,
+                words("batches_all", n=f"{summary.whole.batches:,}"),
                 words("table"),
                 words("axis_share"),
                 "{:,.0f} %",
                 {
                     words(part): {
-                        name: Point(100 * getattr(total, part) / _spent(total))
+                        _short(name): Point(100 * getattr(total, part) / _spent(total))
                         for name, total in shares.items()
                     }
                     for part in PARTS
@@ -101,10 +104,12 @@ def _stretches(summary: Summary) -> Iterator[tuple[str, Point]]:
 
 
 def _largest(totals: Mapping[str, Total] | Mapping[int, Total]) -> dict[str, Total]:
-    named = [(text(name), total) for name, total in totals.items()]
-    kept = sorted(named, key=lambda each: -each[1].records)[:MOST]
-    return {name: total for name, total in named if (name, total) in kept}
+    """In the order in which they come."""
+    named = {text(name): total for name, total in totals.items()}
+    kept = sorted(named, key=lambda name: -named[name].records)[:MOST]
+    return {name: total for name, total in named.items() if name in kept}
 
 
-def _spent(total: Total) -> float:
-    return total.encode + total.write + total.commit
+def _short(name: str) -> str:
+    """A name that a chart has room for."""
+    return name if len(name) <= LONG else f"{name[: LONG // 2]}…{name[-LONG // 2 :]}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from typing import Any
 import streamlit as st
 
 from pgload.report.charts import draw
-from pgload.report.colours import colours
 from pgload.report.plot import Plot
 from pgload.report.watch import Run, text
 from pgload.report.words import Words
 
 EMPTY = "–"
+METRIC = 190  # CSS pixels; two in a line on a telephone
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!$|<>~:&^=@/\"'])")
 UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
@@ -36,13 +36,11 @@ def plain(value: object) -> str:
     return MARKDOWN.sub(r"\\\1", " ".join(text(value).split()))
 
 
-def table(
-    columns: Mapping[str, Iterable[Any]], *, height: int | None = None, key: str | None = None
-) -> None:
-    """A table of columns, their names being words of ours; a wide one scrolls for itself."""
+def table(columns: Mapping[str, Iterable[Any]], *, sizes: Container[str] = ()) -> None:
+    """A table of columns; a wide one scrolls for itself. Those in `sizes` hold bytes."""
     values = {name: list(column) for name, column in columns.items()}
     numbers = {
-        name: st.column_config.NumberColumn(format="localized")
+        name: st.column_config.NumberColumn(format="bytes" if name in sizes else "localized")
         for name, column in values.items()
         if any(isinstance(each, int | float) for each in column)
     }
@@ -50,10 +48,20 @@ def table(
         values,
         hide_index=True,
         width="stretch",
-        height=height or "auto",
         column_config=numbers,
-        key=key,
     )
+
+
+def metrics(values: Mapping[str, str]) -> None:
+    """Numbers under their names, as many in a line as there is room for."""
+    with st.container(horizontal=True):
+        for name, value in values.items():
+            st.metric(heading(name), value, width=METRIC)
+
+
+def heading(words: str) -> str:
+    """Words of ours with a capital at the front, where the language has any."""
+    return words[:1].upper() + words[1:]
 
 
 @st.cache_data(max_entries=200, show_spinner=False)
@@ -63,8 +71,9 @@ def _svg(plot: Plot, sides: Mapping[str, str]) -> str:
 
 def charts(plots: Sequence[Plot], words: Words, sides: Mapping[str, str] | None = None) -> None:
     """The charts side by side, under each its numbers. As pictures, they can run no script."""
-    columns = st.columns(2)
     for place, plot in enumerate(plots):
+        if place % 2 == 0:  # a row of its own for each two, so that a narrow screen keeps the order
+            columns = st.columns(2)
         with columns[place % 2]:
             st.image(_svg(plot, sides or {}), width="stretch")
             with st.expander(plain(f"{words('numbers')}: {plot.title}")):
@@ -76,11 +85,6 @@ def charts(plots: Sequence[Plot], words: Words, sides: Mapping[str, str] | None 
                         unit.format(points[each].value) if each in points else "" for each in rows
                     ]
                 table(shown)
-
-
-def side_colours(plots: Sequence[Plot]) -> dict[str, str]:
-    """A colour for every side in these plots."""
-    return colours(dict.fromkeys(name for plot in plots if plot.by_side for name in plot.series))
 
 
 def _position(position: Any) -> str:
