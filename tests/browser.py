@@ -31,6 +31,7 @@ os.dup2(int(reads), 3)
 os.dup2(int(writes), 4)
 os.execv(command[0], command)
 """
+TEXT = "document.body?.innerText ?? ''"  # there is no body while a page is changed for another
 COMPLAINTS = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
 
 
@@ -75,10 +76,14 @@ class Page:
             time.sleep(LOOK)
         return value
 
+    def until_it_says(self, text: str) -> None:
+        """Wait until a text is to be read on the page."""
+        self.until(TEXT, lambda said: text in said)
+
     @property
     def text(self) -> str:
         """What is to be read on the page."""
-        return str(self.evaluate("document.body.innerText"))
+        return str(self.evaluate(TEXT))
 
     def size(self, width: int, height: int = 900) -> None:
         """Give the window that size, in CSS pixels."""

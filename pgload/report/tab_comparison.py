@@ -17,7 +17,7 @@ from pgload.report.runs import Run, read_runs
 from pgload.report.sides import make_sides, with_baseline
 from pgload.report.verdict import Verdict
 from pgload.report.watch import Stamp, stamp_of, text
-from pgload.report.widgets import EMPTY, Places, charts, plain, table
+from pgload.report.widgets import EMPTY, Places, charts, heading, plain, table
 from pgload.report.words import Words
 
 LISTED = 200
@@ -129,7 +129,7 @@ def _answer(decision: Decision, words: Words) -> None:
     st.markdown(f"#### {plain(decision.fastest)} {plain(how)}")
     low, high = each.throughput_min, each.throughput_max
     st.metric(
-        words("records_per_second"),
+        heading(words("records_per_second")),
         f"{each.throughput:,.0f}",
         help=words("min_max_rounds", low=f"{low:,.0f}", high=f"{high:,.0f}", n=len(each.rounds)),
     )

@@ -99,9 +99,9 @@ def _batches(summary: Summary, words: Words) -> None:
         st.caption(words("no_batches_yet"))
         return
     numbers = {
-        words("batches"): count(whole.batches),
-        words("records"): count(whole.records),
-        words("batches_failed"): count(whole.failed),
+        heading(words("batches")): count(whole.batches),
+        heading(words("records")): count(whole.records),
+        heading(words("batches_failed")): count(whole.failed),
         "p50": f"{summary.latency['p50'] * 1000:,.1f} ms",
         "p95": f"{summary.latency['p95'] * 1000:,.1f} ms",
         "p99": f"{summary.latency['p99'] * 1000:,.1f} ms",

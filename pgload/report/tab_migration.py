@@ -20,7 +20,17 @@ from pgload.report.watch import (
     text,
 )
 from pgload.report.watch_files import FileState, file_states
-from pgload.report.widgets import Places, count, duration, metrics, plain, setting, status, table
+from pgload.report.widgets import (
+    Places,
+    count,
+    duration,
+    heading,
+    metrics,
+    plain,
+    setting,
+    status,
+    table,
+)
 
 EVERY = 1.0  # seconds between two looks at what goes on
 FILES_EVERY = 3.0
@@ -89,7 +99,7 @@ def _one(run: Run, state: str, places: Places) -> None:
     if state != RUNNING:
         del numbers["rate_now"], numbers["time_left"]
         numbers["took"] = duration(run.seconds, words)
-    metrics({words(name): value for name, value in numbers.items()})
+    metrics({heading(words(name)): value for name, value in numbers.items()})
     if state == RUNNING:
         st.caption(f"{words('current_file')}: {plain(run.text('current_file') or '–')}")
         _connections(run, places)
@@ -192,7 +202,7 @@ def _data(places: Places) -> None:
     size = sum(facts.st_size for _, facts in files)
     st.caption(words("data_sum", folder=plain(places.data), n=count(len(files)), size=_mb(size)))
     shown = files[:SHOWN_FILES]
-    nothing = FileState("not_begun", "", None)
+    nothing = FileState("not_begun", "")
     states = [known.get(text(name), nothing).beside(facts.st_mtime) for name, facts in shown]
     table(
         {

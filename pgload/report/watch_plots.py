@@ -113,3 +113,7 @@ def _largest(totals: Mapping[str, Total] | Mapping[int, Total]) -> dict[str, Tot
 def _short(name: str) -> str:
     """A name that a chart has room for."""
     return name if len(name) <= LONG else f"{name[: LONG // 2]}…{name[-LONG // 2 :]}"
+
+
+def _spent(total: Total) -> float:
+    return total.encode + total.write + total.commit

@@ -56,7 +56,7 @@ def metrics(values: Mapping[str, str]) -> None:
     """Numbers under their names, as many in a line as there is room for."""
     with st.container(horizontal=True):
         for name, value in values.items():
-            st.metric(heading(name), value, width=METRIC)
+            st.metric(name, value, width=METRIC)
 
 
 def heading(words: str) -> str:
