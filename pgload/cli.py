@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
     _add_migrate(commands)
     _add_compare(commands)
+    _add_dashboard(commands)
     return parser
 
 
@@ -178,6 +179,45 @@ def _add_migrate(commands: Any) -> None:
     migrate.set_defaults(command=_migrate)
 
 
+def _add_dashboard(commands: Any) -> None:
+    dashboard = commands.add_parser(
+        "dashboard",
+        help="watch a migration, compare clouds, look into details, in a browser",
+        description="Serve a page, to this machine only, over the files that `migrate` and "
+        "`pytest benchmarks` write. Needs `pip install streamlit`, no server and no secret. "
+        "Exit code 2: streamlit is missing, or the port is taken.",
+        epilog="example: python -m pgload dashboard --lang ko --port 8502",
+    )
+    dashboard.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("migration_outputs"),
+        metavar="DIR",
+        help="what `migrate` writes (default: %(default)s)",
+    )
+    dashboard.add_argument(
+        "--data",
+        type=Path,
+        default=Path("data"),
+        metavar="DIR",
+        help="the folder of JSON files to migrate (default: %(default)s)",
+    )
+    dashboard.add_argument(
+        "--lang", choices=("ko", "en"), help="of the page (default: the browser's)"
+    )
+    dashboard.add_argument(
+        "--port", type=_port, default=8501, metavar="N", help="(default: %(default)s)"
+    )
+    dashboard.set_defaults(command=_dashboard)
+
+
+def _port(text: str) -> int:
+    number = _positive(text)
+    if number > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, from 1 to 65535")
+    return number
+
+
 def _positive(text: str) -> int:
     return _whole(text, least=1)
 
@@ -203,6 +243,12 @@ def _migrate(options: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(options).items() if name in asked}
     command = ["python", "-m", "pgload", *options.arguments]
     return migrate(Migration(**(given | {"command": command})))
+
+
+def _dashboard(options: argparse.Namespace) -> int:
+    from pgload.report.serve import serve
+
+    return serve(options.output_dir, options.data, options.lang, options.port)
 
 
 def _compare(options: argparse.Namespace) -> int:
