@@ -55,7 +55,7 @@ def test_commands(checkout: Path) -> None:
     assert tests.endswith(".venv/bin/pytest tests -n auto")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     variables = environment() | {"PATH": path, "PYTEST_ADDOPTS": SMALL}
-    for command in others:
+    for command in ("pytest benchmarks", *others):
         if "dashboard" in command:  # serves until it is stopped; it has tests of its own
             parser().parse_args(shlex.split(command)[3:])
             continue

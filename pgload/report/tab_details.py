@@ -86,7 +86,6 @@ def _files(run: Run, words: Words) -> None:
             words("records_failed"): column("records_failed"),
             words("rejects"): column("rejects"),
             words("batches"): column("batches"),
-            words("batches_failed"): column("batches_failed"),
             words("reason"): [states[name].error for name in names],
         }
     )
@@ -101,7 +100,7 @@ def _batches(summary: Summary, words: Words) -> None:
     numbers = {
         heading(words("batches")): count(whole.batches),
         heading(words("records")): count(whole.records),
-        heading(words("batches_failed")): count(whole.failed),
+        heading(words("batches_retried")): count(whole.retried),
         "p50": f"{summary.latency['p50'] * 1000:,.1f} ms",
         "p95": f"{summary.latency['p95'] * 1000:,.1f} ms",
         "p99": f"{summary.latency['p99'] * 1000:,.1f} ms",
@@ -109,9 +108,9 @@ def _batches(summary: Summary, words: Words) -> None:
     }
     metrics(numbers)
     charts(plots(summary, words), words)
-    if summary.failures:
-        st.markdown(f"**{heading(words('batches_failed'))}**")
-        _batch_table(summary.failures, words)
+    if summary.retried:
+        st.markdown(f"**{heading(words('batches_retried'))}**")
+        _batch_table(summary.retried, words)
     with st.expander(words("slowest", n=len(summary.slowest))):
         _batch_table(summary.slowest, words)
     st.markdown(f"**{words('tables')}**")
@@ -147,7 +146,7 @@ def _totals(totals: Mapping[str, Total], title: str, words: Words) -> None:
             title: [text(name) for name in totals],
             words("records"): [total.records for total in each],
             words("batches"): [total.batches for total in each],
-            words("batches_failed"): [total.failed for total in each],
+            words("batches_retried"): [total.retried for total in each],
             words("batch_seconds"): [round(total.seconds, 3) for total in each],
             words("records_per_second"): [round(total.rate, 1) for total in each],
         }

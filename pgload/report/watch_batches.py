@@ -16,7 +16,7 @@ from pgload.report.watch import BATCHES, STATS, Stamp, stamp_of, text
 STRETCHES = 24  # of a run, each with its throughput
 DOTS = 400  # batches that are drawn, each the slowest of its stretch
 SLOWEST = 50
-FAILURES = 500
+RETRIED = 500
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -31,7 +31,6 @@ class Batch(msgspec.Struct):
     records_per_second: float = 0.0
     file: str = ""
     first_record: int = 0
-    records_failed: int = 0
     worker: int = 0
     encode_seconds: float = 0.0
     write_seconds: float = 0.0
@@ -57,7 +56,7 @@ class Total:
     table: str = ""
     records: int = 0
     batches: int = 0
-    failed: int = 0  # batches
+    retried: int = 0  # batches that were tried more than once
     seconds: float = 0.0  # in batches, so summed over connections
     encode: float = 0.0
     write: float = 0.0
@@ -68,7 +67,7 @@ class Total:
     def add(self, batch: Batch, end: float) -> None:
         self.records += batch.records_count
         self.batches += 1
-        self.failed += batch.error is not None
+        self.retried += batch.attempts > 1
         self.seconds += batch.total_duration_seconds
         self.encode += batch.encode_seconds
         self.write += batch.write_seconds
@@ -93,7 +92,7 @@ class Summary:
     throughput: Sequence[tuple[float, float, float]] = ()  # begin and end of a stretch, records/s
     outline: Sequence[tuple[float, Batch]] = ()  # end → the slowest of a stretch
     slowest: Sequence[Batch] = ()
-    failures: Sequence[Batch] = ()
+    retried: Sequence[Batch] = ()
     waited: float = 0.0  # seconds that encoded batches waited for a connection, summed
     latency: Mapping[str, float] = field(default_factory=dict)  # p50 … max → seconds
     broken: int = 0  # lines that could not be read
@@ -162,7 +161,7 @@ def summarise(batches: Sequence[Batch], broken: int = 0) -> Summary:
         _throughput(ended, whole),
         [(end - whole.first, batch) for end, batch in _outline(ended)],
         heapq.nlargest(SLOWEST, batches, key=lambda batch: batch.total_duration_seconds),
-        [batch for _, batch in ended if batch.error is not None][:FAILURES],
+        [batch for _, batch in ended if batch.attempts > 1][:RETRIED],
         sum(batch.waited_seconds for batch in batches),
         _latency([batch.total_duration_seconds for batch in batches]),
         broken,
