@@ -23,7 +23,7 @@ cloud, *paths = sys.argv[1:]
 newest = max(map(Path, paths), key=lambda path: path.name)
 saved = json.loads(newest.read_text())
 loads = [b for b in saved["benchmarks"] if "batch_size" in (b["params"] or {})]
-assert {b["params"]["method"] for b in loads} == {"executemany", "values", "copy"}
+assert {b["params"]["method"] for b in loads} == {"executemany", "values", "unnest", "json", "copy"}
 for load in loads:
     extra = load["extra_info"]
     assert extra.keys() >= KEYS, f"{load['name']} lacks {KEYS - extra.keys()}"

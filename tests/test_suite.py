@@ -107,10 +107,12 @@ def test_saved_run(run: Run, checkout: Path) -> None:
     assert re.search(r"draw it: \S*python[\d.]* -m pgload compare", first.stdout)
 
     found = saved(checkout)
-    loads = {b["name"]: b for b in found["benchmarks"] if "cloud" in (b["params"] or {})}
+    loads = {b["name"]: b for b in found["benchmarks"] if "batch_size" in (b["params"] or {})}
     assert set(loads) == {
         "test_batch_size[values-300-1]",
         "test_methods[executemany-300-1]",
+        "test_methods[unnest-300-1]",
+        "test_methods[json-300-1]",
         "test_methods[copy-300-1]",
     }
     for load in loads.values():
@@ -403,7 +405,7 @@ def test_missing_configuration(run: Run) -> None:
     ("arguments", "says"),
     [
         (["-n", "2"], "benchmarks measure nothing under -n"),
-        (["--method", "cpoy"], "unknown method 'cpoy': choose from executemany, values, copy"),
+        (["--method", "cpoy"], "unknown method 'cpoy': choose from executemany, values, unnest"),
         (["--batch-size", "0"], "'0' is not a whole number from 1"),
         (["--data", "nowhere"], "--data nowhere: there is no such folder"),
     ],
