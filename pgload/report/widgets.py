@@ -48,6 +48,7 @@ def table(columns: Mapping[str, Iterable[Any]], *, sizes: Container[str] = ()) -
         hide_index=True,
         width="stretch",
         column_config=numbers,
+        placeholder=EMPTY,
     )
 
 
