@@ -263,11 +263,17 @@ def test_files_of_the_data_folder(show: Show, tmp_path: Path) -> None:
     assert column(app, "size") == [2, 2, 2]
 
     (data / "c.json").write_text("[1]")
-    assert column(checked(app.run()), "state") == [
+    checked(app.run())
+    assert column(app, "state") == [
         "done, with errors",
         "changed since",
         "not begun",
     ]
+
+    running(tmp_path / "new")
+    (tmp_path / "new" / RUN).rename(tmp_path / "out/runs/2999-01-01T00-00-00Z")
+    checked(app.run())
+    assert column(app, "state", 1) == ["not begun"] * 3
 
 
 def test_files_of_a_run_that_goes_on(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from pgload.report.decision import Against, Comparison, Decision, compare_sides
 from pgload.report.plots import plots, short
 from pgload.report.runs import Run, read_runs
 from pgload.report.sides import make_sides, with_baseline
-from pgload.report.verdict import Verdict
 from pgload.report.watch import Stamp, stamp_of, text
 from pgload.report.widgets import EMPTY, Places, charts, heading, plain, table
 from pgload.report.words import Words
@@ -185,14 +184,10 @@ def _verdicts(decision: Decision, other: Against, words: Words) -> None:
             words("connections"): [setting.connections for setting, _ in pairs],
             text(decision.baseline): [round(base[setting].throughput) for setting, _ in pairs],
             text(other.side): [round(ours[setting].throughput) for setting, _ in pairs],
-            words("ratio"): [_ratio(verdict) for _, verdict in pairs],
+            words("ratio"): [str(verdict) for _, verdict in pairs],
             words("verdict"): [words(verdict.word) for _, verdict in pairs],
         }
     )
-
-
-def _ratio(verdict: Verdict) -> str:
-    return str(verdict)
 
 
 def _measured(decision: Decision, words: Words) -> None:

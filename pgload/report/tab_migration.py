@@ -54,7 +54,7 @@ def show(places: Places) -> None:
     st.subheader(words("data_folder"))
     st.fragment(_data, run_every=FILES_EVERY)(places)
     st.subheader(words("history"))
-    _history(places)
+    st.fragment(_history, run_every=FILES_EVERY)(places)
 
 
 def _live(places: Places) -> None:
@@ -86,19 +86,19 @@ def _one(run: Run, state: str, places: Places) -> None:
     if percent is not None:
         st.progress(min(max(percent / 100, 0.0), 1.0), text=f"{int(percent)} %")
     done, failed = run.number("files_completed"), run.number("files_failed")
-    numbers = {
-        "records": _of(run.records, run.all_records),
-        "rate_now": count(run.number("records_per_second")),
+    numbers = {"records": _of(run.records, run.all_records)}
+    if state == RUNNING:
+        numbers["rate_now"] = count(run.number("records_per_second"))
+        numbers["time_left"] = duration(run.number("eta_seconds"), words)
+    else:
+        numbers["took"] = duration(run.seconds, words)
+    numbers |= {
         "rate_average": count(run.number("average_records_per_second")),
-        "time_left": duration(run.number("eta_seconds"), words),
         "files": _of(None if done is None else done + (failed or 0), run.number("total_files")),
         "rejects": count(run.number("rejects")),
         "records_failed": count(run.number("records_failed")),
         "retries": count(run.number("retries")),
     }
-    if state != RUNNING:
-        del numbers["rate_now"], numbers["time_left"]
-        numbers["took"] = duration(run.seconds, words)
     metrics({heading(words(name)): value for name, value in numbers.items()})
     if state == RUNNING:
         st.caption(f"{words('current_file')}: {plain(run.text('current_file') or '–')}")
@@ -198,7 +198,10 @@ def _data(places: Places) -> None:
     if not files:
         st.info(words("no_files", folder=plain(places.data), suffixes=", ".join(SUFFIXES)))
         return
-    known = file_states([read_run(each) for each in run_folders(places.outputs)[:SHOWN_RUNS]])
+    runs = [read_run(folder) for folder in run_folders(places.outputs)[:SHOWN_RUNS]]
+    if runs and runs[0].state() == RUNNING:  # which will come to all of them
+        runs = runs[:1]
+    known = file_states(runs)
     size = sum(facts.st_size for _, facts in files)
     st.caption(words("data_sum", folder=plain(places.data), n=count(len(files)), size=_mb(size)))
     shown = files[:SHOWN_FILES]

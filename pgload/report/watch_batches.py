@@ -13,7 +13,7 @@ import msgspec
 
 from pgload.report.watch import BATCHES, STATS, Stamp, stamp_of, text
 
-STRETCHES = 24  # of a run, each with its throughput
+STRETCHES = 20  # of a run, each with its throughput
 DOTS = 400  # batches that are drawn, each the slowest of its stretch
 SLOWEST = 50
 RETRIED = 500

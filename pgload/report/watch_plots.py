@@ -98,7 +98,7 @@ def plots(summary: Summary, words: Words) -> list[Plot]:
 
 def _stretches(summary: Summary) -> Iterator[tuple[str, Point]]:
     length = summary.throughput[-1][1]
-    digits = 0 if length >= 48 else 1 if length >= 5 else 2  # as many as tell stretches apart
+    digits = 0 if length >= 40 else 1 if length >= 2 else 2  # as many as tell stretches apart
     for begin, end, rate in summary.throughput:
         yield f"{begin:,.{digits}f}", Point(rate, note=f"–{end:,.{digits}f}")
 

@@ -16,7 +16,6 @@ from pgload.report.watch import Run, text
 from pgload.report.words import Words
 
 EMPTY = "–"
-METRIC = 190  # CSS pixels; two in a line on a telephone
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!$|<>~:&^=@/\"'])")
 UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
@@ -49,14 +48,15 @@ def table(columns: Mapping[str, Iterable[Any]], *, sizes: Container[str] = ()) -
         hide_index=True,
         width="stretch",
         column_config=numbers,
+        placeholder=EMPTY,
     )
 
 
 def metrics(values: Mapping[str, str]) -> None:
     """Numbers under their names, as many in a line as there is room for."""
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, gap="large"):
         for name, value in values.items():
-            st.metric(name, value, width=METRIC)
+            st.metric(name, value, width="content")
 
 
 def heading(words: str) -> str:
