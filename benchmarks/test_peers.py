@@ -21,11 +21,11 @@ INSTALL = "pip install -r benchmarks/peers-requirements.txt"
 # Method, peer, the packages it needs, connections, and how many times as fast pgload has to be;
 # 0: the ratio is only said.
 CASES = [
-    ("values", "execute_values", "psycopg2", 4, 3.2),
-    ("json", "execute_values", "psycopg2", 2, 4.5),
-    ("unnest", "execute_values", "psycopg2", 2, 4.5),
-    ("copy", "psycopg3_copy", "psycopg", 4, 2.5),
-    ("copy", "asyncpg_copy", "asyncpg", 4, 2.5),
+    ("values", "execute_values", "psycopg2", 4, 2.5),
+    ("json", "execute_values", "psycopg2", 2, 3.0),
+    ("unnest", "execute_values", "psycopg2", 2, 3.8),
+    ("copy", "psycopg3_copy", "psycopg", 4, 2.2),
+    ("copy", "asyncpg_copy", "asyncpg", 4, 2.2),
     ("values", "psycopg3_executemany", "psycopg", 4, 0),
     ("values", "pandas_to_sql", "pandas sqlalchemy", 1, 0),
     ("copy", "polars_adbc", "polars adbc_driver_postgresql pyarrow", 4, 0),

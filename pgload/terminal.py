@@ -62,6 +62,7 @@ def write_summary(
     if loads:
         reporter.section("throughput")
         reporter.write_line(run_table(loads))
+        reporter.write_line("")
         reporter.section("where a record's time went")
         reporter.write_line(profile_table(loads))
     for cloud, anchor in drift.items():
