@@ -127,7 +127,7 @@ json_values = st.recursive(
 json_records = st.lists(st.dictionaries(st.text("abc", min_size=1), json_values), max_size=12)
 
 
-@settings(max_examples=80)
+@settings(max_examples=60)
 @given(
     records=json_records,
     indent=st.sampled_from([None, 0, 3]),

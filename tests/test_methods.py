@@ -164,7 +164,7 @@ NESTED = st.recursive(
 )
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(
     records=st.lists(
         st.dictionaries(st.sampled_from("abcj"), NESTED, min_size=1), min_size=1, max_size=20
@@ -197,7 +197,7 @@ TYPED: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(
     records=st.lists(
         st.fixed_dictionaries(
