@@ -35,15 +35,22 @@ class Anchor:
     records: int = 0
 
     def before_setting(self, site: Site, dataset: Dataset) -> None:
-        """To be called before each setting."""
-        if self.total >= FEWEST_SETTINGS and self.done in (0, self.total // 2):
-            self._measure(site, dataset, "middle" if self.done else "start")
+        """To be called before each setting that is measured."""
+        if self.total < FEWEST_SETTINGS:
+            return
+        if "start" not in self.seconds:
+            self._measure(site, dataset, "start")
+        elif "middle" not in self.seconds and self.done >= self.total // 2:
+            self._measure(site, dataset, "middle")
 
-    def after_setting(self, site: Site, dataset: Dataset) -> None:
-        """To be called after each setting."""
-        self.done += 1
-        if self.total >= FEWEST_SETTINGS and self.done == self.total:
-            self._measure(site, dataset, "end")
+    @property
+    def is_due(self) -> bool:
+        """Whether all settings are done with, and the end is still to be measured."""
+        return self.done >= self.total and "start" in self.seconds and "end" not in self.seconds
+
+    def at_the_end(self, site: Site, dataset: Dataset) -> None:
+        """To be called when it is due."""
+        self._measure(site, dataset, "end")
 
     def _measure(self, site: Site, dataset: Dataset, moment: str) -> None:
         work, setting = list(dataset.batches(self.setting.batch_size)), self.setting

@@ -99,7 +99,15 @@ def runner(pytestconfig: pytest.Config, sites: dict[str, Site | str], dataset: D
         "seed": options.seed,
         "passes": options.passes,
         "rounds": options.effort.rounds,
+        "warmup_rounds": options.effort.warmup_rounds,
+        "max_time_per_setting": options.effort.seconds,
         "rtt": options.rtt_ms,
+        "data": str(options.data),
+        "servers": {
+            cloud: f"PostgreSQL {site.facts['version']}, {site.facts.get('instance_type')}"
+            for cloud, site in sites.items()
+            if isinstance(site, Site)
+        },
     }
     path = benchmarks.storage.get(f"interrupted_{'+'.join(options.clouds)}.jsonl")
     try:

@@ -45,12 +45,13 @@ class Journal:
     def _read(self, header: bytes) -> None:
         try:
             first, *lines = self._path.read_bytes().splitlines(keepends=True)
-        except (OSError, ValueError):
+            before = msgspec.json.decode(first)
+        except (OSError, ValueError):  # msgspec's errors are ValueErrors
             raise UsageError(
                 f"--resume: there is no interrupted run of {self._path.stem.partition('_')[2]} "
                 "here; leave it away"
             ) from None
-        before, now = (msgspec.json.decode(text) for text in (first, header))
+        now = msgspec.json.decode(header)
         for name in now:
             if before.get(name) != now[name]:
                 raise UsageError(

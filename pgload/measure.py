@@ -83,7 +83,9 @@ def measure(
             wal[-1] = site.wal_position() - wal[-1]
             site.verify()
 
-        for _ in range(0 if benchmark.disabled else effort.warmup_rounds):
+        # Without a load before the timed ones nobody knows how many fit into the time.
+        untimed = max(effort.warmup_rounds, effort.seconds is not None)
+        for _ in range(0 if benchmark.disabled else untimed):
             setup()
             load()
             teardown()

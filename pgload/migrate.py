@@ -99,7 +99,13 @@ def _look_up(plan: Plan, ledger: Ledger, asked: Migration) -> dict[Path, str]:
         entry = ledger.read(content, file.table)
         if entry is None or not entry.batches:
             former = ledger.records_of_name(name, content, file.table)
-            if former:
+            if former and asked.resume and asked.on_conflict == "error":
+                plan.problems.append(
+                    f"{name}: {former:,} records of other content under this name are in {table}, "
+                    "and would be there twice: put what is new into a file of its own (mended "
+                    "rejects: jq -c .data rejects.jsonl), or leave --resume away to load all of it"
+                )
+            elif former:
                 notes[file.path] = (
                     f"{former:,} records of other content under this name are there already, and "
                     f"stay; {_how_again(asked)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,9 @@ class Run:
         self._plan_again = plan_again
         self._ledger = ledger
         self._entries: dict[Path, Entry] = {}
+        self._shared: set[Path] = set()  # files that another migration writes as well
+        # Connections commit in no certain order, and of records with one key the last has to stay.
+        self._connections = 1 if asked.on_conflict == "update" else asked.connections
 
     def go(self) -> int:
         """Do it; gives the exit code. Raises `PgloadError` only where nothing was begun."""
@@ -61,7 +64,7 @@ class Run:
             instance_type=self._target.instance_type,
             method=asked.method,
             batch_size=asked.batch_size,
-            num_connections=asked.connections,
+            num_connections=self._connections,
             total_files=sum(map(len, (plan.files, plan.twins, plan.folder.empty, plan.broken))),
             total_records=plan.records,
             resumed=asked.resume,
@@ -117,6 +120,11 @@ class Run:
                 except (psycopg2.errors.DuplicateTable, psycopg2.errors.UniqueViolation):
                     self._note(out, f"table {table.name} was made by another migration meanwhile")
                     self._plan = self._plan_again()
+                    if table.name in [each.name for each in self._plan.create]:
+                        self._plan.problems.append(
+                            f"something else is called {table.name} (a sequence, an index, a "
+                            "type): name another table in tables.toml"
+                        )
                     if self._plan.problems:
                         raise UsageError("; ".join(self._plan.problems)) from None
                     return self._create_tables(out)
@@ -136,12 +144,17 @@ class Run:
             )
             self._entries[file.path] = entry
             if shared:
+                self._shared.add(file.path)
                 self._note(out, f"{name}: another migration writes this file as well")
             if entry.batch_size != asked.batch_size:
                 size = f"batches of {entry.batch_size:,}"
                 self._note(out, f"{name}: was begun with {size} and goes on with them")
             if entry.rejected:
-                self._note(out, f"{name}: {entry.rejected:,} of its records were rejected before")
+                self._note(
+                    out,
+                    f"{name}: {entry.rejected:,} of its records were rejected before; they are in "
+                    f"an earlier run's {asked.output_dir / 'runs' / '*' / 'rejects.jsonl'}",
+                )
 
     def _load(self, out: Outputs, merges: dict[Table, Merge], stopping: Stopping) -> None:
         asked, plan = self._asked, self._plan
@@ -164,17 +177,23 @@ class Run:
         with Migrator(
             self._target.connect,
             asked.method,
-            connections=asked.connections,
+            connections=self._connections,
             fewer_will_do=True,
             writer=writer,
         ) as migrator:
-            if migrator.connections < asked.connections:
+            if self._connections < asked.connections:
+                self._note(
+                    out,
+                    "--on-conflict update: one connection, so that of records with one key the "
+                    "last in the files stays",
+                )
+            if migrator.connections < self._connections:
                 self._note(
                     out,
                     f"{self._target.cloud}: the server gave {migrator.connections} of "
-                    f"{asked.connections} connections: going on with these",
+                    f"{self._connections} connections: going on with these",
                 )
-                for missing in range(migrator.connections, asked.connections):
+                for missing in range(migrator.connections, self._connections):
                     out.connection_state(missing, "refused")
             out.load_started()
             files = FilesInWork(out)
@@ -186,7 +205,20 @@ class Run:
     def _status(self) -> Status | None:
         """How a run ends that has come to its end; None for what the outputs know themselves."""
         before = any(entry.rejected for entry in self._entries.values())
-        return "completed_with_errors" if before else None
+        return "completed_with_errors" if before or self._rejected_elsewhere() else None
+
+    def _rejected_elsewhere(self) -> bool:
+        """Whether another migration of the same files has rejected some of their records."""
+        if self._ledger is None or not self._shared:
+            return False
+        import psycopg2
+
+        with suppress(psycopg2.Error):  # a connection that is gone has nothing to add
+            for file in self._plan.files:
+                entry = self._ledger.read(file.scan.content, file.table)
+                if file.path in self._shared and entry is not None and entry.rejected:
+                    return True
+        return False
 
     def _work(self, files: FilesInWork) -> Iterator[Work]:
         """The batches that are not committed yet; a file that fails does not keep the next."""
@@ -238,4 +270,5 @@ def _facts(file: FilePlan, entry: Entry) -> FileFacts:
         file.scan.bytes,
         records_before=entry.records,
         bytes_before=file.scan.bytes * before // file.scan.records,
+        rejected_before=entry.rejected,
     )

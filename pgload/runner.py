@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from typing import Any, NoReturn
@@ -58,6 +59,13 @@ class Runner:
         Skips the test where the setting cannot be measured, fails it where it went wrong, and ends
         the run when its cloud is lost.
         """
+        try:
+            self._run(benchmark, test, number, cloud, setting)
+        finally:
+            self._anchors[cloud].done += 1
+            self._close_the_anchor(benchmark, cloud)
+
+    def _run(self, benchmark: Any, test: str, number: int, cloud: str, setting: Setting) -> None:
         name = f"{cloud:<9} {setting}" if len(self._options.clouds) > 1 else str(setting)
         if self._options.passes > 1:
             name = f"{number}/{self._options.passes} {name}"
@@ -68,7 +76,6 @@ class Runner:
                 make.update(seconds)
             self._keep(benchmark, test, kept, cloud)
             self._say.result(name, benchmark, note="measured before")
-            self._anchors[cloud].done += 1
             return
         site = self._sites[cloud]
         reason = site if isinstance(site, str) else self._reason_against(setting)
@@ -104,7 +111,7 @@ class Runner:
         loads = effort.warmup_rounds + effort.rounds
         if not benchmark.disabled:
             anchor.before_setting(site, self._dataset)
-        measured = measure(
+        return measure(
             benchmark,
             site,
             self._dataset,
@@ -113,9 +120,12 @@ class Runner:
             number=number,
             on_round=lambda load: self._say.passing(f"{name}   load {load} of {loads}"),
         )
-        if not benchmark.disabled:
-            anchor.after_setting(site, self._dataset)
-        return measured
+
+    def _close_the_anchor(self, benchmark: Any, cloud: str) -> None:
+        anchor, site = self._anchors[cloud], self._sites[cloud]
+        if anchor.is_due and not benchmark.disabled and isinstance(site, Site):
+            with suppress(PgloadError):  # a server that is gone is told of by its settings
+                self._interrupts.allow(partial(anchor.at_the_end, site, self._dataset))
 
     def _keep(self, benchmark: Any, test: str, measured: Pass, cloud: str) -> None:
         self._measured.setdefault(test, []).append(measured)
@@ -141,7 +151,6 @@ class Runner:
         pytest.fail(str(error), pytrace=False)
 
     def _not_measured(self, name: str, cloud: str, setting: Setting, reason: str) -> NoReturn:
-        self._anchors[cloud].done += 1
         self._unmeasured.append({"cloud": cloud, **asdict(setting), "reason": reason})
         self._say.line(f"{name:<25} not measured: {reason}")
         pytest.skip(reason)

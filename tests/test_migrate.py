@@ -159,11 +159,17 @@ def test_changed_file(here: Site, capsys: pytest.CaptureFixture[str]) -> None:
     assert here.migrate() == 0
     here.numbers("t.json", 110)
     capsys.readouterr()
-    assert here.migrate("--resume", "--dry-run") == 0
+    assert here.migrate("--dry-run") == 0
     assert (
         "100 records of other content under this name are there already, and stay; "
         "all of these are written beside them" in capsys.readouterr().out
     )
+    assert here.migrate("--resume") == 2
+    assert (
+        "t.json: 100 records of other content under this name are in t, and would be there twice"
+        in capsys.readouterr().err
+    )
+    assert here.sql("SELECT count(*) FROM t") == [(100,)]
 
 
 def test_twins(here: Site, capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,6 +209,35 @@ def test_on_conflict(here: Site, how: str, method: str, connections: str) -> Non
         assert v == ("5" if how == "skip" else "45")
     assert here.migrate("--on-conflict", how, "--resume", *given) == 0
     assert here.sql("SELECT count(*) FROM keyed") == [(43,)]
+
+
+def test_update_keeps_the_last_of_the_files(here: Site) -> None:
+    """Of records with one key the last stays, however many connections were asked for."""
+    here.sql("CREATE TABLE k (k int PRIMARY KEY, v int)")
+    here.file("k.json", [{"k": n % 50, "v": n} for n in range(2000)])
+    options = ("--on-conflict", "update", "--connections", "5", "--batch-size", "50")
+    assert here.migrate(*options) == 0
+    assert here.sql("SELECT count(*), min(v), max(v) FROM k") == [(50, 1950, 1999)]
+
+
+def test_a_name_that_is_taken(here: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sequence, index or type of a new table's name is one line, and nothing is written."""
+    here.sql("CREATE SEQUENCE orders")
+    here.file("orders.json", [{"a": 1}])
+    assert here.migrate("--create-tables") == 2
+    assert "something else is called orders" in capsys.readouterr().out
+
+
+def test_rejects_of_an_earlier_run(here: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of which an earlier run rejected a record is not successful, and it is said where."""
+    here.file("t.json", [{"n": 1}, {"n": "one"}])
+    assert here.migrate() == 1
+    assert here.migrate("--resume", "--keep-runs", "1") == 1
+    results = json.loads((here.outputs / "migration_results.json").read_bytes())
+    assert (results["successful"], results["failed"]) == (0, 1)
+    assert "1 of its records were rejected before" in capsys.readouterr().out
+    kept = [path for path in here.outputs.glob("runs/2*/rejects.jsonl") if path.stat().st_size]
+    assert len(kept) == 1
 
 
 def test_on_conflict_with_bad_records(here: Site) -> None:

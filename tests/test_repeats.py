@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from pgload.anchor import drift
+from pgload.errors import UsageError
+from pgload.journal import Journal
 from pgload.rounds import unstable
 from tests.checkout import Run, environment, saved
 
@@ -113,6 +115,25 @@ def test_max_time_per_setting(run: Run, checkout: Path) -> None:
     assert done.returncode == 0, done.stdout
     (bench,) = saved(checkout)["benchmarks"]
     assert bench["stats"]["rounds"] == 2
+
+
+def test_the_anchor_survives_settings_without_a_result(run: Run, checkout: Path) -> None:
+    """Settings that cannot be measured, wherever they come, leave start, middle and end."""
+    done = run("pytest", "benchmarks/test_batch_size.py", "--batch-size=100,200,300,900,950,999",
+               "--records=600", "--rounds=1", "--warmup-rounds=0")  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("not measured") == 3
+    anchor = saved(checkout)["machine_info"]["run"]["drift"]["EMBEDDED"]
+    assert {"start", "middle", "end"} <= anchor.keys()
+
+
+def test_a_journal_that_was_cut_off(tmp_path: Path) -> None:
+    """A journal without a whole first line is none, and its last line may be missing its end."""
+    path = tmp_path / "interrupted_GCP.jsonl"
+    for text in ("", '{"records": 6'):
+        path.write_text(text)
+        with pytest.raises(UsageError, match="there is no interrupted run of GCP here"):
+            Journal(path, {"records": 600}, resume=True)
 
 
 def test_unstable() -> None:

@@ -93,7 +93,7 @@ class Merge:
         if self._on_conflict == "skip" or not values:
             return (
                 f"INSERT INTO {target} ({columns}) SELECT {columns} FROM {staging} "
-                f"ORDER BY {_ORDER} ON CONFLICT ({key}) DO NOTHING"
+                f"ORDER BY {key}, {_ORDER} ON CONFLICT ({key}) DO NOTHING"
             ).encode()
         # Keys with a NULL are all different; DISTINCT ON takes them for equal.
         tests = " OR ".join(f"{name} IS NULL" for name in quoted(self._key, connection))

@@ -74,7 +74,8 @@ def show_as_newest(folder: Path) -> None:
 def prune(runs: Path, keep: int) -> None:
     """Remove the oldest runs but `keep`: their own files, and the folders that this leaves empty.
 
-    A run that still goes on is kept (its log is locked), and so is whatever does not look like one.
+    A run that still goes on is kept (its log is locked), and so is one with rejects, which are told
+    of nowhere else, and whatever does not look like a run.
     """
     found = []
     for folder in runs.iterdir():
@@ -82,12 +83,17 @@ def prune(runs: Path, keep: int) -> None:
         if match and folder.is_dir() and not folder.is_symlink():
             found.append((match[1], int(match[2] or 1), folder))
     for *_, folder in sorted(found, reverse=True)[max(keep, 1) :]:
-        if not _in_use(folder):
+        if not _in_use(folder) and not _has_rejects(folder):
             # Whatever cannot be removed stays: no reason to keep a migration from starting.
             with suppress(OSError):
                 for path in [*folder.glob(".*.tmp"), *(folder / n for n in (*FAMILIAR, BATCHES))]:
                     path.unlink(missing_ok=True)
                 folder.rmdir()
+
+
+def _has_rejects(folder: Path) -> bool:
+    path = folder / "rejects.jsonl"
+    return path.is_file() and path.stat().st_size > 0
 
 
 def replace_file(path: Path, parts: Iterable[bytes], *, durable: bool = False) -> None:

@@ -33,6 +33,7 @@ class FileFacts:
     bytes: int | None = None
     records_before: int = 0
     bytes_before: int = 0
+    rejected_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)

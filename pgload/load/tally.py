@@ -75,13 +75,14 @@ class Tally:
         """A file is finished with; `error` is why it ended early."""
         file = self._file(name, "")
         file.error = error
-        if error is None and not file.records_failed:
+        facts = self._begun.pop(name, None)
+        before = facts.rejected_before if facts else 0
+        if error is None and not file.records_failed and not before:
             file.status = "completed"
             self.completed += 1
         else:
             file.status = "completed_with_errors" if error is None else "failed"
             self.failed += 1
-        facts = self._begun.pop(name, None)
         if facts is not None and facts.bytes is not None:
             # There is more in a file than its records, and failed ones are not in `bytes`.
             self.bytes += max(facts.bytes - facts.bytes_before - file.bytes, 0)
