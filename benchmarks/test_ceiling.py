@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from benchmarks.prepared import NO_PSQL, find_psql, prepared_copy
+from benchmarks.prepared import NO_PSQL, NoCeilingError, find_psql, prepared_copy
 from pgload.interrupt import INTERRUPTS
 from pgload.load.methods import METHODS, make_method
 from pgload.options import OPTIONS
@@ -68,16 +68,20 @@ def test_server(pytestconfig, benchmark, request, tmp_path, dataset, sites, clou
         pytest.skip(site)
     if find_psql() is None:
         pytest.skip(NO_PSQL)
-    with prepared_copy(site.target, dataset, connections, tmp_path) as load:
-        pedantic = partial(
-            benchmark.pedantic,
-            load,
-            setup=site.reset,
-            teardown=site.verify,
-            rounds=options.effort.rounds,
-            warmup_rounds=options.effort.warmup_rounds,
-        )
-        pytestconfig.stash[INTERRUPTS].allow(pedantic)
+    try:
+        with prepared_copy(site.target, dataset, connections, tmp_path) as load:
+            pedantic = partial(
+                benchmark.pedantic,
+                load,
+                setup=site.reset,
+                teardown=site.verify,
+                rounds=options.effort.rounds,
+                warmup_rounds=options.effort.warmup_rounds,
+            )
+            pytestconfig.stash[INTERRUPTS].allow(pedantic)
+    except NoCeilingError as error:
+        Lines(pytestconfig).line(f"{request.node.name}: {error}")
+        pytest.skip(str(error))
     benchmark.extra_info.update(
         records=dataset.records,
         bytes=dataset.bytes,

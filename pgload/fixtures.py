@@ -74,9 +74,8 @@ def sites(pytestconfig: pytest.Config, dataset: Dataset) -> Iterator[dict[str, S
                 say.line(f"{cloud}: PostgreSQL {site.facts['version']}")
             except TargetError as error:
                 if not options.keep_going:
-                    if len(options.clouds) > 1:
-                        say.line("--keep-going measures the others when one cannot be reached")
-                    end_the_run(say, error)
+                    more = "; --keep-going measures the others" if len(options.clouds) > 1 else ""
+                    end_the_run(say, TargetError(f"{error}{more}"))
                 sites[cloud] = str(error)
                 say.line(f"not measured: {error}")
                 if all(isinstance(sites.get(each), str) for each in options.clouds):

@@ -62,6 +62,11 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "settings(*settings): (method, batch size, connections) one by one"
     )
     if not _asks_for_benchmarks(config):
+        if config.option.cloud:
+            raise pytest.UsageError(
+                f"--cloud is for benchmarks: did you mean pytest benchmarks --cloud "
+                f"{','.join(config.option.cloud)}?"
+            )
         return
     if getattr(config.option, "numprocesses", None):
         raise pytest.UsageError(

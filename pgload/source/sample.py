@@ -139,6 +139,6 @@ def _write(path: Path, parts: Iterable[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m pgload.source.sample FOLDER")
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        sys.exit("usage: python -m pgload.source.sample FOLDER (writes the five files of data/)")
     write_shipped(Path(sys.argv[1]))
