@@ -75,7 +75,7 @@ def prepared_copy(
             try:
                 _say(process, r"\warn done")
                 _hear(process)
-            except (OSError, RuntimeError) as error:
+            except RuntimeError as error:
                 raise NoCeilingError(f"no ceiling of the server: {error}") from None
         yield load
 
@@ -99,8 +99,9 @@ def _psql(program: str, target: Target) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _say(process: subprocess.Popen[bytes], *commands: str) -> None:
-    _pipe(process.stdin).write("".join(f"{command}\n" for command in commands).encode())
-    _pipe(process.stdin).flush()
+    with suppress(BrokenPipeError):  # it has ended, and said why, which is heard next
+        _pipe(process.stdin).write("".join(f"{command}\n" for command in commands).encode())
+        _pipe(process.stdin).flush()
 
 
 def _hear(process: subprocess.Popen[bytes]) -> None:
