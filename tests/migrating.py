@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+import psycopg2
 
 from pgload.cli import main
 from pgload.load.verify import Fingerprint, expected_fingerprint, fingerprint
@@ -201,3 +202,9 @@ class Restarts:
             start_new_session=True,
             **({"user": user, "group": group, "extra_groups": []} if os.geteuid() == 0 else {}),
         )
+        while self._server.poll() is None:  # until it takes connections again
+            try:
+                psycopg2.connect(host=str(self._folder), user="postgres").close()
+                break
+            except psycopg2.OperationalError:
+                os.sched_yield()
