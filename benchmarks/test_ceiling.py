@@ -12,11 +12,11 @@ from functools import partial
 import pytest
 
 from benchmarks.prepared import NO_PSQL, NoCeilingError, find_psql, prepared_copy
-from pgload.interrupt import INTERRUPTS
+from pgload.bench.console import Lines
+from pgload.bench.interrupt import INTERRUPTS
+from pgload.bench.options import OPTIONS
 from pgload.load.methods import METHODS, make_method
-from pgload.options import OPTIONS
-from pgload.source.files import Batch, read_batches
-from pgload.terminal import Lines
+from pgload.source.reader import Batch, read_batches
 
 
 def pytest_generate_tests(metafunc):

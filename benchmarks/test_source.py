@@ -1,6 +1,6 @@
 """Reading alone, without a database: no load can be faster than this."""
 
-from pgload.source.files import read_records
+from pgload.source.reader import read_records
 
 
 def test_read(run_client, dataset):

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.command(options)
     except PgloadError as error:
-        from pgload.load.text import one_line
+        from pgload.contract import one_line
 
         print(f"pgload: {one_line(str(error))}", file=sys.stderr)
         return USAGE
@@ -232,8 +232,8 @@ def _whole(text: str, least: int = 0) -> int:
 def _migrate(options: argparse.Namespace) -> int:
     from dataclasses import fields
 
-    from pgload.migrate import migrate
-    from pgload.plan import Migration
+    from pgload.migrate.command import migrate
+    from pgload.migrate.plan import Migration
 
     if options.resume and options.restart:
         raise UsageError("--resume goes on and --restart begins again: choose one")
@@ -246,7 +246,7 @@ def _migrate(options: argparse.Namespace) -> int:
 
 
 def _dashboard(options: argparse.Namespace) -> int:
-    from pgload.report.serve import serve
+    from pgload.dashboard.serve import serve
 
     return serve(options.output_dir, options.data, options.lang, options.port)
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from pgload.targets.embedded import embedded
 from pgload.targets.target import Target
-from tests.checkout import Run, make_checkout, run_module
+from tests.support.checkout import Run, make_checkout, run_module
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812

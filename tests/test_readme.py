@@ -16,7 +16,7 @@ import pytest
 
 from pgload.cli import parser
 from pgload.targets.embedded import embedded
-from tests.checkout import ROOT, Run, configure, environment
+from tests.support.checkout import ROOT, Run, configure, environment
 
 ENGLISH, KOREAN = ROOT / "README.md", ROOT / "README.ko.md"
 # One setting of a small load, where a command asks for nothing else.

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pgload.errors import UsageError
-from pgload.load.rows import (
+from pgload.load.encode import (
     EMPTY,
     SEPARATOR,
     Notation,
@@ -22,8 +22,8 @@ from pgload.load.rows import (
     without_quotes,
 )
 from pgload.load.server_json import json_literal, rows_of_json
-from pgload.source.files import Batch
-from pgload.source.tables import Column, Table, column_names, input_type, qualified_name
+from pgload.schema.table import Column, Table, column_names, input_type, qualified_name
+from pgload.source.reader import Batch
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812

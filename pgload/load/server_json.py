@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Raw
 
-from pgload.source.tables import (
+from pgload.schema.table import (
     JSON_TYPES,
     MAX_IDENTIFIER_BYTES,
     Table,

@@ -13,8 +13,8 @@ from msgspec import Raw
 
 from pgload.errors import RecordError
 from pgload.load.server_json import json_literal, rows_of_json
-from pgload.source.files import Batch
-from pgload.source.tables import Table, column_names, qualified_name
+from pgload.schema.table import Table, column_names, qualified_name
+from pgload.source.reader import Batch
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812

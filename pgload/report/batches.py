@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgload.report.measurement import LOAD_PARAMS, Measurement
+from pgload.report.saved import LOAD_PARAMS, Measurement
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from pgload.report.decision import compare_sides
 from pgload.report.gate import Gate
 from pgload.report.runs import STORAGE, load_runs
 from pgload.report.sides import AUTO, Side, make_sides, with_baseline
-from pgload.report.table import compare_tables, decision_lines
-from pgload.report.verdict import THRESHOLD
+from pgload.report.stats import THRESHOLD
+from pgload.report.tables import compare_tables, decision_lines
 from pgload.report.write import Output, write
 
 LISTED = 12  # sides and differences named on the terminal

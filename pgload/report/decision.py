@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pgload.report.context import Difference, caveats, differences
-from pgload.report.measurement import Dataset, Measurement, Setting
 from pgload.report.pairing import Sides, pair, unpaired
+from pgload.report.saved import Dataset, Measurement, Setting
 from pgload.report.scatter import Scatter, scatters
 from pgload.report.sides import Side
-from pgload.report.verdict import SLOWER, THRESHOLD, Verdict, against, verdicts
+from pgload.report.stats import SLOWER, THRESHOLD, Verdict, against, verdicts
 
 SHOWN = 8  # sides beside each other: as many as there are colours that everybody tells apart
 NEAR = 0.9  # of the best throughput, below which a setting is not worth naming as its like

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pgload.report.decision import Comparison, Decision
-from pgload.report.measurement import Measurement, Setting
+from pgload.report.saved import Measurement, Setting
 from pgload.report.sides import Side
-from pgload.report.verdict import CONFIDENCE, Verdict
+from pgload.report.stats import CONFIDENCE, Verdict
 
 COLUMNS = (
     "records",

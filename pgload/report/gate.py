@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pgload.errors import UsageError
 from pgload.report.decision import Decision
-from pgload.report.verdict import SLOWER
+from pgload.report.stats import SLOWER
 
 EXPRESSION = re.compile(r"\s*throughput\s*:\s*-(\d+(?:\.\d+)?)\s*%\s*")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pgload.report.decision import Against, Decision
-from pgload.report.verdict import FASTER, NOISY, SLOWER
+from pgload.report.stats import FASTER, NOISY, SLOWER
 
 MARKS = {FASTER: "🟢", SLOWER: "🔴", NOISY: "🟡"}
 ROWS = 60  # of a table that fits into a pull request; the changed ones first

@@ -13,12 +13,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pgload.report.charts import tooltip_script
 from pgload.report.decision import Comparison
+from pgload.report.i18n import Words
 from pgload.report.migrations import Migration
 from pgload.report.plot import Plot
 from pgload.report.plots import short
-from pgload.report.words import Words
+from pgload.report.svg import tooltip_script
 
 TEMPLATES = Path(__file__).with_name("templates")
 AXIS = 1.5  # the little interval beside a ratio reaches from a factor slower to a factor faster

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pgload.report.measurement import Dataset, Measurement, Setting
+from pgload.report.saved import Dataset, Measurement, Setting
 from pgload.report.sides import Side
 
 LISTED = 3  # settings that a line names, so that it stays one; the table shows them all

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from pgload.report.batches import Batches, read_batches
 from pgload.report.decision import Decision
-from pgload.report.measurement import BOTTLENECKS, PARTS, Measurement, Setting
+from pgload.report.i18n import Words
 from pgload.report.plot import (
     BARS,
     DOTS,
@@ -18,8 +18,8 @@ from pgload.report.plot import (
     Plot,
     Point,
 )
+from pgload.report.saved import BOTTLENECKS, PARTS, Measurement, Setting
 from pgload.report.slices import Slice, widest_slice
-from pgload.report.words import Words
 
 SHOWN_BATCHES = 250  # of each side over a load
 PERCENTILES = (50, 90, 95, 99, 100)

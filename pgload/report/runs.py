@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pgload.errors import SourceError
-from pgload.report.measurement import (
+from pgload.report.saved import (
     LOAD_PARAMS,
     Measurement,
     is_load,

@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pgload.report.measurement import Measurement, Setting
+from pgload.report.saved import Measurement, Setting
 
 BORROWED = 4  # degrees of freedom from other settings
 SHARED = 0.15  # of the variance of rounds, assumed to be common to all rounds of one pass

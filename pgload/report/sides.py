@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pgload.errors import UsageError
 from pgload.report.context import alike, facts
-from pgload.report.measurement import Dataset, Measurement, Setting, pool
 from pgload.report.runs import Run
+from pgload.report.saved import Dataset, Measurement, Setting, pool
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pgload.report.measurement import Measurement
 from pgload.report.pairing import Sides
+from pgload.report.saved import Measurement
 
 PARAMETERS = ("method", "batch_size", "connections")
 

@@ -84,11 +84,11 @@ def write(comparison: Comparison, output: Output) -> tuple[list[Path], list[str]
 def _draw(comparison: Comparison, output: Output) -> tuple[dict[str, str], list[str]]:
     """File name → content of the charts and the page, and why a chart is missing."""
     try:  # not needed for anything else
-        from pgload.report.charts import draw, stand_alone
         from pgload.report.colours import colours
+        from pgload.report.i18n import Words
         from pgload.report.page import Report, render
         from pgload.report.plots import plots
-        from pgload.report.words import Words
+        from pgload.report.svg import draw, stand_alone
     except ModuleNotFoundError as error:
         raise UsageError(
             f"no charts, for {sys.executable} lacks the package {error.name}: "

@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Raw
 
 from pgload.errors import RecordError, SourceError
-from pgload.source.files import read_records
-from pgload.source.folder import Stamp, content_id
+from pgload.source.reader import read_records
 from pgload.source.record import DECODE_ERRORS, no_utf8, record_error
+from pgload.source.stores import Stamp, content_id
 
 BIGINT_DIGITS = 20  # the longest bigint, with its sign
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pgload.errors import TargetError
-from pgload.targets.trouble import explain
+from pgload.targets.connection_errors import explain
 
 if TYPE_CHECKING:  # the driver is imported on first use: a target is cheap to describe
     from psycopg2.extensions import connection as Connection  # noqa: N812

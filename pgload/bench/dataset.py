@@ -1,0 +1,72 @@
+"""What a benchmark loads: the records of a folder's files, read before any clock starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from msgspec import Raw
+
+from pgload.errors import SourceError, UsageError
+from pgload.schema.table import Table, plan_tables, read_mapping
+from pgload.source.reader import Batch, read_records
+from pgload.source.stores import data_files
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Records in memory, as raw JSON, by file; and the table of each file."""
+
+    folder: Path
+    files: dict[Path, list[Raw]]
+    tables: dict[Path, Table]
+    left_out: tuple[Path, ...]  # files that hold no record, or none with a field
+
+    @classmethod
+    def read(cls, folder: Path, *, schema: str, limit: int | None = None) -> Dataset:
+        """The first `limit` records (all, when None) of the folder's files in name order.
+
+        The tables are put into `schema`. Raises `SourceError` for a file that holds no data or
+        when none holds a record, `UsageError` when there are fewer records than `limit`.
+        """
+        read, left = dict[Path, list[Raw]](), limit
+        for path in data_files(folder):
+            if left == 0:
+                break
+            read[path] = _first_records(path, left)
+            left = None if left is None else left - len(read[path])
+        if left:
+            found = sum(map(len, read.values()))
+            raise UsageError(f"--records {limit}: {folder} holds {found:,} records; ask for fewer")
+        plan = plan_tables(read, read_mapping(folder))
+        if not plan:
+            raise SourceError(f"{folder} holds no record: there is nothing to load")
+        files = {path: records for path, records in read.items() if path in plan and records}
+        tables = {path: replace(plan[path], schema=schema) for path in files}
+        return cls(folder, files, tables, tuple(path for path in read if path not in files))
+
+    @property
+    def records(self) -> int:
+        """How many records there are."""
+        return sum(map(len, self.files.values()))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the records' JSON text."""
+        return sum(len(record) for records in self.files.values() for record in records)
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Table, Batch]]:
+        """All batches in the order of files and records; none spans two files."""
+        for path, records in self.files.items():
+            for at in range(0, len(records), batch_size):
+                yield self.tables[path], Batch(path, at + 1, records[at : at + batch_size])
+
+
+def _first_records(path: Path, limit: int | None) -> list[Raw]:
+    records: list[Raw] = []
+    for window in read_records(path):
+        records += window
+        if limit is not None and len(records) >= limit:
+            break
+    return records[:limit]

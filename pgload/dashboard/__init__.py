@@ -1,0 +1,1 @@
+"""A Streamlit application over the files that `migrate` and `pytest benchmarks` write."""

@@ -1,0 +1,87 @@
+"""The dashboard: watch a migration, compare clouds, look into details. It only reads files.
+
+    python -m pgload dashboard
+    streamlit run pgload/report/dashboard.py
+
+Streamlit runs this file as a script, from the top for every look at it. `.streamlit/config.toml`
+beside it says how it is served.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve()
+if __name__ == "__main__":
+    # Streamlit puts the script's own folder into the path, where our `table.py` and `words.py`
+    # would stand for other packages' modules; what is wanted there is the checkout.
+    sys.path[:] = [each for each in sys.path if Path(each or ".").resolve() != HERE.parent]
+    if str(HERE.parents[2]) not in sys.path:
+        sys.path.insert(0, str(HERE.parents[2]))
+
+import streamlit as st  # noqa: E402
+
+from pgload.dashboard import comparison, details, migration  # noqa: E402
+from pgload.dashboard.widgets import Places  # noqa: E402
+from pgload.report.i18n import LANGUAGES, Words  # noqa: E402
+from pgload.report.migrations import OUTPUTS  # noqa: E402
+from pgload.report.runs import STORAGE  # noqa: E402
+
+NAMES = {"en": "English", "ko": "한국어"}
+TABS = {"migration": migration, "comparison": comparison, "detail": details}
+
+
+def main() -> None:
+    """The whole page."""
+    asked = _arguments()
+    st.set_page_config(page_title="pgload", layout="wide")
+    title, language = st.columns([4, 1], vertical_alignment="bottom")
+    title.title("pgload")
+    chosen = language.selectbox(
+        "Language · 언어",
+        LANGUAGES,
+        index=LANGUAGES.index(asked.lang or _of_browser()),
+        format_func=NAMES.__getitem__,
+        label_visibility="collapsed",
+        key="language",
+    )
+    words = Words(chosen)
+    places = Places(asked.output_dir, asked.data, asked.storage, words)
+    labels = [words(name) for name in TABS]
+    _keep_tab(labels)
+    tabs = st.tabs(labels, key="tab", on_change="rerun")
+    for tab, name in zip(tabs, TABS, strict=True):
+        if tab.open:  # the others cost nothing
+            with tab:
+                TABS[name].show(places)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="streamlit run dashboard.py --")
+    parser.add_argument("--output-dir", type=Path, default=OUTPUTS)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--storage", type=Path, default=STORAGE)
+    parser.add_argument("--lang", choices=LANGUAGES)
+    return parser.parse_args()
+
+
+def _of_browser() -> str:
+    """The language that the reader's browser asks for, if we have it."""
+    wanted = (st.context.locale or "")[:2].lower()
+    return wanted if wanted in LANGUAGES else LANGUAGES[0]
+
+
+def _keep_tab(labels: list[str]) -> None:
+    """Stay on the tab when the language changes: Streamlit knows tabs by their labels."""
+    open_tab = st.session_state.get("tab")
+    if open_tab not in labels:
+        for language in LANGUAGES:
+            names = [Words(language)(name) for name in TABS]
+            if open_tab in names:
+                st.session_state["tab"] = labels[names.index(open_tab)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The `migrate` command: plan, load with a ledger, outputs."""

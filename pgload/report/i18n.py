@@ -1,0 +1,32 @@
+"""The words of charts and pages in the languages of `words.toml`."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from pathlib import Path
+
+LANGUAGES = ("en", "ko")
+
+
+class Words:
+    """Looks up a text by its key and fills in its values."""
+
+    def __init__(self, language: str = "en") -> None:
+        self.language = language
+
+    def __call__(self, key: str, /, **values: object) -> str:
+        text = _texts()[key][self.language]
+        return text.format(**values) if values else text
+
+    def maybe(self, key: str, otherwise: str) -> str:
+        """The text of a key that comes from data, such as a bottleneck's name."""
+        return self(key) if key in _texts() else otherwise
+
+
+@cache
+def _texts() -> dict[str, dict[str, str]]:
+    texts: dict[str, dict[str, str]] = tomllib.loads(
+        Path(__file__).with_name("i18n.toml").read_text("utf-8")
+    )
+    return texts

@@ -1,1 +1,0 @@
-"""How the sample's procurement notices are made; `pgload.source.sample` is the door."""

@@ -1,0 +1,65 @@
+"""What is kept of a server and of the client's machine: what numbers depend on, and no secret."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from pgload.bench.facts import client_facts, server_facts
+from pgload.targets.embedded import embedded
+from pgload.targets.target import Target
+
+
+def test_settings_that_are_not_the_default() -> None:
+    """What was changed is told, whatever it is for; what leads to the server or in is not."""
+    secret = "a-secret-word"
+    changed = {
+        "random_page_cost": "1.1",
+        "log_checkpoints": "off",
+        "wal_compression": "pglz",
+        "port": "54321",
+        "archive_mode": "on",
+        "archive_command": f"push --key={secret} %p",
+        "primary_conninfo": f"host=198.51.100.7 password={secret}",
+        "cluster_name": secret,
+    }
+    with embedded(**changed) as target:
+        connection = target.connect()
+        facts = server_facts(target, connection)
+        connection.close()
+    settings = facts["settings"]
+    assert settings["random_page_cost"] == "1.1"
+    assert settings["log_checkpoints"] == "off"
+    assert settings["wal_compression"] == "pglz"
+    assert settings["archive_mode"] == "on"
+    assert settings["fsync"] == "on"  # the default, and told nevertheless
+    assert "enable_seqscan" not in settings
+    told = json.dumps(facts)
+    for word in (secret, "198.51.100.7", "54321", target.parameters["host"]):
+        assert word not in told
+
+
+def test_server(server: Target) -> None:
+    """Version, build, encryption and what the target says of itself."""
+    target = replace(
+        server, instance_type="db-custom-2-7680", price_per_hour=0.35, known={"rtt_asked_ms": 20}
+    )
+    connection = target.connect()
+    facts = server_facts(target, connection)
+    connection.close()
+    assert facts["version"].startswith("18")
+    assert facts["build"].startswith("PostgreSQL 18")
+    assert facts["tls"] is None  # over a Unix socket
+    assert (facts["vcpus"], facts["memory_mb"]) == (2, 7680)
+    assert (facts["price_per_hour"], facts["rtt_asked_ms"]) == (0.35, 20)
+
+
+def test_client() -> None:
+    """The machine and the driver, as JSON."""
+    facts = client_facts()
+    assert facts["cpu"]
+    assert facts["cores"] >= 1
+    assert facts["memory_mb"] > 100
+    assert facts["python"].startswith("CPython 3.")
+    assert facts["driver"].startswith("psycopg2 2.")
+    assert json.loads(json.dumps(facts)) == facts

@@ -1,0 +1,65 @@
+"""What tests need to run the suite as people do, in a checkout and a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pgload.targets.target import Target
+
+ROOT = Path(__file__).parents[2]
+QUICK = ("--records", "600", "--rounds", "2", "--warmup-rounds", "0")
+SECRET = "a-secret-word"
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def environment() -> dict[str, str]:
+    """Ours, without what the pytest around this test, and people's clouds, put into it."""
+    ours = re.compile(r"PYTEST|.*_DB_|CLOUD_PROVIDER|ENV$")
+    return {name: value for name, value in os.environ.items() if not ours.match(name)}
+
+
+def make_checkout(folder: Path) -> Path:
+    """A fresh checkout's code, with no run saved yet."""
+    (folder / "tests").mkdir(parents=True)  # where pytest.ini looks for tests
+    for name in ("pgload", "benchmarks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("conftest.py", "pytest.ini"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def run_module(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a Python module's command line in the checkout."""
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(
+        command, cwd=checkout, env=environment(), capture_output=True, text=True, check=False
+    )
+
+
+def configure(checkout: Path, cloud: str, server: Target, database: str, **more: str) -> None:
+    """Add a cloud to the checkout's `.env`."""
+    values = {
+        "DB_HOST": server.parameters["host"],
+        "DB_NAME": database,
+        "DB_USER": "postgres",
+        "DB_PASSWORD": SECRET,
+        "DB_SSLMODE": "disable",
+        **more,
+    }
+    with (checkout / ".env").open("a") as file:
+        file.writelines(f"{cloud}_{name}={value}\n" for name, value in values.items())
+
+
+def saved(checkout: Path, number: int = 1) -> dict[str, Any]:
+    """The run that was saved under that number."""
+    (path,) = (checkout / ".benchmarks").glob(f"*/{number:04}_*.json")
+    return json.loads(path.read_text())

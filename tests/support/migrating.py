@@ -1,0 +1,210 @@
+"""`python -m pgload migrate` against a database of one's own, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import psycopg2
+
+from pgload.cli import main
+from pgload.load.verify import Fingerprint, expected_fingerprint, fingerprint
+from pgload.schema.match import match_table
+from pgload.schema.table import Table
+from pgload.source.reader import read_batches
+from pgload.source.scan import scan
+from pgload.targets.target import Target
+from tests.support.loading import write_json
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+ROOT = Path(__file__).parents[2]
+SECRET = "a-secret-word"
+CLOUD = "TESTED"
+DDL = (
+    'CREATE TABLE {} (id serial PRIMARY KEY, n int, a text, "createdAt" timestamptz DEFAULT now())'
+)
+_numbers = count(1)
+
+
+@dataclass
+class Site:
+    """A database on a server, a folder of files, and the folder that the command runs in."""
+
+    target: Target
+    work: Path
+    name: str = field(default_factory=lambda: f"migrate_{os.getpid()}_{next(_numbers)}")
+
+    @property
+    def data(self) -> Path:
+        return self.work / "data"
+
+    @property
+    def outputs(self) -> Path:
+        return self.work / "migration_outputs"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a process that migrates; without other clouds that people may have configured."""
+        known = self.target.parameters
+        ours = {
+            f"{CLOUD}_DB_HOST": str(known["host"]),
+            f"{CLOUD}_DB_PORT": str(known.get("port", 5432)),
+            f"{CLOUD}_DB_NAME": self.name,
+            f"{CLOUD}_DB_USER": str(known["user"]),
+            f"{CLOUD}_DB_PASSWORD": SECRET,
+            f"{CLOUD}_DB_SSLMODE": "disable",
+            "PYTHONPATH": str(ROOT),
+        }
+        strange = re.compile(r"PYTEST|.*_DB_|CLOUD_PROVIDER|ENV$")
+        return {k: v for k, v in os.environ.items() if not strange.match(k)} | ours
+
+    def connect(self) -> Connection:
+        """A connection to the database."""
+        parameters = {**self.target.parameters, "dbname": self.name}
+        return replace(self.target, parameters=parameters).connect()
+
+    def sql(self, *statements: str) -> list[tuple[Any, ...]]:
+        """Run statements, giving the rows of the last."""
+        with closing(self.connect()) as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    def file(self, name: str, records: Any) -> Path:
+        """A file to migrate."""
+        return write_json(self.data / name, records)
+
+    def numbers(self, name: str, count: int, start: int = 0) -> Path:
+        """A file of records that can be told apart, some of them with odd characters."""
+        odd = ["", "tab\there", 'quote " and \\ backslash', "가나다", "'; --"]
+        return self.file(
+            name, [{"n": n, "a": odd[n % 5] + str(n)} for n in range(start, start + count)]
+        )
+
+    def arguments(self, *options: str) -> list[str]:
+        return ["migrate", "--cloud", CLOUD, "--data", str(self.data), *options]
+
+    def migrate(self, *options: str) -> int:
+        """Run the command in this process; gives the exit code."""
+        before, folder = dict(os.environ), Path.cwd()
+        os.environ.clear()
+        os.environ.update(self.environment)
+        os.chdir(self.work)
+        try:
+            return main(self.arguments(*options))
+        finally:
+            os.chdir(folder)
+            os.environ.clear()
+            os.environ.update(before)
+
+    def start(self, *options: str, **more: Any) -> subprocess.Popen[str]:
+        """Run the command in a process of its own."""
+        usual: dict[str, Any] = {
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT,
+            "env": self.environment,
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "pgload", *self.arguments(*options)],
+            cwd=self.work,
+            text=True,
+            **usual | more,
+        )
+
+    def output(self, name: str) -> Any:
+        """The content of an output file."""
+        text = (self.outputs / name).read_text("utf-8")
+        return list(map(json.loads, text.splitlines())) if name.endswith("l") else json.loads(text)
+
+    def committed(self, connection: Connection | None = None) -> int:
+        """How many records the ledger says are committed; 0 while there is no ledger."""
+        if connection is None:
+            with closing(self.connect()) as connection:
+                return self.committed(connection)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT to_regclass('pgload_ledger') IS NULL")
+            if cursor.fetchall()[0][0]:
+                return 0
+            cursor.execute("SELECT coalesce(sum(records), 0) FROM pgload_ledger")
+            return int(cursor.fetchall()[0][0])
+
+    def check(self, *paths: Path, table: str = "t") -> None:
+        """The table holds exactly the records of the files, each as often as in them."""
+        with closing(self.connect()) as connection:
+            fields = {field: None for path in paths for field in scan(path).fields}
+            match = match_table(Table(table), fields, connection)
+            assert match is not None
+            expected = Fingerprint(0, 0)
+            for path in paths:
+                found = expected_fingerprint(match.table, read_batches(path, 500), connection)
+                expected = Fingerprint(*(a + b for a, b in zip(expected, found, strict=True)))
+            assert fingerprint(match.table, connection) == expected
+
+
+@contextmanager
+def site(server: Target, work: Path) -> Iterator[Site]:
+    """A new database with a table t, dropped at the end."""
+    here = Site(server, work)
+    here.data.mkdir(parents=True)
+    with closing(server.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {here.name}")
+    try:
+        here.sql(DDL.format("t"))
+        yield here
+    finally:
+        with closing(server.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE {here.name} WITH (FORCE)")
+
+
+class Restarts:
+    """Ends an embedded server's own process and starts it anew on the same data."""
+
+    def __init__(self, target: Target) -> None:
+        self._folder = Path(target.parameters["host"])
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Restarts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.send_signal(signal.SIGQUIT)
+            self._server.wait()
+
+    def restart(self, how: signal.Signals) -> None:
+        """SIGINT ends it in good order, SIGQUIT as a crash does; both cut all connections."""
+        first_line = (self._folder / "data/postmaster.pid").read_text().split()[0]
+        running = psutil.Process(int(first_line))
+        command, user, group = running.cmdline(), running.uids().real, running.gids().real
+        running.send_signal(how)
+        if self._server is not None:
+            self._server.wait()
+        while running.is_running() and running.status() != psutil.STATUS_ZOMBIE:
+            os.sched_yield()
+        self._server = subprocess.Popen(
+            command,
+            cwd=self._folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            **({"user": user, "group": group, "extra_groups": []} if os.geteuid() == 0 else {}),
+        )
+        while self._server.poll() is None:  # until it takes connections again
+            try:
+                psycopg2.connect(host=str(self._folder), user="postgres").close()
+                break
+            except psycopg2.OperationalError:
+                os.sched_yield()
