@@ -13,9 +13,10 @@ import pytest
 
 from benchmarks.prepared import NO_PSQL, NoCeilingError, find_psql, prepared_copy
 from pgload.bench.console import Lines
-from pgload.bench.interrupt import INTERRUPTS
 from pgload.bench.options import OPTIONS
-from pgload.load.methods import METHODS, make_method
+from pgload.bench.runner import INTERRUPTS
+from pgload.contract import METHODS
+from pgload.load.methods import make_method
 from pgload.source.reader import Batch, read_batches
 
 

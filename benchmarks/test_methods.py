@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgload.load.methods import METHODS
+from pgload.contract import METHODS
 
 
 @pytest.mark.sweep(method=tuple(METHODS))

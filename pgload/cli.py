@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pgload import __version__
+from pgload.contract import METHODS, OUTPUT_DIR, one_line
 from pgload.errors import PgloadError, UsageError
 
 OK, USAGE, SLOWER, INTERRUPTED = 0, 2, 3, 130  # exit codes
-METHODS = ("values", "unnest", "json", "copy", "executemany")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,8 +25,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.command(options)
     except PgloadError as error:
-        from pgload.contract import one_line
-
         print(f"pgload: {one_line(str(error))}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
@@ -111,7 +109,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     compare.add_argument(
         "--migrations",
         type=Path,
-        default=Path("migration_outputs"),
+        default=OUTPUT_DIR,
         metavar="DIR",
         help="outputs of migrations for the page (default: %(default)s)",
     )
@@ -172,7 +170,7 @@ def _add_migrate(commands: Any) -> None:
         "whose connection is lost ends the run, since it may be there or not")  # fmt: skip
 
     files = migrate.add_argument_group("what is kept")
-    add(files, "--output-dir", type=Path, default=Path("migration_outputs"), metavar="DIR",
+    add(files, "--output-dir", type=Path, default=OUTPUT_DIR, metavar="DIR",
         help="progress, statistics, results, log and rejects (default: %(default)s)")  # fmt: skip
     add(files, "--keep-runs", type=_positive, default=20, metavar="N",
         help="runs whose files are kept there (default: %(default)s)")  # fmt: skip
@@ -191,7 +189,7 @@ def _add_dashboard(commands: Any) -> None:
     dashboard.add_argument(
         "--output-dir",
         type=Path,
-        default=Path("migration_outputs"),
+        default=OUTPUT_DIR,
         metavar="DIR",
         help="what `migrate` writes (default: %(default)s)",
     )
@@ -233,16 +231,16 @@ def _migrate(options: argparse.Namespace) -> int:
     from dataclasses import fields
 
     from pgload.migrate.command import migrate
-    from pgload.migrate.plan import Migration
+    from pgload.migrate.plan import MigrateOptions
 
     if options.resume and options.restart:
         raise UsageError("--resume goes on and --restart begins again: choose one")
     if options.resume and not options.ledger:
         raise UsageError("--resume needs the ledger: leave --no-ledger away")
-    asked = {each.name for each in fields(Migration)}
+    asked = {each.name for each in fields(MigrateOptions)}
     given = {name: value for name, value in vars(options).items() if name in asked}
     command = ["python", "-m", "pgload", *options.arguments]
-    return migrate(Migration(**(given | {"command": command})))
+    return migrate(MigrateOptions(**(given | {"command": command})))
 
 
 def _dashboard(options: argparse.Namespace) -> int:
@@ -252,16 +250,15 @@ def _dashboard(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from pgload.report.compare import Options, compare
-    from pgload.report.gate import Gate, parse_percent
-    from pgload.report.write import Output, parse_formats
+    from pgload.report.compare import CompareOptions, Output, compare, parse_formats
+    from pgload.report.decision import Gate, parse_percent
 
     for stream in (sys.stdout, sys.stderr):  # a path of any alphabet on a terminal of another
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     holds = compare(
         options.runs,
-        Options(
+        CompareOptions(
             baseline=options.baseline,
             by=options.by,
             threshold=parse_percent("--threshold", options.threshold),

@@ -1,21 +1,74 @@
-"""Names and messages may hold anything; files and terminals get what every reader takes."""
+"""What the writer and the reader of a file share: names, keys, units, and JSON in and out."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
-# Control characters, which end a line or steer a terminal, those that turn the direction of
-# writing, and lone surrogates, as which Python has the bytes of a file name that is no UTF-8.
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+METHODS = ("values", "unnest", "json", "copy", "executemany")
+PARTS = ("encode", "write", "commit", "wait")  # of the workers' time
+BOTTLENECKS = ("client", "network", "server_cpu", "wal", "io", "locks")
+LOAD_PARAMS = ("cloud", "method", "batch_size", "connections")  # of a benchmark that is a load
+
+DATA_SUFFIXES = (".json", ".jsonl", ".ndjson")
+STORAGE = Path(".benchmarks")  # pytest-benchmark's: <machine>/NNNN_<name>.json
+
+# The files of a migration.
+OUTPUT_DIR = Path("migration_outputs")
+PROGRESS = "migration_progress.json"
+STATS = "migration_stats.json"
+RESULTS = "migration_results.json"
+LOG = "migration.log"
+REJECTS = "rejects.jsonl"
+BATCHES = "batches.jsonl"  # what STATS is made from; only in the run's own directory, while it runs
+OUTPUT_FILES = (PROGRESS, STATS, RESULTS, LOG, REJECTS)
+
+# Control characters, which end a line or steer a terminal; those that change the direction of
+# writing; and lone surrogates, which stand for the bytes of a file name that is not UTF-8.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Setting:
+    """How a load is written; settings sort by method, then batch size, then connections."""
+
+    method: str
+    batch_size: int
+    connections: int
+
+    def __str__(self) -> str:
+        connections = f"{self.connections:,} connection{'s' if self.connections > 1 else ''}"
+        return f"{self.method}, batch size {self.batch_size:,}, {connections}"
+
+    @property
+    def short(self) -> str:
+        """`copy 1,000 × 4`: batch size × connections."""
+        return f"{self.method} {self.batch_size:,} × {self.connections:,}"
+
+
+def duration(seconds: float, unit: Callable[[str], str] = str) -> str:
+    """Seconds in their two largest units: `38 s`, `1 min 38 s`, `2 h 5 min`, `3 d 4 h`.
+
+    `unit` translates the names d, h, min and s.
+    """
+    whole = round(seconds)
+    for size, name, smaller, smaller_name in _UNITS:
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size} {unit(name)} {rest} {unit(smaller_name)}"
+    return f"{whole} {unit('s')}"
 
 
 def one_line(text: str) -> str:
-    """The text with every character that is unfit for a line of a log escaped."""
-    return _UNFIT.sub(lambda found: ascii(found[0])[1:-1], text)
+    """The text with every character escaped that is unsafe in a line of a log or a terminal."""
+    return _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def to_json(value: object, indent: int = 0) -> bytes:

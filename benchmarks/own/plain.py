@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import msgspec
 
-from pgload.load.loader import Migrator
+from pgload.load.loader import Loader
 from pgload.schema.table import Table
 from pgload.source.reader import read_batches
 from pgload.targets.target import Target
@@ -140,10 +140,10 @@ def _main() -> None:
         return ((job.table, batch) for batch in read_batches(job.path, job.batch_size))
 
     held = list(read()) if job.read_first else None
-    with Migrator(target.connect, job.method, connections=job.connections) as migrator:
+    with Loader(target.connect, job.method, connections=job.connections) as loader:
         print(0.0, flush=True)  # ready
         for _ in sys.stdin.buffer:
-            print(migrator.run(held or read()).seconds, flush=True)
+            print(loader.run(held or read()).seconds, flush=True)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ With few records the first and last batches weigh in: ask for 40,000 or more.
 import pytest
 
 from benchmarks.own import peers
-from pgload.load.loader import Migrator
+from pgload.load.loader import Loader
 from pgload.source.reader import read_batches
+from pgload.targets.cloud import STARTED_HERE
 from pgload.targets.delay import delayed
-from pgload.targets.open import STARTED_HERE
 
 RTT = 20  # ms
 
@@ -27,8 +27,8 @@ def test_connections_hide_the_distance(site, dataset, run_pairs):
     work = list(dataset.batches(100))
     with (
         delayed(site.target, RTT) as far,
-        Migrator(far.connect, "copy", connections=10) as ten,
-        Migrator(far.connect, "copy", connections=1) as one,
+        Loader(far.connect, "copy", connections=10) as ten,
+        Loader(far.connect, "copy", connections=1) as one,
     ):
         ratio = run_pairs(
             f"{RTT} ms away, copy, 100 × 10 against 100 × 1",
@@ -48,12 +48,12 @@ def test_one_round_trip(site, dataset, run_pairs):
     with (
         delayed(site.target, RTT) as far,
         peers.execute_values(far, 1) as load,
-        Migrator(far.connect, "values", connections=1) as migrator,
+        Loader(far.connect, "values", connections=1) as loader,
     ):
         ratio = run_pairs(
             f"{RTT} ms away, values against execute_values, 100 × 1",
             site,
-            ours=lambda: migrator.run((table, batch) for batch in read_batches(path, 100)),
+            ours=lambda: loader.run((table, batch) for batch in read_batches(path, 100)),
             theirs=lambda: load(path, table, 100),
         )
     assert ratio >= 2.5

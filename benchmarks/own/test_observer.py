@@ -6,7 +6,7 @@ A few per cent are less than the noise of one pair of loads: ask for 40,000 reco
 
 import pytest
 
-from pgload.load.loader import Migrator
+from pgload.load.loader import Loader
 from pgload.load.observe import Observer
 
 
@@ -19,19 +19,19 @@ def test_observer(dataset, sites, run_pairs, cloud, method):
     work = list(dataset.batches(1000))
     connect = site.target.connect
     with (
-        Migrator(connect, method, connections=4) as migrator,
-        Observer(connect, migrator.pids) as observer,
+        Loader(connect, method, connections=4) as loader,
+        Observer(connect, loader.pids) as observer,
     ):
 
         def watched():
             observer.begin()
-            migrator.run(work)
+            loader.run(work)
             observer.end()
 
         ratio = run_pairs(
             f"{method}, 1000 × 4, watched against unwatched",
             site,
             ours=watched,
-            theirs=lambda: migrator.run(work),
+            theirs=lambda: loader.run(work),
         )
     assert ratio >= 0.98

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import pytest
 
 from benchmarks.own import peers
-from pgload.load.loader import Migrator
+from pgload.load.loader import Loader
 from pgload.source.reader import read_batches
 
 BATCH_SIZE = 1000
@@ -49,12 +49,12 @@ def test_peers(open_site, dataset, run_pairs, method, peer, packages, connection
     ((path, table),) = dataset.tables.items()
     with (
         getattr(peers, peer)(site.target, connections) as load,
-        Migrator(site.target.connect, method, connections=connections) as migrator,
+        Loader(site.target.connect, method, connections=connections) as loader,
     ):
         ratio = run_pairs(
             f"{method} against {peer}, {BATCH_SIZE} × {connections}",
             site,
-            ours=lambda: migrator.run((table, batch) for batch in read_batches(path, BATCH_SIZE)),
+            ours=lambda: loader.run((table, batch) for batch in read_batches(path, BATCH_SIZE)),
             theirs=partial(load, path, table, BATCH_SIZE),
         )
     assert ratio >= promised

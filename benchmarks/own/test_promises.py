@@ -9,7 +9,7 @@ import time
 import pytest
 
 from benchmarks.prepared import NO_PSQL, find_psql, prepared_copy
-from pgload.load.loader import Migrator
+from pgload.load.loader import Loader
 from pgload.source.reader import read_batches
 
 
@@ -17,8 +17,8 @@ from pgload.source.reader import read_batches
 def copy(open_site, dataset):
     """A load of the whole JSON file by `copy`, 1000 × 2, reading included."""
     ((path, table),) = dataset.tables.items()
-    with Migrator(open_site.target.connect, "copy", connections=2) as migrator:
-        yield lambda: migrator.run((table, batch) for batch in read_batches(path, 1000))
+    with Loader(open_site.target.connect, "copy", connections=2) as loader:
+        yield lambda: loader.run((table, batch) for batch in read_batches(path, 1000))
 
 
 def test_half_of_the_ceiling(open_site, dataset, run_pairs, tmp_path, copy):

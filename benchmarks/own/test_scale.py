@@ -6,7 +6,7 @@ Runs only when this file is named. `--records 20000` compares 500,000 records wi
 from functools import partial
 
 from benchmarks.own.plain import Job, plain_python
-from pgload.load.loader import Migrator
+from pgload.load.loader import Loader
 from pgload.load.verify import Fingerprint, fingerprint
 from pgload.source.reader import read_batches
 
@@ -19,21 +19,21 @@ def test_many_records(open_site, dataset, run_pairs):
     ((path, table),) = dataset.tables.items()
     rows, checksum = site.expected[table]
 
-    def load(migrator, times):
+    def load(loader, times):
         files = (batch for _ in range(times) for batch in read_batches(path, 1000))
-        return migrator.run((table, batch) for batch in files)
+        return loader.run((table, batch) for batch in files)
 
     def verify_many():
         found = fingerprint(table, site.connection)
         assert found == Fingerprint(rows * TIMES, checksum * TIMES)
 
-    with Migrator(site.target.connect, "copy", connections=2) as migrator:
+    with Loader(site.target.connect, "copy", connections=2) as loader:
         ratio = run_pairs(
             f"{TIMES * dataset.records:,} records, copy, 1000 × 2, against as many loads of "
             f"{dataset.records:,}",
             site,
-            ours=partial(load, migrator, TIMES),
-            theirs=partial(load, migrator, 1),
+            ours=partial(load, loader, TIMES),
+            theirs=partial(load, loader, 1),
             verify_ours=verify_many,
             weight=TIMES,
         )
@@ -51,12 +51,12 @@ def test_the_suite_costs_nothing(open_site, dataset, run_pairs):
     job = Job.of(site.target, table, path, "copy", connections=2, read_first=True)
     with (
         plain_python(job) as process,
-        Migrator(site.target.connect, "copy", connections=2) as migrator,
+        Loader(site.target.connect, "copy", connections=2) as loader,
     ):
         ratio = run_pairs(
             "copy, 1000 × 2, in the suite against plain Python",
             site,
-            ours=lambda: migrator.run(work),
+            ours=lambda: loader.run(work),
             theirs=process.load,
         )
     assert ratio >= 0.98

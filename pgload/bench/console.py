@@ -14,13 +14,13 @@ CLEAR_LINE = "\r\x1b[2K"
 
 
 class Lines:
-    """Lines on the terminal past pytest's capturing; passing ones are overwritten by the next."""
+    """Lines on the terminal past pytest's capturing; status ones are overwritten by the next."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
         self._capture: Any = config.pluginmanager.get_plugin("capturemanager")
 
-    def passing(self, text: str) -> None:
+    def status(self, text: str) -> None:
         """Show what is going on right now, where there is a terminal to show it on."""
         if self._reporter is not None and self._reporter.isatty:
             self._write(f"{CLEAR_LINE}{text} …")
@@ -65,9 +65,9 @@ def write_summary(
         reporter.write_line("")
         reporter.section("where a record's time went")
         reporter.write_line(profile_table(loads))
-    for cloud, anchor in drift.items():
-        if anchor["note"]:
-            reporter.write_line(f"drift: {cloud}: {anchor['note']}")
+    for cloud, probe in drift.items():
+        if probe["note"]:
+            reporter.write_line(f"drift: {cloud}: {probe['note']}")
     if saved is not None:
         reporter.write_line(f"\nsaved: {saved}")
     if saved is not None and loads:

@@ -9,7 +9,8 @@ from pathlib import Path
 from msgspec import Raw
 
 from pgload.errors import SourceError, UsageError
-from pgload.schema.table import Table, plan_tables, read_mapping
+from pgload.schema.mapping import plan_tables, read_mapping
+from pgload.schema.table import Table
 from pgload.source.reader import Batch, read_records
 from pgload.source.stores import data_files
 

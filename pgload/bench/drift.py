@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pgload.bench.dataset import Dataset
-from pgload.bench.measure import Setting
-from pgload.bench.target import Site, server_errors
+from pgload.bench.target import BenchTarget, server_errors
+from pgload.contract import Setting
 from pgload.errors import TooManyConnectionsError
-from pgload.load.loader import Migrator
+from pgload.load.loader import Loader
 
 MOMENTS = ("start", "middle", "end")
 ROUNDS = 3
@@ -25,8 +25,8 @@ NOISES = 3.0  # a difference is drift from so many times its standard error
 
 
 @dataclass
-class Anchor:
-    """The anchor of one cloud in a run of `total` settings."""
+class DriftProbe:
+    """The probe of one cloud in a run of `total` settings."""
 
     setting: Setting
     total: int
@@ -34,7 +34,7 @@ class Anchor:
     seconds: dict[str, list[float]] = field(default_factory=dict)  # of each round, by moment
     records: int = 0
 
-    def before_setting(self, site: Site, dataset: Dataset) -> None:
+    def before_setting(self, site: BenchTarget, dataset: Dataset) -> None:
         """To be called before each setting that is measured."""
         if self.total < FEWEST_SETTINGS:
             return
@@ -48,22 +48,22 @@ class Anchor:
         """Whether all settings are done with, and the end is still to be measured."""
         return self.done >= self.total and "start" in self.seconds and "end" not in self.seconds
 
-    def at_the_end(self, site: Site, dataset: Dataset) -> None:
+    def at_the_end(self, site: BenchTarget, dataset: Dataset) -> None:
         """To be called when it is due."""
         self._measure(site, dataset, "end")
 
-    def _measure(self, site: Site, dataset: Dataset, moment: str) -> None:
+    def _measure(self, site: BenchTarget, dataset: Dataset, moment: str) -> None:
         work, setting = list(dataset.batches(self.setting.batch_size)), self.setting
         self.records = dataset.records
         connect = site.target.connect
         try:
             with (
                 server_errors(site.target),
-                Migrator(connect, setting.method, connections=setting.connections) as migrator,
+                Loader(connect, setting.method, connections=setting.connections) as loader,
             ):
                 for _ in range(ROUNDS):
                     site.reset()
-                    seconds = migrator.run(work).seconds
+                    seconds = loader.run(work).seconds
                     site.verify()
                     self.seconds.setdefault(moment, []).append(seconds)
         except TooManyConnectionsError:  # the settings to come will say so

@@ -13,16 +13,14 @@ import pytest
 
 from pgload.bench.console import Lines
 from pgload.bench.dataset import Dataset
-from pgload.bench.interrupt import INTERRUPTS
-from pgload.bench.journal import Journal
-from pgload.bench.measure import Setting
 from pgload.bench.options import OPTIONS, ROOT, SAMPLE_RECORDS
-from pgload.bench.runner import JOURNAL, SERVERS, Runner, end_the_run, pass_id
-from pgload.bench.target import SCHEMA, Site, prepare
+from pgload.bench.runner import INTERRUPTS, JOURNAL, SERVERS, Journal, Runner, end_the_run, pass_id
+from pgload.bench.target import SCHEMA, BenchTarget, prepare
+from pgload.contract import Setting
 from pgload.errors import PgloadError, TargetError, UsageError
 from pgload.sample.generator import sample_dir
 from pgload.schema.table import describe
-from pgload.targets.open import open_target
+from pgload.targets.cloud import open_target
 
 SAMPLE_CACHE = ROOT / "data" / ".sample"
 
@@ -35,7 +33,7 @@ def dataset(pytestconfig: pytest.Config) -> Dataset:
     folder, limit = options.data, options.records
     if folder is None:
         records = options.records or SAMPLE_RECORDS
-        say.passing(f"making {records:,} notices, kept in {SAMPLE_CACHE.relative_to(ROOT)}")
+        say.status(f"making {records:,} notices, kept in {SAMPLE_CACHE.relative_to(ROOT)}")
         folder, limit = allow(lambda: sample_dir(SAMPLE_CACHE, records, options.seed)), None
     try:
         found = allow(lambda: Dataset.read(folder, schema=SCHEMA, limit=limit))
@@ -50,22 +48,22 @@ def dataset(pytestconfig: pytest.Config) -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def sites(pytestconfig: pytest.Config, dataset: Dataset) -> Iterator[dict[str, Site | str]]:
+def sites(pytestconfig: pytest.Config, dataset: Dataset) -> Iterator[dict[str, BenchTarget | str]]:
     """The prepared site of each cloud of this run, or why there is none (under --keep-going)."""
     options, say = pytestconfig.stash[OPTIONS], Lines(pytestconfig)
     servers = pytestconfig.stash.setdefault(SERVERS, {})
     allow = pytestconfig.stash[INTERRUPTS].allow
-    sites = dict[str, Site | str]()
+    sites = dict[str, BenchTarget | str]()
     with ExitStack() as stack:
 
-        def prepared(cloud: str) -> Site:
+        def prepared(cloud: str) -> BenchTarget:
             target = open_target(
                 cloud, options.variables, shape=options.shape, rtt_ms=options.rtt_ms
             )
             return stack.enter_context(prepare(stack.enter_context(target), dataset))
 
         for cloud in options.clouds:
-            say.passing(f"{cloud}: connecting, and taking the checksums to expect")
+            say.status(f"{cloud}: connecting, and taking the checksums to expect")
             try:
                 sites[cloud] = site = allow(partial(prepared, cloud))
                 servers[cloud] = site.facts
@@ -84,7 +82,9 @@ def sites(pytestconfig: pytest.Config, dataset: Dataset) -> Iterator[dict[str, S
 
 
 @pytest.fixture(scope="session")
-def runner(pytestconfig: pytest.Config, sites: dict[str, Site | str], dataset: Dataset) -> Runner:
+def runner(
+    pytestconfig: pytest.Config, sites: dict[str, BenchTarget | str], dataset: Dataset
+) -> Runner:
     """What measures the settings of this run."""
     say, benchmarks = Lines(pytestconfig), pytestconfig._benchmarksession  # type: ignore[attr-defined]
     if benchmarks.disabled:
@@ -103,7 +103,7 @@ def runner(pytestconfig: pytest.Config, sites: dict[str, Site | str], dataset: D
         "servers": {
             cloud: f"PostgreSQL {site.facts['version']}, {site.facts.get('instance_type')}"
             for cloud, site in sites.items()
-            if isinstance(site, Site)
+            if isinstance(site, BenchTarget)
         },
     }
     path = benchmarks.storage.get(f"interrupted_{'+'.join(options.clouds)}.jsonl")
@@ -164,8 +164,8 @@ def run_client(
 
 @pytest.fixture
 def open_site(
-    pytestconfig: pytest.Config, sites: dict[str, Site | str], dataset: Dataset, cloud: str
-) -> Site:
+    pytestconfig: pytest.Config, sites: dict[str, BenchTarget | str], dataset: Dataset, cloud: str
+) -> BenchTarget:
     """The site of one cloud, for a comparison over one file of generated notices."""
     site = sites[cloud]
     if isinstance(site, str):
@@ -190,7 +190,7 @@ def run_pairs(
 
     def run_pairs(
         name: str,
-        site: Site,
+        site: BenchTarget,
         ours: Callable[[], object],
         theirs: Callable[[], object],
         *,
@@ -208,7 +208,7 @@ def run_pairs(
             seconds.append(clock() - start)
 
         def setup() -> None:
-            say.passing(name)
+            say.status(name)
             site.reset()
             timed(theirs, their_seconds)
             (verify_theirs or site.verify)()

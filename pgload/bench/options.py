@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 from pgload.bench.measure import Effort
+from pgload.contract import METHODS
 from pgload.errors import UsageError
-from pgload.load.methods import METHODS
-from pgload.targets.cloud import environment
+from pgload.targets.cloud import check_cloud, default_cloud, environment
 from pgload.targets.container import IMAGE, Shape
-from pgload.targets.open import check_cloud, default_cloud
 
 ROOT = Path(__file__).parents[2]
 SAMPLE_RECORDS = 10_000
@@ -31,7 +30,7 @@ DEFAULT_SETTING: dict[str, tuple[Any, ...]] = {
 
 
 @dataclass(frozen=True)
-class Options:
+class BenchOptions:
     """The suite's options, checked."""
 
     variables: Mapping[str, str] = field(repr=False)  # secrets among them
@@ -49,7 +48,7 @@ class Options:
     keep_going: bool
 
 
-OPTIONS = pytest.StashKey[Options]()  # set only in a run that asks for benchmarks
+OPTIONS = pytest.StashKey[BenchOptions]()  # set only in a run that asks for benchmarks
 
 
 def positive(text: str) -> int:
@@ -226,7 +225,7 @@ def add_options(parser: pytest.Parser) -> None:
     )
 
 
-def checked_options(config: pytest.Config) -> Options:
+def checked_options(config: pytest.Config) -> BenchOptions:
     """The options given, with `.env` beside `conftest.py`. Raises `UsageError`."""
     option = config.option
     variables = environment(ROOT)
@@ -239,7 +238,7 @@ def checked_options(config: pytest.Config) -> Options:
     if option.data is not None and not option.data.is_dir():
         raise UsageError(f"--data {option.data}: there is no such folder of JSON files")
     sweep = {name: getattr(option, name) for name in DEFAULT_SETTING}
-    return Options(
+    return BenchOptions(
         variables=variables,
         clouds=clouds,
         sweep={name: values for name, values in sweep.items() if values},

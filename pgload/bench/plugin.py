@@ -14,10 +14,8 @@ from typing import Any
 import pytest
 
 from pgload.bench.console import write_summary
-from pgload.bench.drift import Anchor
-from pgload.bench.facts import client_facts
-from pgload.bench.interrupt import INTERRUPTS, Interrupts
-from pgload.bench.measure import Setting
+from pgload.bench.drift import DriftProbe
+from pgload.bench.measure import Pass, extra_info
 from pgload.bench.options import (
     DEFAULT_SETTING,
     OPTIONS,
@@ -26,14 +24,22 @@ from pgload.bench.options import (
     checked_options,
     settings_of,
 )
-from pgload.bench.rounds import Pass, extra_info
-from pgload.bench.runner import ANCHORS, JOURNAL, MEASURED, NOT_MEASURED, SERVERS, pass_id
+from pgload.bench.runner import (
+    DRIFT_PROBES,
+    INTERRUPTS,
+    JOURNAL,
+    MEASURED,
+    NOT_MEASURED,
+    SERVERS,
+    Interrupts,
+    pass_id,
+)
+from pgload.bench.target import client_facts
+from pgload.contract import LOAD_PARAMS, METHODS, Setting
 from pgload.errors import PgloadError
-from pgload.load.methods import METHODS
-from pgload.targets.open import unconfigured_default
+from pgload.targets.cloud import unconfigured_default
 
 BENCHMARKS = ROOT / "benchmarks"
-SETTING_NAMES = ("cloud", "method", "batch_size", "connections")
 ON_REQUEST = (
     "test_grid.py",
     "test_observer.py",
@@ -120,7 +126,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         for cloud in options.clouds
     ]
     ids = ["-".join(map(str, case[1:] if hidden else case)) for case in cases]
-    metafunc.parametrize(SETTING_NAMES, cases, ids=ids)
+    metafunc.parametrize(LOAD_PARAMS, cases, ids=ids)
     passes = range(1, options.passes + 1)
     one = options.passes == 1
     numbers = [
@@ -139,7 +145,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if dropped:
         config.hook.pytest_deselected(items=dropped)
     items[:] = in_random_order(kept, options.seed)
-    config.stash[ANCHORS] = _anchors(items)
+    config.stash[DRIFT_PROBES] = _probes(items)
 
 
 def _asked_for(items: list[pytest.Item], sweep: Mapping[str, Any]) -> list[pytest.Item]:
@@ -150,7 +156,7 @@ def _asked_for(items: list[pytest.Item], sweep: Mapping[str, Any]) -> list[pytes
     seen, kept = set(), []
     for item in items:
         params = _params(item)
-        load = tuple(params[name] for name in (*SETTING_NAMES, "pass_number") if name in params)
+        load = tuple(params[name] for name in (*LOAD_PARAMS, "pass_number") if name in params)
         wanted = params.get("method") in (None, *sweep.get("method", METHODS))
         if wanted and not (by_name and "pass_number" in params and load in seen):
             seen.add(load)
@@ -168,7 +174,7 @@ def in_random_order(items: list[pytest.Item], seed: int) -> list[pytest.Item]:
     for item in items:
         params = _params(item)
         if "pass_number" in params:
-            setting = tuple(params[name] for name in SETTING_NAMES[1:])
+            setting = tuple(params[name] for name in LOAD_PARAMS[1:])
             test = getattr(item, "originalname", item.name)
             passes[params["pass_number"]][test, setting].append(item)
         else:
@@ -181,20 +187,20 @@ def in_random_order(items: list[pytest.Item], seed: int) -> list[pytest.Item]:
     return ordered + others
 
 
-def _anchors(items: list[pytest.Item]) -> dict[str, Anchor]:
+def _probes(items: list[pytest.Item]) -> dict[str, DriftProbe]:
     """For each cloud the default setting, if it is measured, else one that asks for least."""
     loads = [params for params in map(_params, items) if "pass_number" in params]
     default = tuple(values[0] for values in DEFAULT_SETTING.values())
-    anchors = {}
+    probes = {}
     for cloud in dict.fromkeys(params["cloud"] for params in loads):
         settings = [
-            tuple(params[name] for name in SETTING_NAMES[1:])
+            tuple(params[name] for name in LOAD_PARAMS[1:])
             for params in loads
             if params["cloud"] == cloud
         ]
         chosen = default if default in settings else min(settings, key=lambda s: (s[2], s))
-        anchors[cloud] = Anchor(Setting(*chosen), total=len(settings))
-    return anchors
+        probes[cloud] = DriftProbe(Setting(*chosen), total=len(settings))
+    return probes
 
 
 def _params(item: pytest.Item) -> Mapping[str, Any]:
@@ -314,8 +320,8 @@ def pytest_benchmark_update_machine_info(
 
 def _run_facts(config: pytest.Config) -> dict[str, Any]:
     options = config.stash[OPTIONS]
-    anchors = config.stash.get(ANCHORS, {})
-    reports = {cloud: anchor.report() for cloud, anchor in anchors.items()}
+    probes = config.stash.get(DRIFT_PROBES, {})
+    reports = {cloud: probe.report() for cloud, probe in probes.items()}
     return {
         "seed": options.seed,
         "passes": options.passes,

@@ -23,11 +23,10 @@ if __name__ == "__main__":
 
 import streamlit as st  # noqa: E402
 
+from pgload.contract import OUTPUT_DIR, STORAGE  # noqa: E402
 from pgload.dashboard import comparison, details, migration  # noqa: E402
 from pgload.dashboard.widgets import Places  # noqa: E402
 from pgload.report.i18n import LANGUAGES, Words  # noqa: E402
-from pgload.report.migrations import OUTPUTS  # noqa: E402
-from pgload.report.runs import STORAGE  # noqa: E402
 
 NAMES = {"en": "English", "ko": "한국어"}
 TABS = {"migration": migration, "comparison": comparison, "detail": details}
@@ -60,7 +59,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="streamlit run dashboard.py --")
-    parser.add_argument("--output-dir", type=Path, default=OUTPUTS)
+    parser.add_argument("--output-dir", type=Path, default=OUTPUT_DIR)
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--storage", type=Path, default=STORAGE)
     parser.add_argument("--lang", choices=LANGUAGES)

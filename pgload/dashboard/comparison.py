@@ -11,12 +11,12 @@ import streamlit as st
 
 from pgload.dashboard.widgets import EMPTY, Places, charts, heading, plain, table
 from pgload.errors import SourceError
-from pgload.report.colours import colours
 from pgload.report.decision import Against, Comparison, Decision, compare_sides
 from pgload.report.i18n import Words
-from pgload.report.plots import plots, short
-from pgload.report.runs import Run, read_runs
+from pgload.report.plots import plots
+from pgload.report.saved import SavedRun, read_runs
 from pgload.report.sides import make_sides, with_baseline
+from pgload.report.svg import colours
 from pgload.report.watch import Stamp, stamp_of, text
 
 LISTED = 200
@@ -54,9 +54,9 @@ def show(places: Places) -> None:
     _list(words("left_out"), [*problems, *(p for run in chosen for p in run.problems)])
 
 
-def saved_runs(storage: Path) -> tuple[list[Run], list[str]]:
+def saved_runs(storage: Path) -> tuple[list[SavedRun], list[str]]:
     """All saved runs that measured something, the newest first, and what could not be read."""
-    found: list[Run] = []
+    found: list[SavedRun] = []
     problems = []
     for path in {*storage.glob("*.json"), *storage.glob("*/*.json")}:
         try:
@@ -69,11 +69,11 @@ def saved_runs(storage: Path) -> tuple[list[Run], list[str]]:
 
 
 @lru_cache(maxsize=512)
-def _runs(path: Path, _stamp: Stamp) -> tuple[Run, ...]:
+def _runs(path: Path, _stamp: Stamp) -> tuple[SavedRun, ...]:
     return tuple(read_runs(path))
 
 
-def _choose(runs: Sequence[Run], words: Words) -> tuple[list[Run], str | None]:
+def _choose(runs: Sequence[SavedRun], words: Words) -> tuple[list[SavedRun], str | None]:
     """The runs that the reader wants compared, by the methods wanted; and the first side's name.
 
     As in `compare`, the newest run of each cloud unless others are chosen.
@@ -101,12 +101,12 @@ def _choose(runs: Sequence[Run], words: Words) -> tuple[list[Run], str | None]:
     return kept, baseline
 
 
-def _name(run: Run) -> str:
+def _name(run: SavedRun) -> str:
     return text(f"{run.path.stem.split('_')[0]} {run.cloud} {run.saved:%Y-%m-%d %H:%M}")
 
 
-@st.cache_resource(max_entries=16, show_spinner=False, hash_funcs={Run: repr})
-def _compare(runs: tuple[Run, ...], baseline: str | None) -> Comparison:
+@st.cache_resource(max_entries=16, show_spinner=False, hash_funcs={SavedRun: repr})
+def _compare(runs: tuple[SavedRun, ...], baseline: str | None) -> Comparison:
     return compare_sides(with_baseline(make_sides(runs), baseline))
 
 
@@ -151,7 +151,7 @@ def _answer(decision: Decision, words: Words) -> None:
         line = f"{words('cheapest')}: {decision.cheapest} ${cost.dollars:,.4f} {price}"
         st.markdown(plain(line))
     if best.near:
-        near = "; ".join(f"{short(setting)} ({v.ratio:.2f})" for setting, v in best.near[:3])
+        near = "; ".join(f"{setting.short} ({v.ratio:.2f})" for setting, v in best.near[:3])
         st.caption(plain(f"{words('as_good')}: {near}"))
     if each.bottleneck:
         held = words.maybe(each.bottleneck, each.bottleneck)

@@ -23,8 +23,8 @@ from pgload.dashboard.widgets import (
     table,
 )
 from pgload.report.i18n import Words
-from pgload.report.watch import RAW, Run, number, read_run, rejects, run_folders, text
-from pgload.report.watch_batches import Batch, Summary, Total, read_summary
+from pgload.report.watch import RAW, MigrationFiles, number, read_run, rejects, run_folders, text
+from pgload.report.watch_batches import BatchLine, Summary, Total, read_summary
 from pgload.report.watch_files import file_states
 
 SHOWN_RUNS = 50
@@ -57,12 +57,12 @@ def show(places: Places) -> None:
     _raw(run.folder, words)
 
 
-def _name(run: Run, words: Words) -> str:
+def _name(run: MigrationFiles, words: Words) -> str:
     parts = [run.started, run.text("cloud_provider"), status(run.state(), words)]
     return text(", ".join(filter(None, parts)))
 
 
-def _files(run: Run, words: Words) -> None:
+def _files(run: MigrationFiles, words: Words) -> None:
     st.subheader(heading(words("files")))
     states = file_states([run])
     if not states:
@@ -119,7 +119,7 @@ def _batches(summary: Summary, words: Words) -> None:
     _totals({str(n): total for n, total in summary.workers.items()}, words("connection"), words)
 
 
-def _batch_table(batches: Sequence[Batch], words: Words) -> None:
+def _batch_table(batches: Sequence[BatchLine], words: Words) -> None:
     table(
         {
             "#": [each.batch_number for each in batches],
@@ -153,7 +153,7 @@ def _totals(totals: Mapping[str, Total], title: str, words: Words) -> None:
     )
 
 
-def _held_back(run: Run, summary: Summary, words: Words) -> None:
+def _held_back(run: MigrationFiles, summary: Summary, words: Words) -> None:
     """By the run's own word where it has one, otherwise where the time of its batches went."""
     st.subheader(heading(words("bottleneck")))
     known = run.text("bottleneck")
@@ -180,7 +180,7 @@ def _held_back(run: Run, summary: Summary, words: Words) -> None:
     st.caption(plain(f"{words('retries')}: {retries}. {words('held_back_note')}"))
 
 
-def _rejects(run: Run, words: Words) -> None:
+def _rejects(run: MigrationFiles, words: Words) -> None:
     st.subheader(heading(words("rejects")))
     found = list(rejects(run.folder, SHOWN_REJECTS))
     in_all = run.number("rejects")

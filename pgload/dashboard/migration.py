@@ -7,6 +7,7 @@ from collections import Counter
 
 import streamlit as st
 
+from pgload.contract import DATA_SUFFIXES, METHODS, OUTPUT_DIR
 from pgload.dashboard.widgets import (
     Places,
     count,
@@ -18,11 +19,10 @@ from pgload.dashboard.widgets import (
     status,
     table,
 )
-from pgload.report.migrations import OUTPUTS
 from pgload.report.watch import (
     ENDED,
     RUNNING,
-    Run,
+    MigrationFiles,
     last_lines,
     mappings,
     number,
@@ -34,9 +34,7 @@ from pgload.report.watch_files import FileState, file_states
 
 EVERY = 1.0  # seconds between two looks at what goes on
 FILES_EVERY = 3.0
-SUFFIXES = (".json", ".jsonl", ".ndjson")
 CLOUDS = ("EMBEDDED", "CONTAINER", "GCP", "AZURE", "AWS")
-METHODS = ("values", "unnest", "json", "copy", "executemany")
 BATCH_SIZES = (100, 500, 1000, 2000, 5000)
 CONNECTIONS = (1, 2, 5, 10)
 SHOWN_RUNS = 50
@@ -74,7 +72,7 @@ def _live(places: Places) -> None:
         _one(run, states[str(run.folder)], places)
 
 
-def _one(run: Run, state: str, places: Places) -> None:
+def _one(run: MigrationFiles, state: str, places: Places) -> None:
     words = places.words
     st.markdown(f"**{plain(status(state, words))}** · {plain(setting(run, words))}")
     for problem in run.problems:
@@ -111,7 +109,7 @@ def _of(part: float | None, whole: float | None) -> str:
     return count(part) if whole is None else f"{count(part)} / {count(whole)}"
 
 
-def _connections(run: Run, places: Places) -> None:
+def _connections(run: MigrationFiles, places: Places) -> None:
     words = places.words
     each = mappings(run.facts.get("connections"))
     doing = Counter(text(one.get("state")) for one in each)
@@ -129,7 +127,7 @@ def _connections(run: Run, places: Places) -> None:
         )
 
 
-def _ending(run: Run, state: str, places: Places) -> None:
+def _ending(run: MigrationFiles, state: str, places: Places) -> None:
     """How it ended, and where it did not come to its end, how to go on."""
     words = places.words
     note = getattr(st, NOTE.get(state, "error"))
@@ -151,12 +149,12 @@ def migrate_command(
     command = ["python", "-m", "pgload", "migrate", "--cloud", cloud, "--data", str(places.data)]
     command += ["--method", method, "--batch-size", str(batch_size)]
     command += ["--connections", str(connections)]
-    if places.outputs != OUTPUTS:
+    if places.outputs != OUTPUT_DIR:
         command += ["--output-dir", str(places.outputs)]
     return text(shlex.join([*command, *more]))
 
 
-def resume_command(run: Run, places: Places) -> str:
+def resume_command(run: MigrationFiles, places: Places) -> str:
     """The command line that goes on with what a run has left."""
     size, connections = (run.number(name) for name in ("batch_size", "num_connections"))
     return migrate_command(
@@ -190,13 +188,13 @@ def _data(places: Places) -> None:
         files = [
             (path.name, path.stat())
             for path in sorted(places.data.iterdir())
-            if path.suffix.lower() in SUFFIXES and path.is_file()
+            if path.suffix.lower() in DATA_SUFFIXES and path.is_file()
         ]
     except OSError as error:
         st.info(words("no_data", folder=plain(places.data), why=plain(error.strerror)))
         return
     if not files:
-        st.info(words("no_files", folder=plain(places.data), suffixes=", ".join(SUFFIXES)))
+        st.info(words("no_files", folder=plain(places.data), suffixes=", ".join(DATA_SUFFIXES)))
         return
     runs = [read_run(folder) for folder in run_folders(places.outputs)[:SHOWN_RUNS]]
     if runs and runs[0].state() == RUNNING:  # which will come to all of them

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pgload.report.i18n import Words
-from pgload.report.plot import BARS, SCATTER, STACKED, Plot, Point
+from pgload.report.plots import BARS, SCATTER, STACKED, Plot, Point
 from pgload.report.watch import text
 from pgload.report.watch_batches import Summary, Total
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import streamlit as st
 
+from pgload import contract
 from pgload.report.i18n import Words
-from pgload.report.plot import Plot
+from pgload.report.plots import Plot
 from pgload.report.svg import draw
-from pgload.report.watch import Run, text
+from pgload.report.watch import MigrationFiles, text
 
 EMPTY = "–"
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!$|<>~:&^=@/\"'])")
-UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,7 @@ def duration(seconds: float | None, words: Words) -> str:
     """Seconds in the two units that matter, as `1 min 38 s`; a dash where they are not known."""
     if seconds is None:
         return EMPTY
-    whole = round(seconds)
-    for unit, name, part, of in UNITS:
-        if whole >= unit:
-            first, second = words(f"unit_{name}"), words(f"unit_{of}")
-            return f"{whole // unit} {first} {whole % unit // part} {second}"
-    return f"{whole} {words('unit_s')}"
+    return contract.duration(seconds, lambda name: words(f"unit_{name}"))
 
 
 def status(state: str, words: Words) -> str:
@@ -115,7 +110,7 @@ def status(state: str, words: Words) -> str:
     return words.maybe(f"status_{state}", state) if state else words("status_unknown")
 
 
-def setting(run: Run, words: Words) -> str:
+def setting(run: MigrationFiles, words: Words) -> str:
     """Where and how a run writes: `GCP, copy, batch size 1,000, connections 4`."""
     parts = [run.text("cloud_provider"), run.text("method")]
     for name in ("batch_size", "num_connections"):

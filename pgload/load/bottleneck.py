@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from pgload.contract import BOTTLENECKS
 from pgload.load.observe import CLIENT, Observation
 from pgload.load.stats import LoadResult
 
@@ -40,7 +41,6 @@ ADVICE = {
     "locks": "connections stand in each other's way: use fewer of them, spread the rows over "
     "partitions, or keep other sessions off the table",
 }
-NAMES = tuple(ADVICE)
 NEARLY = 0.8  # from this part of the largest share on, the second one gets its advice too
 
 # How a wait event, type:event in small letters, begins, and whose it is; the first that fits
@@ -77,8 +77,8 @@ ROUND_TRIPS = {"copy": (2, 0), "executemany": (2, 1)}
 class Bottleneck:
     """What held a load back most, and by how much."""
 
-    name: str  # one of NAMES
-    shares: Mapping[str, float]  # of each of NAMES; their sum is 1
+    name: str  # one of BOTTLENECKS
+    shares: Mapping[str, float]  # of each of BOTTLENECKS; their sum is 1
     advice: str
 
 
@@ -93,8 +93,8 @@ def verdict(loads: Iterable[Mapping[str, float]]) -> Bottleneck:
     for load in loads:
         seconds.update(load)
     whole = sum(seconds.values()) or 1.0  # 0 for a load of nothing
-    shares = {name: seconds[name] / whole for name in NAMES}
-    first, second = sorted(NAMES, key=lambda name: shares[name], reverse=True)[:2]
+    shares = {name: seconds[name] / whole for name in BOTTLENECKS}
+    first, second = sorted(BOTTLENECKS, key=lambda name: shares[name], reverse=True)[:2]
     advice = ADVICE[first]
     if shares[second] > NEARLY * shares[first]:
         advice += f"; and nearly as much, {ADVICE[second]}"
@@ -102,7 +102,7 @@ def verdict(loads: Iterable[Mapping[str, float]]) -> Bottleneck:
 
 
 def divide(result: LoadResult, observation: Observation, rtt: float) -> dict[str, float]:
-    """The seconds of a load that its connections spent on each of NAMES, summed over them."""
+    """The seconds of a load that its connections spent on each of BOTTLENECKS, summed over them."""
     writing = result.total("write") + result.total("commit")
     doing = observation.doing(result.begin, result.end)
     at_work = {event: n for event, n in doing.items() if event != CLIENT}
@@ -110,10 +110,10 @@ def divide(result: LoadResult, observation: Observation, rtt: float) -> dict[str
         whole = result.connections * result.seconds
         in_server = min(writing, whole * sum(at_work.values()) / sum(doing.values()))
     else:  # it could not be seen: what the client's side does not explain is the server's
-        explained = result.total("write_cpu") + _round_trips(result) * rtt
-        in_server = max(0.0, writing - explained)
+        with_hint = result.total("write_cpu") + _round_trips(result) * rtt
+        in_server = max(0.0, writing - with_hint)
         at_work = {"": 1}
-    seconds = dict.fromkeys(NAMES, 0.0)
+    seconds = dict.fromkeys(BOTTLENECKS, 0.0)
     for event, n in at_work.items():
         seconds[owner(event)] += in_server * n / sum(at_work.values())
 
@@ -129,7 +129,7 @@ def divide(result: LoadResult, observation: Observation, rtt: float) -> dict[str
 
 
 def owner(event: str) -> str:
-    """Which of NAMES a wait event within the server counts for."""
+    """Which of BOTTLENECKS a wait event within the server counts for."""
     return next(name for start, name in EVENTS if event.lower().startswith(start))
 
 

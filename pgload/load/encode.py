@@ -25,7 +25,7 @@ from msgspec.structs import astuple
 
 from pgload.schema.table import JSON_TYPES, Column
 from pgload.source.reader import Batch
-from pgload.source.record import DECODE_ERRORS, field_error, record_error
+from pgload.source.scan import DECODE_ERRORS, field_error, record_error
 
 SEPARATOR = b"\x1f"
 

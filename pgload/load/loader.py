@@ -1,19 +1,19 @@
-"""`Migrator`: worker threads write batches, each over a connection of its own."""
+"""`Loader`: worker threads write batches, each over a connection of its own."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
-from threading import Event, Lock, Thread
+from threading import Condition, Event, Lock, Thread
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from pgload.errors import RecordError, TooManyConnectionsError
-from pgload.load.handover import Handover
 from pgload.load.methods import Method, make_method
 from pgload.load.session import Encoded, Session, Writer
 from pgload.load.stats import BatchStat, LoadResult
@@ -22,6 +22,51 @@ from pgload.source.reader import Batch
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
+
+Item = TypeVar("Item")
+
+
+class Handover(Generic[Item]):
+    """Hands items over in order; `put` waits while `limit` items wait to be taken."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._items: deque[Item] = deque()
+        self._finished = self._stopped = False
+        self._changed = Condition()
+
+    def put(self, item: Item) -> bool:
+        """Add an item; gives False, and drops it, once the queue is stopped."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or len(self._items) < self._limit)
+            if self._stopped:
+                return False
+            self._items.append(item)
+            self._changed.notify_all()
+            return True
+
+    def get(self) -> Item | None:
+        """The next item; None once the queue is stopped, or is finished and empty."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or self._finished or self._items)
+            if self._stopped or not self._items:
+                return None
+            item = self._items.popleft()
+            self._changed.notify_all()
+            return item
+
+    def finish(self) -> None:
+        """Say that no item will follow."""
+        with self._changed:
+            self._finished = True
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Give up: items that wait are not handed over any more."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
 
 ENCODED_AHEAD = 2  # batches that wait for a worker; more would only take up memory
 # Seconds that Python leaves a thread in its turn. With the usual 5 ms a worker that comes back from
@@ -33,11 +78,11 @@ CANCEL_EVERY = 0.1  # seconds between two attempts to end a batch that is in the
 Work = tuple[Table, Batch]
 
 
-class Migrator:
+class Loader:
     """Loads batches through `connections` connections, opened when it is entered.
 
-        with Migrator(target.connect, "copy", connections=4) as migrator:
-            result = migrator.run((table, batch) for batch in read_batches(path, 1000))
+        with Loader(target.connect, "copy", connections=4) as loader:
+            result = loader.run((table, batch) for batch in read_batches(path, 1000))
 
     `run` may be called any number of times. Raises `TargetError` when a connection cannot be had;
     with `fewer_will_do`, when none can.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pgload.contract import METHODS
 from pgload.errors import UsageError
 from pgload.load.encode import (
     EMPTY,
@@ -288,13 +289,13 @@ def _together(*statements: bytes) -> bytes:
     return b";".join(filter(None, statements))
 
 
-METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (ExecuteMany, MultiValues, Unnest, Json, Copy)
+_CLASSES: dict[str, type[Method]] = {
+    method.name: method for method in (MultiValues, Unnest, Json, Copy, ExecuteMany)
 }
 
 
 def make_method(name: str, table: Table) -> Method:
     """The method of that name. Raises `UsageError` for one that does not exist."""
-    if name not in METHODS:
+    if name not in _CLASSES:
         raise UsageError(f"unknown method {name!r}: choose from {', '.join(METHODS)}")
-    return METHODS[name](table)
+    return _CLASSES[name](table)

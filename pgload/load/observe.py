@@ -121,10 +121,10 @@ class Observation:
 class Observer:
     """Watches loads, one after the other, over one connection that it opens when it is entered.
 
-        with Migrator(target.connect, "copy") as migrator:
-            with Observer(target.connect, migrator.pids) as observer:
+        with Loader(target.connect, "copy") as loader:
+            with Observer(target.connect, loader.pids) as observer:
                 observer.begin()
-                result = migrator.run(work)
+                result = loader.run(work)
                 observation = observer.end()
 
     `pids` gives the process ids of the load's own backends; it is asked for every sample, because

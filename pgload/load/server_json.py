@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Raw
 
-from pgload.schema.table import (
-    JSON_TYPES,
-    MAX_IDENTIFIER_BYTES,
-    Table,
-    input_type,
-    literal,
-    quoted,
-)
+from pgload.schema.table import JSON_TYPES, MAX_IDENTIFIER_BYTES, Table, input_type, literal, quoted
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812

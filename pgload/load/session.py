@@ -140,11 +140,11 @@ def load_error(item: Encoded, error: Exception) -> LoadError:
     context = getattr(getattr(error, "diag", None), "context", None)
     return LoadError(
         f"{item.batch.path.name}: records {item.batch.first_record}–{last} into {item.table.name}: "
-        f"{explained(error)}{f' ({context})' if context else ''}"
+        f"{with_hint(error)}{f' ({context})' if context else ''}"
     )
 
 
-def explained(error: Exception) -> str:
+def with_hint(error: Exception) -> str:
     """The reason of an error, and what to do where that is known."""
     mend = _MENDS.get(getattr(error, "pgcode", None) or "")
     return f"{reason(error)}{f'; {mend}' if mend else ''}"

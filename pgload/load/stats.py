@@ -118,3 +118,18 @@ def timeline(result: LoadResult, most: int = TIMELINE_BATCHES) -> dict[str, list
         "connection": [batch.worker for batch in told],
         "records": [batch.records for batch in told],
     }
+
+
+def profile(result: LoadResult) -> dict[str, float]:
+    """Seconds of one load by what they went into, each summed over its threads.
+
+    `encode` is one thread's. `write`, `commit` and `wait` are the connections' and add
+    up to the load's seconds times their number: `wait` is what they waited for an encoded batch.
+    """
+    write, commit = result.total("write"), result.total("commit")
+    return {
+        "encode": result.total("encode"),
+        "write": write,
+        "commit": commit,
+        "wait": max(0.0, result.seconds * result.connections - write - commit),
+    }

@@ -10,16 +10,24 @@ from typing import TYPE_CHECKING
 from pgload.errors import UsageError
 from pgload.migrate.console import say
 from pgload.migrate.ledger import Ledger
-from pgload.migrate.plan import FilePlan, Migration, Plan, describe_plan, make_plan, read_folder
-from pgload.migrate.run import COMPLETE, INCOMPLETE, Run
-from pgload.targets.cloud import Environment, environment
-from pgload.targets.connection_errors import check_server, one_line_errors
-from pgload.targets.open import (
+from pgload.migrate.plan import (
+    FilePlan,
+    MigrateOptions,
+    Plan,
+    describe_plan,
+    make_plan,
+    read_folder,
+)
+from pgload.migrate.run import COMPLETE, INCOMPLETE, MigrationRun
+from pgload.targets.cloud import (
+    Environment,
     check_cloud,
     default_cloud,
+    environment,
     open_target,
     unconfigured_default,
 )
+from pgload.targets.connection_errors import check_server, one_line_errors
 from pgload.targets.target import Target
 
 if TYPE_CHECKING:
@@ -32,7 +40,7 @@ RIGHTS = (
 )
 
 
-def migrate(asked: Migration) -> int:
+def migrate(asked: MigrateOptions) -> int:
     """Migrate; gives the exit code. Raises `PgloadError` where nothing was begun."""
     variables = environment(Path.cwd())
     cloud = _cloud(asked, variables)
@@ -63,10 +71,10 @@ def migrate(asked: Migration) -> int:
         if asked.dry_run:
             say("dry run: nothing was written")
             return INCOMPLETE if plan.broken else COMPLETE
-        return Run(asked, target, control, plan, plan_now, ledger).go()
+        return MigrationRun(asked, target, control, plan, plan_now, ledger).go()
 
 
-def _cloud(asked: Migration, variables: Environment) -> str:
+def _cloud(asked: MigrateOptions, variables: Environment) -> str:
     """The cloud's name. Raises `UsageError` for one that is not configured."""
     named = asked.cloud or unconfigured_default(variables) or default_cloud(variables)
     cloud = named.strip().upper()
@@ -89,7 +97,7 @@ def _connected(target: Target) -> Iterator[Connection]:
         connection.close()
 
 
-def _look_up(plan: Plan, ledger: Ledger, asked: Migration) -> dict[Path, str]:
+def _look_up(plan: Plan, ledger: Ledger, asked: MigrateOptions) -> dict[Path, str]:
     """What the ledger says of the files; adds to the plan's problems what would do harm."""
     notes: dict[Path, str] = {}
     for file in plan.files:
@@ -124,7 +132,7 @@ def _look_up(plan: Plan, ledger: Ledger, asked: Migration) -> dict[Path, str]:
     return notes
 
 
-def _how_again(asked: Migration) -> str:
+def _how_again(asked: MigrateOptions) -> str:
     if asked.on_conflict == "error":
         return "all of these are written beside them"
     return f"all of these are written, on conflict {asked.on_conflict}"

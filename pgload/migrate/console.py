@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from threading import Event, Thread
 from typing import TYPE_CHECKING, TextIO
 
-from pgload.contract import one_line
-from pgload.migrate.snapshot import Snapshot
+from pgload.contract import duration, one_line
+from pgload.migrate.progress import Snapshot
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -120,19 +120,6 @@ def bar(snapshot: Snapshot) -> RenderableType:
     for label, shows in rows:
         grid.add_row(label, shows)
     return grid
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the two units that matter: `38 s`, `1 min 38 s`, `2 h 5 min`, `3 d 4 h`."""
-    whole = round(seconds)
-    for unit, name, part, of in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole >= unit:
-            return f"{whole // unit} {name} {whole % unit // part} {of}"
-    return f"{whole} s"
 
 
 def _amount(snapshot: Snapshot) -> str:

@@ -246,7 +246,7 @@ class Ledger:
         return self._run(statement, values)[0][0]
 
 
-def is_committed_already(error: Exception) -> bool:
+def is_already_committed(error: Exception) -> bool:
     """Whether the server refused a ledger row because the batch's is there."""
     constraint = getattr(getattr(error, "diag", None), "constraint_name", None)
     return getattr(error, "pgcode", None) == "23505" and constraint == _KEY

@@ -10,29 +10,29 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from threading import Condition, Event, Thread
 from types import TracebackType
 from typing import Any, Self
 
 from pgload.errors import OutputError
 from pgload.load.stats import BatchStat
-from pgload.migrate.progress import Tally
-from pgload.migrate.rejects import Reject
+from pgload.migrate.progress import FileFacts, RunFacts, Snapshot, Status, Tally
 from pgload.migrate.run_dir import make_run_folder, prune, show_as_newest
 from pgload.migrate.run_files import (
     LogHandler,
+    Reject,
     RunFiles,
     first_line,
     iso,
     last_line,
     results,
 )
-from pgload.migrate.snapshot import FileFacts, RunFacts, Snapshot, Status
-from pgload.migrate.ticking import Ticking
 
 TICK = 0.25  # seconds between two replacements of the progress file
 MOST_EVENTS = 10_000  # that may wait to be taken in: where a disk hangs, so does the migration
@@ -223,3 +223,77 @@ class Outputs:
     def _posix(self, moment: float) -> float:
         """The POSIX time of a moment of `time.perf_counter`."""
         return self._started.timestamp() + moment - self._begin
+
+
+Deed = Callable[[], None]
+
+
+class Ticking:
+    """Does what was put, in order, then `tick`, every `seconds`, until it is stopped.
+
+    What goes wrong in it is its `trouble` and ends it; `put` raises that, so that a worker learns
+    that nobody listens any more.
+    """
+
+    def __init__(self, tick: Deed, *, seconds: float, most: int) -> None:
+        self._tick = tick
+        self._seconds = seconds
+        self._most = most
+        self._waiting: deque[Deed] = deque()
+        self._room = Condition()
+        self._stopped = Event()
+        self._thread = Thread(target=self._run, name="pgload-outputs", daemon=True)
+        self.trouble: Exception | None = None
+        self.told = False  # of the trouble
+
+    def start(self) -> None:
+        """Begin; what was put before is done first."""
+        self._thread.start()
+
+    def add(self, deed: Deed) -> None:
+        """Leave something to do, at once and whatever may be wrong."""
+        self._waiting.append(deed)
+
+    def put(self, deed: Deed) -> None:
+        """Leave something to do; wait while there is too much of it. Raises the trouble."""
+        if len(self._waiting) >= self._most:
+            with self._room:
+                self._room.wait_for(self._has_room)
+        self.check()
+        self._waiting.append(deed)
+
+    def check(self) -> None:
+        """Raise the trouble, if there is one."""
+        if self.trouble is not None:
+            self.told = True
+            raise self.trouble
+
+    def stop(self) -> None:
+        """Let the thread end. What is left to do, `do_all` does."""
+        self._stopped.set()
+        self._thread.join()
+        self._make_room()
+
+    def do_all(self) -> None:
+        """Do what was put up to now; for one thread at a time."""
+        for _ in range(len(self._waiting)):
+            self._waiting.popleft()()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._seconds):
+            try:
+                self.do_all()
+                self._tick()
+            except Exception as trouble:  # a bug, too, must not go unnoticed
+                self.trouble = trouble
+                return
+            finally:
+                self._make_room()
+
+    def _has_room(self) -> bool:
+        going = self.trouble is None and not self._stopped.is_set()
+        return not going or len(self._waiting) < self._most
+
+    def _make_room(self) -> None:
+        with self._room:
+            self._room.notify_all()

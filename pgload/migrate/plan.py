@@ -11,8 +11,9 @@ from pgload.errors import SourceError, UsageError
 from pgload.migrate.outputs import KEEP_RUNS
 from pgload.migrate.retry import PATIENCE
 from pgload.migrate.upsert import OnConflict
+from pgload.schema.mapping import Rule, plan_fields, read_mapping, table_for
 from pgload.schema.match import Match, conflict_key, match_table
-from pgload.schema.table import Rule, Table, describe, plan_fields, read_mapping, table_for
+from pgload.schema.table import Table, describe
 from pgload.source.scan import Scan, scan
 from pgload.source.stores import data_files
 
@@ -23,7 +24,7 @@ SHOWN = 12  # names in a list; a table may have hundreds of columns
 
 
 @dataclass(frozen=True, kw_only=True)
-class Migration:
+class MigrateOptions:
     """What the command line asks for."""
 
     data: Path
@@ -102,7 +103,7 @@ class Plan:
 
     folder: Folder
     files: list[FilePlan] = field(default_factory=list)
-    twins: dict[Path, Path] = field(default_factory=dict)  # files with the content of another one
+    duplicates: dict[Path, Path] = field(default_factory=dict)  # file → the one that it equals
     broken: dict[Path, SourceError] = field(default_factory=dict)
     create: list[Table] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # for which nothing may be written
@@ -112,7 +113,7 @@ class Plan:
         return sum(file.scan.records for file in self.files)
 
 
-def make_plan(folder: Folder, connection: Connection, asked: Migration) -> Plan:
+def make_plan(folder: Folder, connection: Connection, asked: MigrateOptions) -> Plan:
     """Match the files to the server's tables; write nothing."""
     plan = Plan(folder, broken=dict(folder.broken))
     to_create: dict[Path, Scan] = {}
@@ -179,8 +180,8 @@ def _leave_out_twins(plan: Plan) -> None:
     for file in plan.files:
         key = (file.scan.content, file.table.schema, file.table.name)
         if first.setdefault(key, file) is not file:
-            plan.twins[file.path] = first[key].path
-    plan.files = [file for file in plan.files if file.path not in plan.twins]
+            plan.duplicates[file.path] = first[key].path
+    plan.files = [file for file in plan.files if file.path not in plan.duplicates]
 
 
 def _misfits(path: Path, match: Match, ignore_unknown: bool) -> Iterator[str]:
@@ -224,7 +225,7 @@ def describe_plan(plan: Plan, notes: Mapping[Path, str]) -> Iterator[str]:
         ):
             if names:
                 yield f"  {what}: {_listed(names)}"
-    for path, twin in plan.twins.items():
+    for path, twin in plan.duplicates.items():
         yield f"{path.name}: left out, it holds the same as {twin.name}"
     for path in plan.folder.empty:
         yield f"{path.name}: holds no record"

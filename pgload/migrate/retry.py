@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Mapping, Sequence
 from itertools import count
@@ -13,14 +14,14 @@ from typing import TYPE_CHECKING, Protocol
 from pgload.errors import LoadError, RecordError, TargetError
 from pgload.load.methods import make_method
 from pgload.load.session import Encoded, Session, Writer, Written, load_error, reason, write_batch
-from pgload.migrate.faults import column_of, is_a_value, is_the_data, make_reject, may_pass
-from pgload.migrate.ledger import Ledger, is_committed_already
-from pgload.migrate.rejects import Reject
+from pgload.migrate.ledger import Ledger, is_already_committed
+from pgload.migrate.run_files import Reject
 from pgload.migrate.upsert import Merge
 from pgload.schema.table import Table
 from pgload.source.reader import Batch
 
 if TYPE_CHECKING:
+    import psycopg2
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 32.0  # seconds between attempts, doubled each time
@@ -34,7 +35,7 @@ SETTINGS = b"""
 NOBODY_KNOWS = "without a ledger nobody knows whether they are there: look before you go on"
 
 
-class Report(Protocol):
+class Reporter(Protocol):
     """Who is told what happens; `Outputs` is one."""
 
     def reject(self, rejects: Sequence[Reject]) -> None: ...
@@ -42,7 +43,7 @@ class Report(Protocol):
     def connection_state(self, worker: int, state: str) -> None: ...
 
 
-class CarefulWriter(Writer):
+class RetryingWriter(Writer):
     """Writes each batch with its ledger row, and again after trouble that passes.
 
     A batch that fails for its data is halved until the records at fault are found; these are
@@ -56,7 +57,7 @@ class CarefulWriter(Writer):
 
     def __init__(
         self,
-        report: Report,
+        report: Reporter,
         *,
         ledger: Ledger | None = None,
         file_ids: Mapping[Path, str] | None = None,
@@ -99,7 +100,7 @@ class CarefulWriter(Writer):
             if lost and self._ledger is None:
                 raise LoadError(f"{load_error(item, trouble)}; {NOBODY_KNOWS}") from None
             tried = time.monotonic() - max(began, self._written)
-            passes = lost or may_pass(trouble)
+            passes = lost or is_transient(trouble)
             if not passes or tried > self._patience or halted.is_set():
                 raise load_error(item, trouble) from None
             failure = reason(trouble)
@@ -127,12 +128,12 @@ class CarefulWriter(Writer):
                     seconds = write_batch(session, item, before=before, after=after)
                     return Written(len(item.batch.records), *seconds)
                 except psycopg2.Error as error:
-                    if is_committed_already(error) or not is_the_data(error):
+                    if is_already_committed(error) or not is_data_error(error):
                         raise
                     session.roll_back()
             return self._without_the_bad(session, item, known, before, after)
         except psycopg2.Error as error:
-            if not is_committed_already(error):
+            if not is_already_committed(error):
                 raise
             session.roll_back()
             return self._as_committed(session, item)
@@ -194,7 +195,7 @@ class CarefulWriter(Writer):
         try:
             item.method.write(cursor, item.method.encode(part), after=after)
         except (psycopg2.Error, RecordError) as error:
-            if not is_the_data(error):
+            if not is_data_error(error):
                 raise
             cursor.execute("ROLLBACK TO SAVEPOINT pgload")
             if len(part.records) == 1:
@@ -215,7 +216,7 @@ class CarefulWriter(Writer):
         """The column that does not take its value, as COPY tells; None where it does not."""
         import psycopg2
 
-        if not is_a_value(error):
+        if not is_value_error(error):
             return None
         copy = make_method("copy", self.destination(item.table))
         try:
@@ -234,3 +235,61 @@ class CarefulWriter(Writer):
                     f"{self._rejects}, and --max-rejects is {self._max_rejects}: "
                     f"{rejects[-1].message}"
                 )
+
+
+# SQLSTATEs, or their first characters, after which another attempt may succeed: lost connections;
+# too many of them; no memory; a server that ends, crashes or starts; serialization failure,
+# deadlock, a lock or a query that was given up.
+RETRIED = ("08", "53200", "53300", "57P01", "57P02", "57P03", "40001", "40P01", "55P03", "57014")
+# Those that are a record's fault: a value, a constraint, a view's or a trigger's refusal (also with
+# the states that the SQL standard has for those), a row that is too large.
+REJECTED = ("09", "21", "22", "23", "27", "2F", "38", "39", "44", "45", "54", "P0")
+BAD_VALUE = "22"  # of which the server names the column only where it reads text, as in COPY
+_COLUMN_IN_CONTEXT = re.compile(r'COPY .+, line 1, column (.+?)(?:: ".*|: null input)?')
+
+
+def make_reject(
+    table: str, part: Batch, column: str | None, error: psycopg2.Error | RecordError
+) -> Reject:
+    """The record that `part` is, with what was wrong with it."""
+    said = error.reason if isinstance(error, RecordError) else error.diag.message_primary
+    return Reject(
+        file=part.path.name,
+        record=part.first_record,
+        offset=part.offset(part.first_record),
+        table=table,
+        column=column,
+        sqlstate=getattr(error, "pgcode", None),
+        message=said or str(error),
+        data=part.records[0],
+    )
+
+
+def column_of(error: Exception) -> str | None:
+    """The column that an error names."""
+    if isinstance(error, RecordError):
+        return error.column
+    diag = getattr(error, "diag", None)
+    if diag is None:
+        return None
+    context = (diag.context or "").split("\n")[0]
+    found = None if diag.column_name else _COLUMN_IN_CONTEXT.fullmatch(context)
+    return diag.column_name or (found[1] if found else None)
+
+
+def is_data_error(error: Exception) -> bool:
+    """Whether a record is at fault."""
+    state = getattr(error, "pgcode", None)
+    return isinstance(error, RecordError) or bool(state and state.startswith(REJECTED))
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether another attempt may succeed."""
+    state = getattr(error, "pgcode", None)
+    # libpq's own errors, such as a connection that was cut, have no state.
+    return state is None or state.startswith(RETRIED)
+
+
+def is_value_error(error: Exception) -> bool:
+    """Whether it is one value that its column does not take."""
+    return (getattr(error, "pgcode", None) or "").startswith(BAD_VALUE)

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
-from pgload.errors import LoadError, OutputError, PgloadError, TargetError, UsageError
-from pgload.load.loader import Migrator, Work
-from pgload.load.session import explained
+from pgload.errors import LoadError, OutputError, PgloadError, SourceError, TargetError, UsageError
+from pgload.load.loader import Loader, Work
+from pgload.load.session import with_hint
+from pgload.load.stats import BatchStat
 from pgload.migrate.console import say, shown
-from pgload.migrate.files_in_work import FilesInWork
 from pgload.migrate.ledger import NOTHING, Entry, Ledger
 from pgload.migrate.outputs import Outputs
-from pgload.migrate.plan import FilePlan, Migration, Plan
-from pgload.migrate.retry import CarefulWriter
-from pgload.migrate.snapshot import FileFacts, RunFacts, Status
+from pgload.migrate.plan import FilePlan, MigrateOptions, Plan
+from pgload.migrate.progress import FileFacts, RunFacts, Status
+from pgload.migrate.retry import RetryingWriter
 from pgload.migrate.stopping import INTERRUPTED, Stopping
 from pgload.migrate.upsert import Merge, make_merges
 from pgload.schema.table import Table, create_table
 from pgload.source.reader import read_batches
-from pgload.targets.open import STARTED_HERE
+from pgload.targets.cloud import STARTED_HERE
 from pgload.targets.target import Target
 
 if TYPE_CHECKING:
@@ -33,12 +35,12 @@ COMPLETE, INCOMPLETE, UNUSABLE = 0, 1, 2  # exit codes, beside INTERRUPTED
 NOT_NOW = ("25006", "53100")  # a server that takes no writes, a full disk
 
 
-class Run:
+class MigrationRun:
     """Writes what is planned; `plan_again` is for tables that another run has made meanwhile."""
 
     def __init__(
         self,
-        asked: Migration,
+        asked: MigrateOptions,
         target: Target,
         control: Connection,
         plan: Plan,
@@ -65,7 +67,9 @@ class Run:
             method=asked.method,
             batch_size=asked.batch_size,
             num_connections=self._connections,
-            total_files=sum(map(len, (plan.files, plan.twins, plan.folder.empty, plan.broken))),
+            total_files=sum(
+                map(len, (plan.files, plan.duplicates, plan.folder.empty, plan.broken))
+            ),
             total_records=plan.records,
             resumed=asked.resume,
         )
@@ -85,7 +89,7 @@ class Run:
                 self._end(out, "interrupted")
                 return INTERRUPTED
             except PgloadError as error:
-                stopping.finishing()
+                stopping.ignore_first_signal()
                 out.log.error(str(error))
                 say(f"pgload: {error}")
                 self._end(out, "failed", str(error))
@@ -102,7 +106,7 @@ class Run:
         except psycopg2.Error as error:
             if error.pgcode not in NOT_NOW:
                 raise
-            raise LoadError(f"{self._target.cloud}: {explained(error)}") from None
+            raise LoadError(f"{self._target.cloud}: {with_hint(error)}") from None
 
     def _create_tables(self, out: Outputs) -> None:
         import psycopg2
@@ -158,7 +162,7 @@ class Run:
 
     def _load(self, out: Outputs, merges: dict[Table, Merge], stopping: Stopping) -> None:
         asked, plan = self._asked, self._plan
-        for path in (*plan.folder.empty, *plan.twins):
+        for path in (*plan.folder.empty, *plan.duplicates):
             out.file_started(FileFacts(path.name, "", 0))
             out.file_finished(path.name)
         for path, error in plan.broken.items():
@@ -166,7 +170,7 @@ class Run:
             out.file_finished(path.name, str(error))
         if not plan.files:
             return
-        writer = CarefulWriter(
+        writer = RetryingWriter(
             out,
             ledger=self._ledger,
             file_ids={file.path: file.scan.content for file in plan.files},
@@ -174,32 +178,32 @@ class Run:
             max_rejects=asked.max_rejects,
             patience=asked.patience,
         )
-        with Migrator(
+        with Loader(
             self._target.connect,
             asked.method,
             connections=self._connections,
             fewer_will_do=True,
             writer=writer,
-        ) as migrator:
+        ) as loader:
             if self._connections < asked.connections:
                 self._note(
                     out,
                     "--on-conflict update: one connection, so that of records with one key the "
                     "last in the files stays",
                 )
-            if migrator.connections < self._connections:
+            if loader.connections < self._connections:
                 self._note(
                     out,
-                    f"{self._target.cloud}: the server gave {migrator.connections} of "
+                    f"{self._target.cloud}: the server gave {loader.connections} of "
                     f"{self._connections} connections: going on with these",
                 )
-                for missing in range(migrator.connections, self._connections):
+                for missing in range(loader.connections, self._connections):
                     out.connection_state(missing, "refused")
             out.load_started()
-            files = FilesInWork(out)
+            files = OpenFiles(out)
             with shown(lambda: out.snapshot):
-                migrator.run(self._work(files), on_batch=files.written)
-                stopping.finishing()
+                loader.run(self._work(files), on_batch=files.written)
+                stopping.ignore_first_signal()
                 out.finish(self._status())  # while it is shown, so that the last word is right
 
     def _status(self) -> Status | None:
@@ -220,7 +224,7 @@ class Run:
                     return True
         return False
 
-    def _work(self, files: FilesInWork) -> Iterator[Work]:
+    def _work(self, files: OpenFiles) -> Iterator[Work]:
         """The batches that are not committed yet; a file that fails does not keep the next."""
         for file in self._plan.files:
             entry = self._entries[file.path]
@@ -272,3 +276,44 @@ def _facts(file: FilePlan, entry: Entry) -> FileFacts:
         bytes_before=file.scan.bytes * before // file.scan.records,
         rejected_before=entry.rejected,
     )
+
+
+class OpenFiles:
+    """Tells the outputs of files as they are begun, written and done."""
+
+    def __init__(self, out: Outputs) -> None:
+        self._out = out
+        self._lock = Lock()
+        self._open = Counter[str]()  # batches of a file that are handed out and not written
+        self._errors: dict[str, str | None] = {}  # of files that are handed out to their end
+
+    @contextmanager
+    def handing_out(self, file: FileFacts) -> Iterator[None]:
+        """Around the reading of one file. One that cannot be read further keeps no other file."""
+        error = None
+        self._out.file_started(file)
+        self.handed_out(file.name)  # so that it is not done before it is handed out to its end
+        try:
+            yield
+        except SourceError as trouble:
+            error = str(trouble)
+            say(f"pgload: {error}")
+        self._errors[file.name] = error
+        self._close(file.name)
+
+    def handed_out(self, name: str) -> None:
+        """A batch of the file is on its way."""
+        with self._lock:
+            self._open[name] += 1
+
+    def written(self, stat: BatchStat) -> None:
+        """A batch is done with."""
+        self._out.batch(stat)
+        self._close(stat.file)
+
+    def _close(self, name: str) -> None:
+        with self._lock:
+            self._open[name] -= 1
+            done = not self._open[name]
+        if done:
+            self._out.file_finished(name, self._errors[name])

@@ -24,15 +24,8 @@ from itertools import count
 from pathlib import Path
 from threading import Lock
 
+from pgload.contract import BATCHES, LOG, OUTPUT_FILES
 from pgload.errors import OutputError
-
-PROGRESS = "migration_progress.json"
-STATS = "migration_stats.json"
-RESULTS = "migration_results.json"
-LOG = "migration.log"
-REJECTS = "rejects.jsonl"
-FAMILIAR = (PROGRESS, STATS, RESULTS, LOG, REJECTS)
-BATCHES = "batches.jsonl"  # what STATS is made of; only in the run's folder, while it goes on
 
 _RUN = re.compile(r"(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ)(?:-(\d+))?")
 
@@ -59,7 +52,7 @@ def show_as_newest(folder: Path) -> None:
     """Let the familiar names in the output folder mean the files of this run."""
     runs = folder.parent
     try:
-        for name in FAMILIAR:
+        for name in OUTPUT_FILES:
             wanted, link = f"runs/latest/{name}", runs.parent / name
             if link.is_symlink() and link.readlink() == Path(wanted):
                 continue
@@ -86,7 +79,10 @@ def prune(runs: Path, keep: int) -> None:
         if not _in_use(folder) and not _has_rejects(folder):
             # Whatever cannot be removed stays: no reason to keep a migration from starting.
             with suppress(OSError):
-                for path in [*folder.glob(".*.tmp"), *(folder / n for n in (*FAMILIAR, BATCHES))]:
+                for path in [
+                    *folder.glob(".*.tmp"),
+                    *(folder / n for n in (*OUTPUT_FILES, BATCHES)),
+                ]:
                     path.unlink(missing_ok=True)
                 folder.rmdir()
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pgload.contract import one_line, to_json
+import msgspec
+
+from pgload.contract import BATCHES, LOG, PROGRESS, REJECTS, RESULTS, STATS, one_line, to_json
 from pgload.load.stats import BatchStat
-from pgload.migrate import run_dir as run_folder
-from pgload.migrate.progress import Tally
-from pgload.migrate.rejects import RejectFile
+from pgload.migrate.progress import RunFacts, Snapshot, Status, Tally
 from pgload.migrate.run_dir import AppendFile, replace_file
-from pgload.migrate.snapshot import RunFacts, Snapshot, Status
 
 # The statistics grow to 40 MB, and each time they are written as a whole. At most this share of the
 # run goes into that: the longer it takes, the longer until the next time.
@@ -30,9 +29,9 @@ class RunFiles:
     def __init__(self, folder: Path, facts: RunFacts) -> None:
         self._folder = folder
         self._facts = facts
-        self.rejects = RejectFile(folder / run_folder.REJECTS)
-        self._log = AppendFile(folder / run_folder.LOG)
-        self._batches = AppendFile(folder / run_folder.BATCHES)
+        self.rejects = RejectFile(folder / REJECTS)
+        self._log = AppendFile(folder / LOG)
+        self._batches = AppendFile(folder / BATCHES)
         self._log_lines: list[str] = []
         self._batch_lines: list[bytes] = []
         self._format = logging.Formatter("%(asctime)s - %(levelname)s - %(message)s", _CLOCK)
@@ -91,7 +90,7 @@ class RunFiles:
     def replace_progress(self, snapshot: Snapshot, *, durable: bool = False) -> None:
         """Write `migration_progress.json`."""
         content = to_json(asdict(snapshot), indent=2) + b"\n"
-        replace_file(self._folder / run_folder.PROGRESS, [content], durable=durable)
+        replace_file(self._folder / PROGRESS, [content], durable=durable)
 
     def replace_stats_if_due(self) -> None:
         """Write `migration_stats.json` when there is something new, and not too often."""
@@ -104,12 +103,12 @@ class RunFiles:
     def replace_stats(self, *, durable: bool = False) -> None:
         """Write `migration_stats.json`."""
         self._stats_size = self._batches.size
-        replace_file(self._folder / run_folder.STATS, self._stats(), durable=durable)
+        replace_file(self._folder / STATS, self._stats(), durable=durable)
 
     def write_results(self, results: dict[str, Any]) -> None:
         """Write `migration_results.json`."""
         content = to_json(results, indent=2) + b"\n"
-        replace_file(self._folder / run_folder.RESULTS, [content], durable=True)
+        replace_file(self._folder / RESULTS, [content], durable=True)
 
     def close(self, *, complete: bool) -> None:
         """No more writing. `batches.jsonl` goes if the statistics are complete."""
@@ -117,7 +116,7 @@ class RunFiles:
             file.close()
         if complete:
             with suppress(OSError):
-                (self._folder / run_folder.BATCHES).unlink()
+                (self._folder / BATCHES).unlink()
 
     def _stats(self) -> Iterator[bytes]:
         """The statistics' head, and the lines of `batches.jsonl` with commas between them."""
@@ -219,3 +218,59 @@ def _record(level: int, text: str, when: float) -> logging.LogRecord:
     record = logging.LogRecord("pgload", level, "", 0, text, None, None)
     record.created = when
     return record
+
+
+_any_json = msgspec.json.Decoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A record that the server, or pgload, did not take."""
+
+    file: str
+    record: int  # its number in the file, from 1
+    offset: int | None  # of its first byte in the file; None where that is not known
+    table: str
+    column: str | None  # None where the server names none
+    sqlstate: str | None  # None where the record did not come as far as the server
+    message: str
+    data: bytes | msgspec.Raw  # its JSON text
+
+
+class RejectFile:
+    """`rejects.jsonl`: one line for each reject, its keys those of `Reject`.
+
+    `data` is the record itself, so that `jq -c .data rejects.jsonl` gives a file of records to mend
+    and to migrate again. Text that is no JSON is kept as a string, under `text` instead.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = AppendFile(path)
+
+    def write(self, rejects: Iterable[Reject]) -> None:
+        """Write the rejects of a batch; they are on the disk when it returns.
+
+        So none is lost, if this is done before the batch is committed. May be called from any
+        thread. Raises `OutputError`, after which none of them is in the file.
+        """
+        self._file.append(b"".join(map(_line, rejects)), durable=True)
+
+    def close(self) -> None:
+        """No more rejects."""
+        self._file.close()
+
+
+def _line(reject: Reject) -> bytes:
+    facts = {
+        name: getattr(reject, name)
+        for name in ("file", "record", "offset", "table", "column", "sqlstate", "message")
+    }
+    data = bytes(reject.data)
+    try:
+        _any_json.decode(data)
+    except (ValueError, RecursionError):
+        return to_json(facts | {"text": data.decode("utf-8", "backslashreplace")}) + b"\n"
+    # The text as it is, since a number may lose digits on its way through Python. Its line breaks
+    # are between its tokens, where a space does as well.
+    one_line = data.replace(b"\n", b" ").replace(b"\r", b" ")
+    return to_json(facts)[:-1] + b', "data": ' + one_line + b"}\n"

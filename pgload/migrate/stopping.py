@@ -14,7 +14,9 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM] + (
 
 
 class Stopping:
-    """Turns the first signal into a `KeyboardInterrupt`, until `finishing`; the second one exits.
+    """Turns the first signal into a `KeyboardInterrupt`, until `ignore_first_signal`.
+
+    The second one exits.
 
     What is ignored stays so, as SIGHUP is under nohup.
     """
@@ -33,7 +35,7 @@ class Stopping:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def finishing(self) -> None:
+    def ignore_first_signal(self) -> None:
         """From now on what is left to do takes no longer than to stop would."""
         self._finishing = True
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pgload.report.context import Difference, caveats, differences
-from pgload.report.pairing import Sides, pair, unpaired
-from pgload.report.saved import Dataset, Measurement, Setting
-from pgload.report.scatter import Scatter, scatters
-from pgload.report.sides import Side
-from pgload.report.stats import SLOWER, THRESHOLD, Verdict, against, verdicts
+from pgload.contract import Setting
+from pgload.errors import UsageError
+from pgload.report.saved import DatasetSize, Measurement
+from pgload.report.sides import Difference, Side, Sides, caveats, differences, pair, unpaired
+from pgload.report.stats import SLOWER, THRESHOLD, Scatter, Verdict, against, scatters, verdicts
 
 SHOWN = 8  # sides beside each other: as many as there are colours that everybody tells apart
 NEAR = 0.9  # of the best throughput, below which a setting is not worth naming as its like
@@ -63,7 +63,7 @@ class Against:
 class Decision:
     """All that is said about one dataset."""
 
-    dataset: Dataset
+    dataset: DatasetSize
     sides: Sides  # the baseline first
     best: Mapping[str, Best]
     others: tuple[Against, ...]  # all sides but the baseline
@@ -140,7 +140,7 @@ def compare_sides(
 
 
 def decide(
-    dataset: Dataset, sides: Sides, by_name: Mapping[str, Side], threshold: float = THRESHOLD
+    dataset: DatasetSize, sides: Sides, by_name: Mapping[str, Side], threshold: float = THRESHOLD
 ) -> Decision:
     """Compare every side with the first, and the best settings with each other."""
     spread = {name: scatters(measured) for name, measured in sides.items()}
@@ -214,3 +214,45 @@ def _best(
             if found.word != SLOWER:
                 near.append((each.setting, found))
     return Best(best, tuple(near), cost(best, side.newest.server))
+
+
+EXPRESSION = re.compile(r"\s*throughput\s*:\s*-(\d+(?:\.\d+)?)\s*%\s*")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Throughput may fall by so much, in percent, before it is a failure."""
+
+    percent: float
+
+    def __str__(self) -> str:
+        return f"throughput:-{self.percent:g}%"
+
+    @classmethod
+    def parse(cls, text: str) -> Gate:
+        """The gate that `throughput:-10%` means. Raises `UsageError` for anything else."""
+        found = EXPRESSION.fullmatch(text)
+        if not found or not 0 < float(found[1]) < 100:
+            raise UsageError(f"--fail {text!r} is not understood; write throughput:-10%")
+        return cls(float(found[1]))
+
+    def failures(self, decisions: Sequence[Decision]) -> list[str]:
+        """A line for each setting that fell by more, and is slower by its interval too."""
+        return [
+            f"{other.side} beside {decision.baseline}: {setting}: {verdict:ascii}"
+            for decision in decisions
+            for other in decision.others
+            for setting, verdict in other.by_setting.items()
+            if verdict.word == SLOWER and verdict.ratio < 1 - self.percent / 100
+        ]
+
+
+def parse_percent(option: str, text: str) -> float:
+    """`2%` and `2` as 0.02. Raises `UsageError` for what is no percentage from 0 to 50."""
+    try:
+        value = float(text.strip().removesuffix("%"))
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 50:
+        raise UsageError(f"{option} {text!r} is no percentage from 0 to 50; write 2%")
+    return value / 100

@@ -11,8 +11,9 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pgload.contract import Setting
 from pgload.report.decision import Comparison, Decision
-from pgload.report.saved import Measurement, Setting
+from pgload.report.saved import Measurement
 from pgload.report.sides import Side
 from pgload.report.stats import CONFIDENCE, Verdict
 

@@ -8,12 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-OUTPUTS = Path("migration_outputs")
-RESULTS, STATS, PROGRESS = (
-    "migration_results.json",
-    "migration_stats.json",
-    "migration_progress.json",
-)
+from pgload.contract import OUTPUT_DIR, PROGRESS, RESULTS, STATS
+
 SHOWN = 5  # migrations, the newest first
 LISTED = 200  # files and failures of each
 
@@ -29,7 +25,7 @@ class TableLoad:
 
 
 @dataclass(frozen=True)
-class Migration:
+class SavedMigration:
     """One migration; `results` has the keys of its file, empty while it has none."""
 
     folder: Path
@@ -51,13 +47,13 @@ class Migration:
         )
 
 
-def read_migrations(folder: Path = OUTPUTS) -> tuple[list[Migration], list[str]]:
+def read_migrations(folder: Path = OUTPUT_DIR) -> tuple[list[SavedMigration], list[str]]:
     """The newest migrations below a folder, and what could not be read, a line each.
 
     The newest run's files lie in the folder itself, every run's in `runs/<time>/`. No folder is no
     migration.
     """
-    found: list[Migration] = []
+    found: list[SavedMigration] = []
     problems: list[str] = []
     runs = sorted((folder / "runs").glob("*/"), reverse=True)
     for each in (folder, *runs):
@@ -73,13 +69,13 @@ def read_migrations(folder: Path = OUTPUTS) -> tuple[list[Migration], list[str]]
     return found, problems
 
 
-def _read(folder: Path) -> Migration | None:
+def _read(folder: Path) -> SavedMigration | None:
     results = _json(folder / RESULTS) or _json(folder / PROGRESS)
     stats = _json(folder / STATS)
     if not results and not stats:
         return None
     batches = _mappings(stats.get("batches"))
-    return Migration(
+    return SavedMigration(
         folder,
         {**stats, **results},
         _mappings(results.get("files"))[:LISTED],
@@ -88,7 +84,7 @@ def _read(folder: Path) -> Migration | None:
     )
 
 
-def _same(one: Migration, other: Migration) -> bool:
+def _same(one: SavedMigration, other: SavedMigration) -> bool:
     """The folder's own files and those of its last run are one migration."""
     keys = ("completion_time", "start_time", "total_records", "total_duration_seconds")
     return all(one.results.get(key) == other.results.get(key) for key in keys)

@@ -15,9 +15,8 @@ from markupsafe import Markup
 
 from pgload.report.decision import Comparison
 from pgload.report.i18n import Words
-from pgload.report.migrations import Migration
-from pgload.report.plot import Plot
-from pgload.report.plots import short
+from pgload.report.migrations import SavedMigration
+from pgload.report.plots import Plot
 from pgload.report.svg import tooltip_script
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -25,7 +24,7 @@ AXIS = 1.5  # the little interval beside a ratio reaches from a factor slower to
 
 
 @dataclass(frozen=True)
-class Report:
+class PageContent:
     """All that a page shows."""
 
     comparison: Comparison
@@ -33,7 +32,7 @@ class Report:
     plots: Sequence[Plot]  # of the first dataset
     charts: Mapping[str, str]  # name of a plot → SVG
     not_drawn: Sequence[str]
-    migrations: Sequence[Migration]
+    migrations: Sequence[SavedMigration]
     broken_migrations: Sequence[str]
 
     @property
@@ -46,7 +45,7 @@ class Report:
         return "question_cloud" if len(clouds) > 1 else "question_change"
 
 
-def render(report: Report, words: Words, folder: Path) -> str:
+def render(report: PageContent, words: Words, folder: Path) -> str:
     """The page as HTML, to be written into `folder`, from which its links to raw files start."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -58,7 +57,6 @@ def render(report: Report, words: Words, folder: Path) -> str:
     environment.filters |= {
         "n": _number,
         "ms": _milliseconds,
-        "short": short,
         "link": partial(_link, folder=folder),
         "axis": _on_axis,
     }

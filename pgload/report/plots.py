@@ -3,23 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
-from pgload.report.batches import Batches, read_batches
+from pgload.contract import BOTTLENECKS, PARTS, Setting
 from pgload.report.decision import Decision
 from pgload.report.i18n import Words
-from pgload.report.plot import (
-    BARS,
-    DOTS,
-    LINEAR,
-    LOGARITHMIC,
-    SCATTER,
-    STACKED,
-    Plot,
-    Point,
-)
-from pgload.report.saved import BOTTLENECKS, PARTS, Measurement, Setting
-from pgload.report.slices import Slice, widest_slice
+from pgload.report.saved import Batches, Measurement, read_batches
+from pgload.report.sides import Sides
+
+LOGARITHMIC, LINEAR, BARS, STACKED, DOTS, SCATTER = "log line", "line", "bar", "stack", "dot", "xy"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value, its spread where it has one, and what its tooltip says beside it."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One chart before it is drawn."""
+
+    name: str  # of its file
+    kind: str
+    title: str
+    subtitle: str
+    x_title: str
+    y_title: str
+    unit: str  # a format for the values: `{:,.0f} records/s`
+    series: Mapping[str, Mapping[Any, Point]]  # name → position or label → point
+    by_side: bool = True  # a series is a side and has its cloud's colour
+    marks: Mapping[str, Sequence[float]] = field(default_factory=dict)  # side → checkpoints, in s
+    mark: str = ""  # what they are called
+    side: str | None = None  # the one it is about, where that is not a series
+
+    @property
+    def positions(self) -> list[Any]:
+        """All positions in order; labels stay in the order in which they come."""
+        found = dict.fromkeys(position for points in self.series.values() for position in points)
+        return list(found) if any(isinstance(each, str) for each in found) else sorted(found)
+
+
+PARAMETERS = ("method", "batch_size", "connections")
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Measurements of settings that differ in one parameter alone."""
+
+    parameter: str  # the one that differs: method, batch_size or connections
+    fixed: Mapping[str, Any]  # the others
+    lines: Mapping[str, Mapping[Any, Measurement]]  # side → value of the parameter → measurement
+
+    @property
+    def values(self) -> list[Any]:
+        """The values of the parameter that differs, in order."""
+        return sorted({value for line in self.lines.values() for value in line})
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        return [each for line in self.lines.values() for each in line.values()]
+
+
+def widest_slice(sides: Sides, parameter: str) -> Slice:
+    """Of all slices along a parameter the one with most values of it.
+
+    Among equals the one with most measurements counts, then the one with the fastest load.
+    """
+    slices: dict[tuple[Any, ...], dict[str, dict[Any, Measurement]]] = {}
+    others = [each for each in PARAMETERS if each != parameter]
+    for name, measured in sides.items():
+        for setting, each in sorted(measured.items()):
+            fixed = tuple(getattr(setting, other) for other in others)
+            lines = slices.setdefault(fixed, {})
+            lines.setdefault(name, {})[getattr(setting, parameter)] = each
+
+    def width(candidate: Slice) -> tuple[int, int, float]:
+        measured = candidate.measurements
+        return len(candidate.values), len(measured), max(each.throughput for each in measured)
+
+    return max(
+        (
+            Slice(parameter, dict(zip(others, fixed, strict=True)), lines)
+            for fixed, lines in slices.items()
+        ),
+        key=width,
+    )
+
 
 SHOWN_BATCHES = 250  # of each side over a load
 PERCENTILES = (50, 90, 95, 99, 100)
@@ -138,23 +214,18 @@ def _at_best(best: Mapping[str, Measurement], data: str, words: Words) -> str:
     """The setting that each side is shown with, where there is room to say it."""
     settings = {each.setting for each in best.values()}
     if len(settings) == 1:
-        return f"{short(next(iter(settings)))}; {data}"
+        return f"{next(iter(settings)).short}; {data}"
     if len(best) <= 2:
-        each = ", ".join(f"{name} {short(each.setting)}" for name, each in best.items())
+        each = ", ".join(f"{name} {each.setting.short}" for name, each in best.items())
         return f"{each}; {data}"
     return f"{words('each_at_best')}; {data}"
-
-
-def short(setting: Setting) -> str:
-    """`copy 1,000 × 4`: batch size × connections."""
-    return f"{setting.method} {setting.batch_size:,} × {setting.connections:,}"
 
 
 def _latency(
     best: Mapping[str, Measurement], batches: Mapping[str, Batches], data: str, words: Words
 ) -> Plot:
     def points(name: str) -> dict[str, Point]:
-        each, note = best[name], short(best[name].setting)
+        each, note = best[name], best[name].setting.short
         if len(batches) == len(best):  # otherwise what all files hold
             seconds = sorted(batches[name].seconds)
             last = len(seconds) - 1

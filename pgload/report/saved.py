@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from pgload.contract import BOTTLENECKS, LOAD_PARAMS, PARTS, STORAGE, Setting
 from pgload.errors import SourceError
 
-PARTS = ("read", "encode", "write", "commit", "wait")  # where the time of a load goes
-BOTTLENECKS = ("client", "network", "server_cpu", "wal", "io", "locks")
-LOAD_PARAMS = ("cloud", "method", "batch_size", "connections")
-
 
 @dataclass(frozen=True, order=True)
-class Setting:
-    """How a load was written; settings sort by method, then batch size, then connections."""
-
-    method: str
-    batch_size: int
-    connections: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.method}, batch size {self.batch_size:,}, "
-            f"{self.connections:,} connection{'s' if self.connections > 1 else ''}"
-        )
-
-
-@dataclass(frozen=True, order=True)
-class Dataset:
+class DatasetSize:
     """What was loaded. Loads of different datasets are never set side by side."""
 
     records: int
@@ -57,7 +42,7 @@ class Measurement:
 
     cloud: str
     setting: Setting
-    dataset: Dataset
+    dataset: DatasetSize
     rounds: tuple[float, ...]  # seconds that each timed load took
     latency: Latency
     cpu_share: float  # client CPU seconds per second of load; 1.0 is one core kept busy
@@ -126,7 +111,7 @@ def measurement(benchmark: Mapping[str, Any], source: str) -> Measurement:
             batch_size=_count(params, "batch_size"),
             connections=_count(params, "connections"),
         ),
-        dataset=Dataset(records=_count(extra, "records"), bytes=_count(extra, "bytes")),
+        dataset=DatasetSize(records=_count(extra, "records"), bytes=_count(extra, "bytes")),
         rounds=seconds,
         latency=Latency(*latency),
         cpu_share=_number(extra, "client", "cpu_share"),
@@ -152,7 +137,7 @@ def pool(measurements: Iterable[Measurement]) -> list[Measurement]:
     A round is pooled as it is; of what is saved for the test as a whole, percentiles included,
     the mean weighted by rounds stands for all, which is near where the tests are alike.
     """
-    alike: dict[tuple[str, Dataset, Setting], list[Measurement]] = {}
+    alike: dict[tuple[str, DatasetSize, Setting], list[Measurement]] = {}
     for each in measurements:
         alike.setdefault((each.cloud, each.dataset, each.setting), []).append(each)
     return [_pooled(parts) for parts in alike.values()]
@@ -252,3 +237,235 @@ def _count(values: Any, *keys: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise SourceError(f"{'.'.join(keys)} is {value!r}, not a whole number of 1 or more")
     return value
+
+
+NO_LOAD = f"no load in it, a benchmark with the parameters {', '.join(LOAD_PARAMS)}"
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """All that one file holds of one cloud."""
+
+    path: Path
+    cloud: str
+    saved: datetime  # when, by the file's own word: its mtime changes with every copy
+    server: Mapping[str, Any]  # facts such as version and instance_type; empty where unknown
+    measurements: tuple[Measurement, ...]  # one for each setting and dataset
+    problems: tuple[str, ...]  # benchmarks left out, each with the reason
+    client: Mapping[str, Any] = field(default_factory=dict)  # cpu, cores, python, os, …
+    not_measured: tuple[Mapping[str, Any], ...] = ()  # settings the suite skipped, with `reason`
+    drift: Mapping[str, Any] = field(default_factory=dict)  # start, middle, end (records/s), note
+
+
+def load_runs(
+    patterns: Sequence[str] = (), storage: Path = STORAGE
+) -> tuple[list[SavedRun], list[str]]:
+    """The runs in the files that `patterns` name, in that order, and what had to be left out.
+
+    A pattern is a path, a glob, or the beginning of a file name below `storage` (`0001`), as
+    pytest-benchmark takes it. Without patterns: the newest run of each cloud below `storage`,
+    the clouds in alphabetical order.
+    """
+    if patterns:
+        paths, problems = _named(patterns, storage)
+    else:
+        paths, problems = _sorted([*storage.glob("*.json"), *storage.glob("*/*.json")]), []
+    runs = []
+    for path in paths:
+        try:
+            found = read_runs(path)
+        except SourceError as error:
+            problems.append(f"{path}: {error}")
+            continue
+        if patterns and not found:  # unasked, a run of the suite without loads is passed over
+            problems.append(f"{path}: {NO_LOAD}")
+        runs += found
+    if not patterns:
+        runs = _newest(runs)
+    problems += [f"{run.path}: {problem}" for run in runs for problem in run.problems]
+    return [run for run in runs if run.measurements], problems
+
+
+def read_runs(path: Path) -> list[SavedRun]:
+    """The runs in one saved file, one for each cloud that it has loads of.
+
+    Raises `SourceError` for a file that pytest-benchmark did not save, or for another project.
+    """
+    saved = _saved_json(path)
+    loads: dict[str, list[Mapping[str, Any]]] = {}
+    for benchmark in saved["benchmarks"]:
+        if isinstance(benchmark, dict) and is_load(benchmark):
+            loads.setdefault(str(benchmark["params"]["cloud"]), []).append(benchmark)
+    if not loads and "servers" not in _section(saved, "machine_info"):
+        raise SourceError(f"not a run of pgload: {NO_LOAD}")
+    saved_at = _saved_at(saved)
+    runs = []
+    for cloud, benchmarks in loads.items():
+        measurements, problems = _measurements(benchmarks, str(path))
+        skipped = _section(saved, "machine_info", "not_measured", kind=list)
+        runs.append(
+            SavedRun(
+                path,
+                cloud,
+                saved_at,
+                _section(saved, "machine_info", "servers", cloud),
+                measurements,
+                problems,
+                client=_client(saved),
+                not_measured=tuple(
+                    each
+                    for each in skipped
+                    if isinstance(each, dict) and each.get("cloud", cloud) == cloud
+                ),
+                drift=_section(saved, "machine_info", "run", "drift", cloud),
+            )
+        )
+    return runs
+
+
+def _measurements(
+    loads: Iterable[Mapping[str, Any]], source: str
+) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
+    """What the loads of one cloud measured, and the ones left out, with the reason."""
+    measured, problems = [], []
+    for load in loads:
+        try:
+            measured.append(measurement(load, source))
+        except SourceError as error:
+            problems.append(f"{load.get('fullname', 'a benchmark without a name')}: {error}")
+    return tuple(pool(measured)), tuple(problems)
+
+
+def _named(patterns: Sequence[str], storage: Path) -> tuple[list[Path], list[str]]:
+    paths: dict[Path, None] = {}  # a set that keeps the order
+    problems = []
+    for pattern in patterns:
+        found = _find(pattern, storage)
+        if not found:
+            problems.append(f"{pattern}: no such file, and no saved run of this name in {storage}")
+        paths.update(dict.fromkeys(found))
+    return list(paths), problems
+
+
+def _find(pattern: str, storage: Path) -> list[Path]:
+    """The files that a pattern means, sorted by name, so that 0009 comes before 0010."""
+    path = Path(pattern)
+    if path.is_file():
+        return [path]
+    try:
+        found = list(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+        if not path.is_absolute():
+            # As pytest-benchmark does: the beginning of a name is enough, with or without the
+            # machine's folder before it.
+            beginning = pattern.removesuffix(".json").rstrip("*")
+            found += storage.glob(f"{beginning}*.json")
+            found += storage.glob(f"*/{beginning}*.json")
+    except (ValueError, IndexError):  # no pattern that `glob` can follow; IndexError for '.'
+        return []
+    return _sorted(found)
+
+
+def _sorted(paths: Iterable[Path]) -> list[Path]:
+    return sorted({each for each in paths if each.is_file()}, key=lambda each: (each.name, each))
+
+
+def _saved_json(path: Path) -> dict[str, Any]:
+    """The content of a file that has benchmarks in it."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"cannot be read: {error.strerror}") from None
+    if not text.strip():
+        raise SourceError("the file is empty")
+    try:
+        saved = json.loads(text)
+    except ValueError as error:  # bytes that are not UTF-8 as well
+        raise SourceError(f"not JSON: {error}") from None
+    if not isinstance(saved, dict) or not isinstance(saved.get("benchmarks"), list):
+        raise SourceError("not saved by pytest-benchmark: it has no list of benchmarks")
+    if not saved["benchmarks"]:
+        raise SourceError("its list of benchmarks is empty")
+    return saved
+
+
+def _saved_at(saved: Mapping[str, Any]) -> datetime:
+    text = saved.get("datetime")
+    try:
+        when = datetime.fromisoformat(str(text))
+    except ValueError:
+        raise SourceError(f"its datetime is {text!r}, not a time in ISO 8601") from None
+    return when if when.tzinfo else when.replace(tzinfo=UTC)  # pytest-benchmark saves UTC
+
+
+def _client(saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The machine that loaded: by pgload's own word, otherwise by pytest-benchmark's."""
+    client: dict[str, Any] = _section(saved, "machine_info", "client")
+    if client:
+        return client
+    machine, cpu = _section(saved, "machine_info"), _section(saved, "machine_info", "cpu")
+    facts = {
+        "cpu": cpu.get("brand_raw"),
+        "cores": cpu.get("count"),
+        "python": " ".join(
+            str(machine[name])
+            for name in ("python_implementation", "python_version")
+            if name in machine
+        ),
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _section(saved: Any, *keys: str, kind: type = dict) -> Any:
+    """What stands at that place, or an empty one where nothing of that kind does."""
+    for key in keys:
+        saved = saved.get(key) if isinstance(saved, dict) else None
+    found: Any = saved if isinstance(saved, kind) else kind()
+    return found
+
+
+def _newest(runs: Iterable[SavedRun]) -> list[SavedRun]:
+    """For each cloud its newest run that measured something, and the newer ones that did not."""
+    newest: dict[str, list[SavedRun]] = {}
+    for run in sorted(runs, key=lambda run: (run.saved, run.path), reverse=True):
+        kept = newest.setdefault(run.cloud, [])
+        if not any(each.measurements for each in kept):
+            kept.append(run)
+    return [run for _, kept in sorted(newest.items()) for run in kept]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of the median round, in the order in which they were saved."""
+
+    start: tuple[float, ...]  # seconds from the load's beginning
+    seconds: tuple[float, ...]
+    checkpoints: tuple[float, ...]  # of the server, seconds from the load's beginning
+
+
+def read_batches(measured: Measurement) -> Batches | None:
+    """The batches of a measurement; None where they were not saved, or the file is gone."""
+    setting = measured.setting
+    wanted = (measured.cloud, setting.method, setting.batch_size, setting.connections)
+    try:
+        saved = json.loads(Path(measured.source).read_bytes())
+        for benchmark in saved["benchmarks"]:
+            params, extra = benchmark.get("params") or {}, benchmark.get("extra_info") or {}
+            if (
+                tuple(params.get(name) for name in LOAD_PARAMS) == wanted
+                and extra.get("records") == measured.dataset.records
+                and (batches := _batches(extra)) is not None
+            ):
+                return batches
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None  # the file was complete when it was compared; a chart less is no error
+    return None
+
+
+def _batches(extra: Mapping[str, Any]) -> Batches | None:
+    saved = extra.get("batches")
+    if not saved:
+        return None
+    start, seconds = (tuple(map(float, saved[name])) for name in ("start", "seconds"))
+    if not start or len(start) != len(seconds):
+        return None
+    return Batches(start, seconds, tuple(map(float, extra.get("checkpoints") or ())))

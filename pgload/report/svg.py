@@ -7,7 +7,8 @@ from the web; on a dark screen it is dark. The same plot gives the same bytes.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import cycle
 from math import log10
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,7 @@ import pygal
 import pygaljs
 from pygal.style import Style
 
-from pgload.report.colours import PARTS, colours
-from pgload.report.plot import (
+from pgload.report.plots import (
     BARS,
     DOTS,
     LINEAR,
@@ -27,6 +27,38 @@ from pgload.report.plot import (
     Plot,
     Point,
 )
+
+# The palette of Okabe and Ito (2008), which the colour-blind tell apart too. A cloud keeps its
+# colour in every chart; names that are not here take the colours that are left.
+BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
+ORANGE, PURPLE, SKY, GREY, YELLOW = "#E69F00", "#CC79A7", "#56B4E9", "#7F7F7F", "#F0E442"
+# Grey first: it is no cloud's, so that a second run of one does not look like another cloud.
+PALETTE = (GREY, BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, YELLOW)
+CLOUD_COLOURS = {
+    "GCP": BLUE,
+    "AWS": VERMILLION,
+    "AZURE": GREEN,
+    "NEON": ORANGE,
+    "NCP": YELLOW,
+    "CONTAINER": SKY,
+    "EMBEDDED": PURPLE,
+}
+# Parts of a whole are no clouds. Steps of viridis: in order of brightness, so that they are told
+# apart in a print without colours as well.
+PARTS = ("#440154", "#414487", "#2A788E", "#22A884", "#7AD151", "#FDE725")
+
+
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """A colour for each side. The first side of a cloud (`GCP 0001`) has the cloud's colour."""
+    names = list(names)
+    given: dict[str, str] = {}
+    for name in names:
+        colour = CLOUD_COLOURS.get(name.split(" ")[0])
+        if colour and colour not in given.values():
+            given[name] = colour
+    free = cycle([each for each in PALETTE if each not in given.values()] or PALETTE)
+    return {name: given.get(name) or next(free) for name in names}
+
 
 # pygal adds an importer for its maps that Python 3.11 warns about at every later import.
 sys.meta_path[:] = [each for each in sys.meta_path if type(each).__module__ != pygal.__name__]

@@ -5,11 +5,12 @@ In ASCII only, so that they also pass through a log or a pipe that is not UTF-8.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from pgload.contract import PARTS, Setting
 from pgload.report.decision import Against, Best, Decision
-from pgload.report.saved import PARTS, Dataset, Measurement, Setting, pool
-from pgload.report.stats import Verdict
+from pgload.report.saved import DatasetSize, Measurement, pool
+from pgload.report.stats import FASTER, NOISY, SLOWER, Verdict
 
 NOT_MEASURED = "-"
 
@@ -24,13 +25,13 @@ def run_table(measurements: Iterable[Measurement]) -> str:
     A setting that ran under several tests is one row; different datasets stand in tables of
     their own. No measurements give an empty string.
     """
-    by_dataset: dict[Dataset, list[Measurement]] = {}
+    by_dataset: dict[DatasetSize, list[Measurement]] = {}
     for each in sorted(pool(measurements), key=lambda each: (each.setting, each.cloud)):
         by_dataset.setdefault(each.dataset, []).append(each)
     return "\n\n".join(_run_table(dataset, rows) for dataset, rows in sorted(by_dataset.items()))
 
 
-def _run_table(dataset: Dataset, measurements: Sequence[Measurement]) -> str:
+def _run_table(dataset: DatasetSize, measurements: Sequence[Measurement]) -> str:
     clouds = sorted({each.cloud for each in measurements})
     several = len(clouds) > 1
     header = ["method", "batch", "conn.", "records/s", "min-max"]
@@ -216,3 +217,66 @@ def _align(
         ]
         lines.append("  ".join(aligned).rstrip())
     return lines
+
+
+MARKS = {FASTER: "🟢", SLOWER: "🔴", NOISY: "🟡"}
+ROWS = 60  # of a table that fits into a pull request; the changed ones first
+
+
+def to_markdown(decisions: Sequence[Decision]) -> str:
+    """For a pull request: the decision, and tables with what changed first."""
+    return "\n".join(line for decision in decisions for line in _markdown(decision)) + "\n"
+
+
+def _markdown(decision: Decision) -> Iterator[str]:
+    best = decision.best[decision.fastest].measurement
+    yield f"### {decision.dataset}"
+    yield ""
+    yield (
+        f"Fastest: **{_escaped(decision.fastest)}** with {best.setting}: "
+        f"**{best.throughput:,.0f} records/s**."
+    )
+    if decision.lead:
+        yield (
+            f"{decision.lead} times {_escaped(decision.ranking[1])} at its best: "
+            f"**{decision.lead.word}**."
+        )
+    if cheapest := decision.cheapest:
+        cost = decision.best[cheapest].cost
+        yield f"Cheapest: **{_escaped(cheapest)}**, {cost}, per million records."
+    yield ""
+    shown = [other for other in decision.others if other.side in decision.shown]
+    for other in shown:
+        yield from _markdown_table(decision, other)
+    if len(shown) < len(decision.others):
+        yield f"… and {len(decision.others) - len(shown)} slower sides, in compare.csv."
+
+
+def _markdown_table(decision: Decision, other: Against) -> Iterator[str]:
+    for caveat in other.caveats:
+        yield f"> ⚠️ {_escaped(str(caveat))}"
+    yield ""
+    base, ours = decision.sides[decision.baseline], decision.sides[other.side]
+    yield (
+        f"| setting | {_escaped(decision.baseline)}, records/s | {_escaped(other.side)}, records/s "
+        "| ratio (95%) | verdict |"
+    )
+    yield "|---|---:|---:|---:|---|"
+    order = (SLOWER, FASTER)
+    changed_first = sorted(
+        other.by_setting.items(),
+        key=lambda item: order.index(item[1].word) if item[1].word in order else len(order),
+    )
+    for setting, verdict in changed_first[:ROWS]:
+        yield (
+            f"| {setting} | {base[setting].throughput:,.0f} | {ours[setting].throughput:,.0f} "
+            f"| {verdict} | {MARKS.get(verdict.word, '⚪')} {verdict.word} |"
+        )
+    if len(changed_first) > ROWS:
+        yield ""
+        yield f"… and {len(changed_first) - ROWS} more settings, in compare.csv."
+    yield ""
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")

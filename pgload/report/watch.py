@@ -19,9 +19,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-PROGRESS, RESULTS = "migration_progress.json", "migration_results.json"
-STATS, BATCHES = "migration_stats.json", "batches.jsonl"
-LOG, REJECTS = "migration.log", "rejects.jsonl"
+from pgload.contract import BATCHES, LOG, PROGRESS, REJECTS, RESULTS, STATS
+
 RAW = (RESULTS, PROGRESS, STATS, BATCHES, REJECTS, LOG)
 
 RUNNING, ENDED = "running", "ended"  # ended: its last word is `running`, but it is gone
@@ -33,7 +32,7 @@ Stamp = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Run:
+class MigrationFiles:
     """One migration: the content of two files, each empty where there is nothing to read."""
 
     folder: Path
@@ -113,11 +112,11 @@ def run_folders(outputs: Path) -> list[Path]:
     return found
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> MigrationFiles:
     """What is known of the run whose files are in `folder`."""
     progress, trouble = read_object(folder / PROGRESS)
     results, more = read_object(folder / RESULTS)
-    return Run(folder, progress, results, tuple(filter(None, (trouble, more))))
+    return MigrationFiles(folder, progress, results, tuple(filter(None, (trouble, more))))
 
 
 def read_object(path: Path) -> tuple[Mapping[str, Any], str | None]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from pgload.report.watch import BATCHES, STATS, Stamp, stamp_of, text
+from pgload.contract import BATCHES, STATS
+from pgload.report.watch import Stamp, stamp_of, text
 
 STRETCHES = 20  # of a run, each with its throughput
 DOTS = 400  # batches that are drawn, each the slowest of its stretch
@@ -20,7 +21,7 @@ RETRIED = 500
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-class Batch(msgspec.Struct):
+class BatchLine(msgspec.Struct):
     """One batch, by the keys of its file; what an older file or another tool leaves out is 0."""
 
     batch_number: int = 0
@@ -46,7 +47,7 @@ class Batch(msgspec.Struct):
 
 
 class _Stats(msgspec.Struct):
-    batches: list[Batch] = []
+    batches: list[BatchLine] = []
 
 
 @dataclass
@@ -64,7 +65,7 @@ class Total:
     first: float = float("inf")  # POSIX times of the first batch's begin and the last one's end
     last: float = 0.0
 
-    def add(self, batch: Batch, end: float) -> None:
+    def add(self, batch: BatchLine, end: float) -> None:
         self.records += batch.records_count
         self.batches += 1
         self.retried += batch.attempts > 1
@@ -90,9 +91,9 @@ class Summary:
     tables: Mapping[str, Total] = field(default_factory=dict)
     workers: Mapping[int, Total] = field(default_factory=dict)
     throughput: Sequence[tuple[float, float, float]] = ()  # begin and end of a stretch, records/s
-    outline: Sequence[tuple[float, Batch]] = ()  # end → the slowest of a stretch
-    slowest: Sequence[Batch] = ()
-    retried: Sequence[Batch] = ()
+    outline: Sequence[tuple[float, BatchLine]] = ()  # end → the slowest of a stretch
+    slowest: Sequence[BatchLine] = ()
+    retried: Sequence[BatchLine] = ()
     waited: float = 0.0  # seconds that encoded batches waited for a connection, summed
     latency: Mapping[str, float] = field(default_factory=dict)  # p50 … max → seconds
     broken: int = 0  # lines that could not be read
@@ -124,7 +125,7 @@ def _summary(path: Path, _stamp: Stamp) -> Summary:
     if path.name == STATS:
         return summarise(msgspec.json.decode(content, type=_Stats, strict=False).batches)
     batches, broken = [], 0
-    decode = msgspec.json.Decoder(Batch, strict=False).decode
+    decode = msgspec.json.Decoder(BatchLine, strict=False).decode
     whole, _, _ = content.rpartition(b"\n")  # a last line without an end is being written
     for line in whole.splitlines():
         try:
@@ -134,7 +135,7 @@ def _summary(path: Path, _stamp: Stamp) -> Summary:
     return summarise(batches, broken)
 
 
-def summarise(batches: Sequence[Batch], broken: int = 0) -> Summary:
+def summarise(batches: Sequence[BatchLine], broken: int = 0) -> Summary:
     """Sums over the batches, in the order in which they ended."""
     if not batches:
         return Summary(broken=broken)
@@ -169,7 +170,7 @@ def summarise(batches: Sequence[Batch], broken: int = 0) -> Summary:
 
 
 def _throughput(
-    ended: Sequence[tuple[float, Batch]], whole: Total
+    ended: Sequence[tuple[float, BatchLine]], whole: Total
 ) -> list[tuple[float, float, float]]:
     """Records committed within equal stretches of the run, a second."""
     width = (whole.last - whole.first) / STRETCHES
@@ -181,7 +182,7 @@ def _throughput(
     return [(n * width, (n + 1) * width, count / width) for n, count in enumerate(records)]
 
 
-def _outline(ended: Sequence[tuple[float, Batch]]) -> Iterable[tuple[float, Batch]]:
+def _outline(ended: Sequence[tuple[float, BatchLine]]) -> Iterable[tuple[float, BatchLine]]:
     """Of many batches the slowest of each stretch: what is looked for is the one that waited."""
     stretch = -(-len(ended) // DOTS)
     for low in range(0, len(ended), stretch):

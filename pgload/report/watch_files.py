@@ -14,7 +14,8 @@ from threading import Lock
 
 import msgspec
 
-from pgload.report.watch import BATCHES, LOG, RUNNING, Run, number, text
+from pgload.contract import BATCHES, LOG
+from pgload.report.watch import RUNNING, MigrationFiles, number, text
 
 MOST_AT_ONCE = 1 << 26  # bytes of a growing file that are read at one look
 
@@ -35,7 +36,7 @@ class FileState:
         return replace(self, status="changed") if modified > self.begun else self
 
 
-def file_states(runs: Sequence[Run]) -> dict[str, FileState]:
+def file_states(runs: Sequence[MigrationFiles]) -> dict[str, FileState]:
     """File name → its state, by the first of the runs that knows it."""
     found: dict[str, FileState] = {}
     for run in runs:
@@ -44,7 +45,7 @@ def file_states(runs: Sequence[Run]) -> dict[str, FileState]:
     return found
 
 
-def _states_of(run: Run) -> dict[str, FileState]:
+def _states_of(run: MigrationFiles) -> dict[str, FileState]:
     cloud, begun = run.text("cloud_provider"), run.begun
     if run.results:
         return {

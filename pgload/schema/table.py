@@ -1,25 +1,16 @@
-"""Which file goes to which table, and what that table looks like."""
+"""Tables and columns, their names as SQL, and their DDL."""
 
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
-
-import msgspec
-from msgspec import Raw
-
-from pgload.errors import SourceError, UsageError
-from pgload.source.scan import Fields, fields_of
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-MAPPING_NAME = "tables.toml"
+
 ColumnType = Literal[
     "text",
     "integer",
@@ -71,115 +62,10 @@ class Table:
     schema: str | None = None
 
 
-class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One entry of a mapping file."""
-
-    files: str
-    name: str
-    key: tuple[str, ...] = ()
-    types: dict[str, ColumnType] = {}
-
-
-class _Mapping(msgspec.Struct, forbid_unknown_fields=True):
-    table: list[Rule]
-
-
-def read_mapping(folder: Path) -> list[Rule]:
-    """The rules of `folder/tables.toml`, if there is one, before those that come with pgload.
-
-    Raises `UsageError` for a mapping file that is no TOML or has an unknown entry or type.
-    """
-    paths = [folder / MAPPING_NAME, Path(__file__).with_name(MAPPING_NAME)]
-    return [rule for path in paths if path.is_file() for rule in _rules(path)]
-
-
-def _rules(path: Path) -> list[Rule]:
-    try:
-        rules = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _Mapping).table
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise UsageError(
-            f"{path}: {error}; an entry has files, name, key and types, "
-            f"and a type is one of {', '.join(TYPES)}"
-        ) from None
-    for rule in rules:
-        for name in (rule.name, *rule.key, *rule.types):
-            _identifier(name, path)
-    return rules
-
-
-def table_for(path: Path, rules: Iterable[Rule]) -> tuple[Table, bool]:
-    """The table of a file, without columns yet, and whether a rule named it."""
-    for rule in rules:
-        if fnmatchcase(path.name, rule.files):
-            columns = tuple(Column(name, type_) for name, type_ in rule.types.items())
-            return Table(rule.name, columns, rule.key), True
-    name = re.sub(r"[\W_]*\d[\d\W_]*$", "", path.stem) or path.stem  # without a trailing date
-    return Table(_identifier(snake_case(name) or name, path)), False
-
-
 def snake_case(name: str) -> str:
     """The name as people write it in SQL: `bidNtceNo`, `BidNtceNo` and `bid-ntce-no` alike."""
     words = _BETWEEN_WORDS.sub("_", name)
     return _NO_WORD.sub("_", words).strip("_").casefold()
-
-
-def plan_tables(files: Mapping[Path, Iterable[Raw]], rules: Iterable[Rule]) -> dict[Path, Table]:
-    """The table of each file, with a column for every field that occurs in any of its files.
-
-    The records are looked at one by one, so they may come from a generator. Raises `RecordError`
-    for one that cannot be read, and otherwise as `plan_fields` does.
-    """
-    rules = list(rules)
-    fields = {
-        path: fields_of(path, records, infer=not table_for(path, rules)[1])
-        for path, records in files.items()
-    }
-    return plan_fields(fields, rules)
-
-
-def plan_fields(files: Mapping[Path, Fields], rules: Iterable[Rule]) -> dict[Path, Table]:
-    """The table of each file, with a column for every field of any of its files.
-
-    Under a rule a column is text unless the rule says otherwise; without one it is what its
-    values are. A file is left out when no file of its table has a field. Raises `SourceError` for
-    a field that cannot be a column.
-    """
-    rules, all_fields, tables = list(rules), dict[str, Fields](), dict[Path, Table]()
-    for path, fields in files.items():
-        tables[path], by_rule = table_for(path, rules)
-        known = all_fields.setdefault(tables[path].name, {})
-        for name, types in fields.items():
-            known.setdefault(_identifier(name, path), set()).update(() if by_rule else types)
-    return {
-        path: _with_columns(table, all_fields[table.name])
-        for path, table in tables.items()
-        if all_fields[table.name]
-    }
-
-
-def _with_columns(table: Table, fields: Fields) -> Table:
-    given = {column.name: column.type for column in table.columns}
-    columns = tuple(
-        Column(name, given.get(name) or _common_type(types)) for name, types in fields.items()
-    )
-    return replace(table, columns=columns)
-
-
-def _common_type(found: set[str]) -> str:
-    found = found - {""}
-    if found == {"bigint", "numeric"}:
-        return "numeric"
-    return found.pop() if len(found) == 1 else "text"
-
-
-def _identifier(name: str, path: Path) -> str:
-    size = len(name.encode(errors="replace"))
-    if not 0 < size <= MAX_IDENTIFIER_BYTES or "\0" in name:
-        raise SourceError(
-            f"{path.name}: {name[:40]!r} cannot be a name in PostgreSQL, which takes 1 to "
-            f"{MAX_IDENTIFIER_BYTES} bytes: rename it"
-        )
-    return name
 
 
 def describe(table: Table) -> str:

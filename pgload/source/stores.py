@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
+from pgload.contract import DATA_SUFFIXES
 from pgload.errors import SourceError
 
-SUFFIXES = (".json", ".jsonl", ".ndjson")
-LISTED = ", ".join(SUFFIXES)
+LISTED = ", ".join(DATA_SUFFIXES)
 
 
 def data_files(folder: Path) -> list[Path]:
@@ -34,7 +34,7 @@ def data_files(folder: Path) -> list[Path]:
         raise SourceError(f"{folder} does not exist: name a folder that holds JSON files") from None
     except OSError as error:
         raise SourceError(f"{folder} cannot be read: {error.strerror}") from None
-    files = sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+    files = sorted(path for path in found if path.suffix.lower() in DATA_SUFFIXES)
     if not files:
         raise SourceError(
             f"{folder} holds no file that ends in {LISTED}: name the folder that holds them"

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from pgload.bench.drift import drift
-from pgload.bench.journal import Journal
-from pgload.bench.rounds import unstable
+from pgload.bench.measure import unstable
+from pgload.bench.runner import Journal
 from pgload.errors import UsageError
 from tests.support.checkout import Run, environment, saved
 
@@ -54,9 +54,9 @@ def test_passes(run: Run, checkout: Path) -> None:
         assert bench["extra_info"]["records_per_second"] == pytest.approx(600 / median)
     facts = found["machine_info"]["run"]
     assert (facts["seed"], facts["passes"]) == (4, 3)
-    anchor = facts["drift"]["EMBEDDED"]
-    assert {"start", "middle", "end"} <= anchor.keys()
-    assert [len(seconds) for seconds in anchor["rounds"].values()] == [3, 3, 3]
+    probe = facts["drift"]["EMBEDDED"]
+    assert {"start", "middle", "end"} <= probe.keys()
+    assert [len(seconds) for seconds in probe["rounds"].values()] == [3, 3, 3]
 
     again = run("pytest", *SWEEP, "--passes=3", "--seed=4")
     assert measured(again.stdout) == order
@@ -123,8 +123,8 @@ def test_the_anchor_survives_settings_without_a_result(run: Run, checkout: Path)
                "--records=600", "--rounds=1", "--warmup-rounds=0")  # fmt: skip
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("not measured") == 3
-    anchor = saved(checkout)["machine_info"]["run"]["drift"]["EMBEDDED"]
-    assert {"start", "middle", "end"} <= anchor.keys()
+    probe = saved(checkout)["machine_info"]["run"]["drift"]["EMBEDDED"]
+    assert {"start", "middle", "end"} <= probe.keys()
 
 
 def test_a_journal_that_was_cut_off(tmp_path: Path) -> None:

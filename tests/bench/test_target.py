@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from pgload.bench.facts import client_facts, server_facts
+from pgload.bench.target import client_facts, server_facts
 from pgload.targets.embedded import embedded
 from pgload.targets.target import Target
 

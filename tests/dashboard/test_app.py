@@ -29,7 +29,7 @@ from pgload.dashboard import serve
 from pgload.dashboard.details import _content
 from pgload.dashboard.widgets import heading
 from pgload.migrate.outputs import Outputs
-from pgload.migrate.snapshot import FileFacts
+from pgload.migrate.progress import FileFacts
 from pgload.report import watch, watch_batches
 from pgload.report.i18n import LANGUAGES, Words
 from pgload.report.watch_files import file_states

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pgload.contract import METHODS
 from pgload.errors import LoadError, RecordError
-from pgload.load.methods import METHODS
 from pgload.load.verify import expected_fingerprint, fingerprint
 from pgload.schema.match import match_table
 from pgload.schema.table import Table

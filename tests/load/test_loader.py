@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pgload.contract import METHODS
 from pgload.errors import LoadError, TargetError
-from pgload.load.loader import ENCODED_AHEAD, Migrator
-from pgload.load.methods import METHODS
+from pgload.load.loader import ENCODED_AHEAD, Loader
 from pgload.load.stats import latency
 from pgload.schema.table import qualified_name
 from pgload.source.reader import read_batches
@@ -81,8 +81,8 @@ def test_batches_are_read_while_loading(
             assert asked - written // 10 <= 3 + ENCODED_AHEAD + 1
             yield table, batch
 
-    with Migrator(server.connect, "values", connections=3) as migrator:
-        assert migrator.run(work()).records == 1003
+    with Loader(server.connect, "values", connections=3) as loader:
+        assert loader.run(work()).records == 1003
     assert asked == 101
 
 
@@ -97,10 +97,10 @@ def test_failing_source_fails_the_load(
         raise RuntimeError("the disk is gone")
 
     with (
-        Migrator(server.connect, "copy", connections=4) as migrator,
+        Loader(server.connect, "copy", connections=4) as loader,
         pytest.raises(RuntimeError, match="the disk is gone"),
     ):
-        migrator.run(work())
+        loader.run(work())
     assert len(rows(table, connection)) == 10
 
 
@@ -122,19 +122,19 @@ def test_terminated_connection_fails_the_load(
             yield table, batch
 
     with (
-        Migrator(server.connect, "values", connections=2) as migrator,
+        Loader(server.connect, "values", connections=2) as loader,
         pytest.raises(LoadError, match=r"^numbers\.json: records \d+–\d+ into numbers: "),
     ):
-        migrator.run(work())
+        loader.run(work())
     assert len(rows(table, connection)) % 10 == 0
 
 
 def test_run_again(path: Path, server: Target, schema: str, connection: Connection) -> None:
-    """A migrator loads as often as it is asked to, over the same connections."""
+    """A loader loads as often as it is asked to, over the same connections."""
     table = make_table(path, schema, connection)
-    with Migrator(server.connect, "copy", connections=2) as migrator:
+    with Loader(server.connect, "copy", connections=2) as loader:
         for _ in range(3):
-            migrator.run((table, batch) for batch in read_batches(path, 100))
+            loader.run((table, batch) for batch in read_batches(path, 100))
     assert len(rows(table, connection)) == 3 * 1003
 
 
@@ -143,7 +143,7 @@ def test_no_connection() -> None:
     target = Target("NOWHERE", {"host": "/nowhere", "user": "nobody"})
     with (
         pytest.raises(TargetError, match=r"^NOWHERE: connection to server .* failed"),
-        Migrator(target.connect, "copy"),
+        Loader(target.connect, "copy"),
     ):
         pass
 
@@ -159,7 +159,7 @@ INTERRUPTED = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from pgload.load.loader import ENCODED_AHEAD, Migrator
+from pgload.load.loader import ENCODED_AHEAD, Loader
 from pgload.source.reader import read_batches
 from tests.support.loading import plan
 from pgload.targets.target import Target
@@ -168,11 +168,11 @@ host, path, schema, method = sys.argv[1:]
 path = Path(path)
 table = replace(plan(path)[path], schema=schema)
 target = Target("EMBEDDED", {"host": host, "user": "postgres"})
-with Migrator(target.connect, method, connections=2) as migrator:
+with Loader(target.connect, method, connections=2) as loader:
     try:
-        migrator.run((table, batch) for batch in read_batches(path, 10))
+        loader.run((table, batch) for batch in read_batches(path, 10))
     except KeyboardInterrupt:
-        sessions = migrator._sessions
+        sessions = loader._sessions
         states = [each.connection.info.transaction_status for each in sessions]
         print("stopped", states, flush=True)
 """

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from pgload.contract import METHODS
 from pgload.errors import LoadError, RecordError, UsageError
-from pgload.load.loader import Migrator
-from pgload.load.methods import METHODS, make_method
+from pgload.load.loader import Loader
+from pgload.load.methods import make_method
 from pgload.load.verify import expected_fingerprint, fingerprint
 from pgload.sample.generator import KINDS, write_sample
 from pgload.schema.table import Column, Table, create_table, qualified_name
@@ -305,10 +306,10 @@ def test_no_text(
     batch = Batch(Path("no.json"), 1, [Raw(record.encode()) for record in records])
     table = new_table(Table("no", (Column("a", type_),), schema=schema), connection)
     with (
-        Migrator(server.connect, method) as migrator,
+        Loader(server.connect, method) as loader,
         pytest.raises(RecordError, match=r"^no\.json: record 2: "),
     ):
-        migrator.run([(table, batch)])
+        loader.run([(table, batch)])
     assert rows(table, connection) == []
 
 

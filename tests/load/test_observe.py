@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgload.contract import BOTTLENECKS, METHODS
 from pgload.errors import TargetError
-from pgload.load.bottleneck import ADVICE, EVENTS, NAMES, Bottleneck, bottleneck, divide, owner
+from pgload.load.bottleneck import ADVICE, EVENTS, Bottleneck, bottleneck, divide, owner
 from pgload.load.bottleneck import verdict as verdict_on
-from pgload.load.loader import Migrator
-from pgload.load.methods import METHODS, Copy
+from pgload.load.loader import Loader
+from pgload.load.methods import Copy
 from pgload.load.observe import CLIENT, CPU, Observation, Observer, Sample
 from pgload.load.stats import BatchStat, LoadResult, timeline
 from pgload.schema.table import Table, qualified_name
@@ -58,11 +59,11 @@ def watched(
     connection.close()
     work = [(table, batch) for batch in read_batches(path, batch_size)] * times
     with (
-        Migrator(target.connect, method, connections=connections) as migrator,
-        Observer(target.connect, migrator.pids) as observer,
+        Loader(target.connect, method, connections=connections) as loader,
+        Observer(target.connect, loader.pids) as observer,
     ):
         observer.begin()
-        result = migrator.run(work)
+        result = loader.run(work)
         return bottleneck(result, observer.end(), rtt)
 
 
@@ -394,7 +395,7 @@ def test_shares(
     """
     load = made_load(method=method, cpu=cpu, wait=wait, write=write)
     found = bottleneck(load, made_observation(*doing), rtt)
-    assert tuple(found.shares) == NAMES
+    assert tuple(found.shares) == BOTTLENECKS
     assert sum(found.shares.values()) == pytest.approx(1)
     assert min(found.shares.values()) >= 0
     assert found.shares[found.name] == max(found.shares.values())

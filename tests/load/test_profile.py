@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pgload.load.loader import Migrator
-from pgload.load.methods import METHODS
-from pgload.load.profile import Timed, profile
+from pgload.contract import METHODS
+from pgload.load.loader import Loader
+from pgload.load.stats import Timed, profile
 from pgload.sample.generator import write_sample
 from pgload.source.reader import read_batches
 from pgload.targets.target import Target
@@ -28,8 +28,8 @@ def test_profile(
     write_sample(path, "THNG", 600)
     table = make_table(path, schema, connection)
     reading = Timed((table, batch) for batch in read_batches(path, 100))
-    with Migrator(server.connect, method, connections=2) as migrator:
-        result = migrator.run(reading)
+    with Loader(server.connect, method, connections=2) as loader:
+        result = loader.run(reading)
     parts = profile(result, read=reading.seconds)
     assert list(parts) == ["read", "encode", "write", "commit", "wait"]
     on_connections = parts["write"] + parts["commit"] + parts["wait"]

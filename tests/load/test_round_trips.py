@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pgload.load.methods import METHODS, Method, make_method
+from pgload.contract import METHODS
+from pgload.load.methods import Method, make_method
 from pgload.sample.generator import write_sample
 from pgload.schema.table import Table
 from pgload.source.reader import Batch, read_batches
@@ -131,7 +132,7 @@ def test_one_transaction(
     with pytest.raises(psycopg2.errors.UniqueViolation):
         write(connection, writer, batch, **{place: entry(table, 1)})
     with connection.cursor() as cursor:
-        cursor.execute("ROLLBACK")  # as the migrator does
+        cursor.execute("ROLLBACK")  # as the loader does
     assert len(rows(table, connection)) == RECORDS
 
 

@@ -20,7 +20,7 @@ import msgspec
 import psutil
 import pytest
 
-from pgload.load.methods import METHODS
+from pgload.contract import METHODS
 from pgload.source import reader as files
 from pgload.targets.target import Target
 from tests.support.migrating import DDL, SECRET, Site, site

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgload.migrate.console import bar, duration, line, shown
+from pgload.contract import duration
+from pgload.migrate.console import bar, line, shown
 from pgload.migrate.outputs import Outputs
-from pgload.migrate.progress import Tally
-from pgload.migrate.snapshot import ConnectionState, FileFacts, RunFacts, Snapshot
+from pgload.migrate.progress import ConnectionState, FileFacts, RunFacts, Snapshot, Tally
 from tests.support.running import content, facts, stat
 
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")

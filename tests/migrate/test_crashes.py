@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 
+from pgload.contract import METHODS
 from pgload.errors import TargetError
-from pgload.load.methods import METHODS, MultiValues
+from pgload.load.methods import MultiValues
 from pgload.targets.embedded import embedded
 from pgload.targets.target import Target
 from tests.support.migrating import Restarts, Site, site

@@ -22,12 +22,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pgload.contract import REJECTS
 from pgload.errors import OutputError
-from pgload.load.loader import Migrator
+from pgload.load.loader import Loader
 from pgload.migrate.outputs import Outputs
-from pgload.migrate.rejects import Reject, RejectFile
-from pgload.migrate.run_dir import FAMILIAR, REJECTS
-from pgload.migrate.snapshot import FileFacts
+from pgload.migrate.progress import FileFacts
+from pgload.migrate.run_dir import FAMILIAR
+from pgload.migrate.run_files import Reject, RejectFile
 from pgload.source.reader import read_batches
 from pgload.targets.target import Target
 from tests.support.loading import make_table, write_json
@@ -168,7 +169,7 @@ def test_files_are_valid_at_any_moment(
     over, seen = Event(), list[dict[str, Any]]()
     outputs = tmp_path / "outputs"
     with (
-        Migrator(server.connect, "values", connections=2) as migrator,
+        Loader(server.connect, "values", connections=2) as loader,
         Outputs(outputs, facts(total_records=30_000)) as out,
         ThreadPoolExecutor(2) as readers,
     ):
@@ -176,7 +177,7 @@ def test_files_are_valid_at_any_moment(
         try:
             for _ in range(10):
                 out.load_started()
-                for batch in migrator.run((table, b) for b in read_batches(path, 50)).batches:
+                for batch in loader.run((table, b) for b in read_batches(path, 50)).batches:
                     out.batch(batch)
             out.finish("completed")
         finally:

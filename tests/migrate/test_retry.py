@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgload.load.methods import METHODS
+from pgload.contract import METHODS
 from pgload.targets.target import Target
 from tests.support.migrating import Site, site
 

@@ -11,16 +11,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pgload.report.colours import CLOUD_COLOURS, PALETTE, colours
+from pgload.contract import BOTTLENECKS
 from pgload.report.decision import Decision, compare_sides
 from pgload.report.i18n import LANGUAGES, Words
-from pgload.report.plot import Plot
-from pgload.report.plots import SHOWN_BATCHES, plots
-from pgload.report.runs import load_runs, read_runs
-from pgload.report.saved import BOTTLENECKS
+from pgload.report.plots import SHOWN_BATCHES, Plot, plots, widest_slice
+from pgload.report.saved import load_runs, read_runs
 from pgload.report.sides import make_sides
-from pgload.report.slices import widest_slice
-from pgload.report.svg import draw, stand_alone
+from pgload.report.svg import CLOUD_COLOURS, PALETTE, colours, draw, stand_alone
 from tests.support.saved_runs import decision, load, save, sides
 
 SVG = "{http://www.w3.org/2000/svg}"

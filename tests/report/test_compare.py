@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from pgload.errors import UsageError
-from pgload.report.compare import Options, compare
-from pgload.report.gate import Gate, parse_percent
-from pgload.report.write import Output, parse_formats
+from pgload.report.compare import CompareOptions, Output, compare, parse_formats
+from pgload.report.decision import Gate, parse_percent
 from tests.support.saved_runs import load, reading, save
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +30,7 @@ def compared(storage: Path, *patterns: str, **options: Any) -> tuple[str, str]:
     """What goes to standard output and to standard error."""
     out, err = io.StringIO(), io.StringIO()
     output = Output(storage.parent / "reports", formats=options.pop("formats", ("svg", "json")))
-    compare(patterns, Options(storage=storage, output=output, **options), out=out, err=err)
+    compare(patterns, CompareOptions(storage=storage, output=output, **options), out=out, err=err)
     return out.getvalue(), err.getvalue()
 
 
@@ -202,7 +201,7 @@ def test_nothing_to_compare_is_a_usage_error_that_says_what_to_run(storage: Path
     save(storage, "0001_GCP", [load(verified=False)])
     err = io.StringIO()
     with pytest.raises(UsageError, match="in 0001;"):
-        compare(["0001"], Options(storage=storage), err=err)
+        compare(["0001"], CompareOptions(storage=storage), err=err)
     assert "not verified" in err.getvalue()
 
 

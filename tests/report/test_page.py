@@ -13,10 +13,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pgload.report.compare import Options, compare
+from pgload.report.compare import CompareOptions, Output, compare
 from pgload.report.i18n import LANGUAGES, Words, _texts
 from pgload.report.migrations import read_migrations
-from pgload.report.write import Output
 from tests.support.saved_runs import load, save
 
 CHROMIUM = next(
@@ -113,7 +112,7 @@ def page(storage: Path, language: str = "en", *patterns: str) -> str:
     folder = storage.parent
     output = Output(folder / "reports", ("html",), language, folder / "migration_outputs")
     with (folder / "out.txt").open("w") as out:
-        compare(patterns, Options(storage=storage, output=output, baseline=None), out=out)
+        compare(patterns, CompareOptions(storage=storage, output=output, baseline=None), out=out)
     return (folder / "reports/index.html").read_text("utf-8")
 
 
@@ -254,7 +253,7 @@ def test_a_browser_shows_every_chart_and_complains_of_nothing(
 def test_a_chart_alone_is_shown_with_its_tooltip(storage: Path) -> None:
     """A file from the folder works without the page."""
     folder = storage.parent / "svg"
-    options = Options(storage=storage, output=Output(folder, ("svg",)))
+    options = CompareOptions(storage=storage, output=Output(folder, ("svg",)))
     with (storage.parent / "out.txt").open("w") as out:
         compare((), options, out=out)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from pgload.contract import Setting
 from pgload.errors import SourceError
-from pgload.report.runs import load_runs
-from pgload.report.saved import Dataset, Setting, is_load, measurement
+from pgload.report.saved import DatasetSize, is_load, load_runs, measurement
 from tests.support.saved_runs import load, reading, save
 
 
@@ -20,7 +20,7 @@ def test_measurement_keeps_rounds_and_gives_throughput_in_records_per_second() -
 
     assert measured.cloud == "GCP"
     assert measured.setting == Setting("values", 1000, 1)
-    assert measured.dataset == Dataset(20_000, 48_000_000)
+    assert measured.dataset == DatasetSize(20_000, 48_000_000)
     assert measured.rounds == (1.0, 0.8, 1.25)
     assert measured.throughput == 20_000
     assert (measured.throughput_min, measured.throughput_max) == (16_000, 25_000)

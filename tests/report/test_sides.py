@@ -9,14 +9,20 @@ from typing import Any
 import pytest
 
 from pgload.errors import UsageError
-from pgload.report.context import caveats, differences, facts
-from pgload.report.pairing import pair, unpaired
-from pgload.report.runs import Run, load_runs
-from pgload.report.sides import make_sides, with_baseline
+from pgload.report.saved import SavedRun, load_runs
+from pgload.report.sides import (
+    caveats,
+    differences,
+    facts,
+    make_sides,
+    pair,
+    unpaired,
+    with_baseline,
+)
 from tests.support.saved_runs import load, save
 
 
-def runs(folder: Path, clouds: Sequence[str], **server: Sequence[Any]) -> list[Run]:
+def runs(folder: Path, clouds: Sequence[str], **server: Sequence[Any]) -> list[SavedRun]:
     """A run for each cloud; `server` gives a fact for each of them."""
     for n, cloud in enumerate(clouds):
         known = {name: values[n] for name, values in server.items()}

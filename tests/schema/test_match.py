@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pgload.contract import METHODS
 from pgload.errors import UsageError
-from pgload.load.methods import METHODS
 from pgload.load.verify import expected_fingerprint, fingerprint
 from pgload.schema.match import Match, conflict_key, keys_of, match_table
 from pgload.schema.table import Column, Table, snake_case

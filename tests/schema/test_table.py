@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgload.errors import SourceError, UsageError
-from pgload.schema.table import (
-    Column,
-    Rule,
-    create_table,
-    describe,
-    read_mapping,
-    table_for,
-)
+from pgload.schema.mapping import Rule, read_mapping, table_for
+from pgload.schema.table import Column, create_table, describe
 from tests.support.loading import make_table, plan, write_json
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgload.errors import SourceError
-from pgload.schema.table import plan_tables
+from pgload.schema.mapping import plan_tables
 from pgload.source import json_stream as windows
 from pgload.source.reader import read_batches, read_records
 from pgload.source.scan import scan

@@ -9,17 +9,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgload.load.loader import Migrator
+from pgload.load.loader import Loader
 from pgload.load.stats import LoadResult
-from pgload.schema.table import (
-    Rule,
-    Table,
-    column_names,
-    create_table,
-    plan_tables,
-    qualified_name,
-    read_mapping,
-)
+from pgload.schema.mapping import Rule, plan_tables, read_mapping
+from pgload.schema.table import Table, column_names, create_table, qualified_name
 from pgload.source.reader import read_batches, read_records
 from pgload.targets.target import Target
 
@@ -58,8 +51,8 @@ def load(
     connections: int = 1,
 ) -> LoadResult:
     """Load a file into its table."""
-    with Migrator(server.connect, method, connections=connections) as migrator:
-        return migrator.run((table, batch) for batch in read_batches(path, batch_size))
+    with Loader(server.connect, method, connections=connections) as loader:
+        return loader.run((table, batch) for batch in read_batches(path, batch_size))
 
 
 def rows(table: Table, connection: Connection) -> list[tuple[Any, ...]]:

@@ -17,8 +17,8 @@ import msgspec
 from pgload.errors import OutputError
 from pgload.load.stats import BatchStat
 from pgload.migrate.outputs import Outputs
-from pgload.migrate.rejects import Reject, RejectFile
-from pgload.migrate.snapshot import RunFacts
+from pgload.migrate.progress import RunFacts
+from pgload.migrate.run_files import Reject, RejectFile
 
 __all__ = ["OutputError", "RejectFile", "content", "facts", "reject", "stat"]
 

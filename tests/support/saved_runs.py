@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pgload.contract import Setting
 from pgload.report.decision import Decision, compare_sides
-from pgload.report.runs import Run
-from pgload.report.saved import Measurement, Setting, measurement
+from pgload.report.saved import Measurement, SavedRun, measurement
 from pgload.report.sides import make_sides
 
 
@@ -100,7 +100,9 @@ def decision(
         measured.setdefault(cloud, []).append(measurement(each, f"0001_{cloud}.json"))
     saved = datetime(2025, 1, 15, tzinfo=UTC)
     runs = [
-        Run(Path(f"0001_{cloud}.json"), cloud, saved, (servers or {}).get(cloud, {}), tuple(of), ())
+        SavedRun(
+            Path(f"0001_{cloud}.json"), cloud, saved, (servers or {}).get(cloud, {}), tuple(of), ()
+        )
         for cloud, of in measured.items()
     ]
     (only,) = compare_sides(make_sides(runs), threshold).decisions

@@ -15,11 +15,10 @@ import pytest
 from pgload.bench.dataset import Dataset
 from pgload.bench.target import prepare
 from pgload.errors import TargetError, TooManyConnectionsError, UsageError
-from pgload.load.loader import Migrator
-from pgload.targets.cloud import cloud_target, environment
+from pgload.load.loader import Loader
+from pgload.targets.cloud import cloud_target, default_cloud, environment
 from pgload.targets.connection_errors import check_server
 from pgload.targets.embedded import embedded
-from pgload.targets.open import default_cloud
 from pgload.targets.target import Target
 from tests.support.loading import write_json
 
@@ -229,7 +228,7 @@ def test_too_many_clients(tcp_server: dict[str, str]) -> None:
     target = cloud_target("GCP", tcp_server)
     with (
         pytest.raises(TooManyConnectionsError, match=r"it gave 1\d of 40 connections"),
-        Migrator(target.connect, "copy", connections=40),
+        Loader(target.connect, "copy", connections=40),
     ):
         pass
 
@@ -314,8 +313,8 @@ def test_plain_owner(tcp_server: dict[str, str], dataset: Dataset) -> None:
     with prepare(cloud_target("GCP", tcp_server), dataset) as site:
         site.reset()
         assert not site.may_checkpoint
-        with Migrator(site.target.connect, "copy") as migrator:
-            migrator.run(dataset.batches(3))
+        with Loader(site.target.connect, "copy") as loader:
+            loader.run(dataset.batches(3))
         site.verify()
         assert 0 < site.rtt().p50 <= site.rtt().p99
         assert site.wal_position() > 0
