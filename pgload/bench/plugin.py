@@ -40,15 +40,7 @@ from pgload.errors import PgloadError
 from pgload.targets.cloud import unconfigured_default
 
 BENCHMARKS = ROOT / "benchmarks"
-ON_REQUEST = (
-    "test_grid.py",
-    "test_observer.py",
-    "test_peers.py",
-    "test_distance.py",
-    "test_memory.py",
-    "test_promises.py",
-    "test_scale.py",
-)  # long; run when named on the command line
+
 
 pytest_plugins = ["pgload.bench.fixtures"]
 _output = pytest.StashKey[dict[str, Any]]()
@@ -97,14 +89,6 @@ def _asks_for_benchmarks(config: pytest.Config) -> bool:
     here = config.invocation_params.dir
     resolved = [(here / path).resolve() for path in paths]
     return any(p.is_relative_to(BENCHMARKS) or BENCHMARKS.is_relative_to(p) for p in resolved)
-
-
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    if collection_path.parent == BENCHMARKS and collection_path.name in ON_REQUEST:
-        named = [config.invocation_params.dir / arg.partition("::")[0] for arg in config.args]
-        if collection_path not in [path.resolve() for path in named]:
-            return True
-    return None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
