@@ -154,9 +154,12 @@ def _add_migrate(commands: Any) -> None:
     add(how, "--on-conflict", choices=("error", "skip", "update"), default="error",
         help="a record whose key is in the table: reject it, skip it, or update the row "
         "(default: %(default)s)")  # fmt: skip
-    add(how, "--patience", type=_positive, default=300, metavar="SECONDS",
-        help="how long a server that is away, or a lock, is waited for while no batch can be "
-        "written (default: %(default)s)")  # fmt: skip
+    add(how, "--retry-timeout", type=_positive, default=300, metavar="SECONDS",
+        help="how long a batch is retried after transient errors (a lost server, a lock) while no "
+        "batch can be written (default: %(default)s)")  # fmt: skip
+    # The old name of --retry-timeout, for one release.
+    add(how, "--patience", dest="retry_timeout", type=_positive, default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS)  # fmt: skip
     add(how, "--max-rejects", type=_whole, metavar="N",
         help="stop after more than N rejected records (default: never)")  # fmt: skip
 
@@ -231,7 +234,7 @@ def _migrate(options: argparse.Namespace) -> int:
     from dataclasses import fields
 
     from pgload.migrate.command import migrate
-    from pgload.migrate.plan import MigrateOptions
+    from pgload.migrate.options import MigrateOptions
 
     if options.resume and options.restart:
         raise UsageError("--resume goes on and --restart begins again: choose one")

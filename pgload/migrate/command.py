@@ -1,24 +1,23 @@
-"""The real migration: from a folder's files into the user's own tables, completely."""
+"""The `migrate` command: connect, plan, check the ledger, run; signals and exit codes."""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Self
 
 from pgload.errors import UsageError
 from pgload.migrate.console import say
 from pgload.migrate.ledger import Ledger
-from pgload.migrate.plan import (
-    FilePlan,
-    MigrateOptions,
-    Plan,
-    describe_plan,
-    make_plan,
-    read_folder,
-)
-from pgload.migrate.run import COMPLETE, INCOMPLETE, MigrationRun
+from pgload.migrate.options import MigrateOptions
+from pgload.migrate.plan import Plan, check_ledger, describe_plan, make_plan, read_folder
+from pgload.migrate.progress import Status
+from pgload.migrate.run import MigrationRun
 from pgload.targets.cloud import (
     Environment,
     check_cloud,
@@ -34,33 +33,50 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 RIGHTS = (
-    "it needs SELECT and INSERT on the tables (for --on-conflict update UPDATE, too, and TEMPORARY "
-    "on the database) and CREATE in a schema of its search path, for the ledger; --no-ledger does "
-    "without the last"
+    "it needs SELECT and INSERT on the tables, CREATE in a schema of its search path for the "
+    "ledger (--no-ledger does without), and for --on-conflict skip or update TEMPORARY on the "
+    "database, for update also UPDATE on the tables"
 )
 
 
-def migrate(asked: MigrateOptions) -> int:
-    """Migrate; gives the exit code. Raises `PgloadError` where nothing was begun."""
+class ExitCode(IntEnum):
+    """The exit codes of `migrate`. A `PgloadError` that `migrate` raises is UNUSABLE."""
+
+    COMPLETE = 0
+    INCOMPLETE = 1  # some records or batches were not written
+    UNUSABLE = 2  # bad usage or configuration, or no connection: nothing was written
+    INTERRUPTED = 128 + signal.SIGINT
+
+
+EXIT_CODES: dict[Status, ExitCode] = {
+    "completed": ExitCode.COMPLETE,
+    "completed_with_errors": ExitCode.INCOMPLETE,
+    "failed": ExitCode.INCOMPLETE,
+    "interrupted": ExitCode.INTERRUPTED,
+}
+
+
+def migrate(options: MigrateOptions) -> int:
+    """Migrate; gives the exit code. Raises `PgloadError` where nothing was written."""
     variables = environment(Path.cwd())
-    cloud = _cloud(asked, variables)
+    cloud = _cloud(options, variables)
     with ExitStack() as stack:
         target = stack.enter_context(open_target(cloud, variables))
         stack.enter_context(one_line_errors(cloud, target.parameters, RIGHTS))
         with _connected(target) as connection:
             say(f"{cloud}: PostgreSQL {connection.info.parameter_status('server_version')}")
         if cloud == "EMBEDDED":
-            say("EMBEDDED is a rehearsal: this server is removed when the migration has ended")
-        folder = read_folder(asked.data)
-        # Only now, for a connection that is idle while files are read may be cut.
+            say("EMBEDDED is a temporary server: it is removed with its data at the end")
+        folder = read_folder(options.data)
+        # A new connection: one that was idle while the files were read may have been cut.
         control = stack.enter_context(_connected(target))
 
-        def plan_now() -> Plan:
-            return make_plan(folder, control, asked)
+        def make_plan_now() -> Plan:
+            return make_plan(folder, control, options)
 
-        plan = plan_now()
-        ledger = Ledger(control) if asked.ledger else None
-        notes = _look_up(plan, ledger, asked) if ledger else {}
+        plan = make_plan_now()
+        ledger = Ledger(control) if options.ledger else None
+        notes = check_ledger(plan, ledger, options) if ledger else {}
         for line in describe_plan(plan, notes):
             say(line)
         if plan.problems:
@@ -68,15 +84,25 @@ def migrate(asked: MigrateOptions) -> int:
                 say(f"problem: {problem}")
             more = f" and {len(plan.problems) - 1} more" if len(plan.problems) > 1 else ""
             raise UsageError(f"nothing was written: {plan.problems[0]}{more}")
-        if asked.dry_run:
+        if options.dry_run:
             say("dry run: nothing was written")
-            return INCOMPLETE if plan.broken else COMPLETE
-        return MigrationRun(asked, target, control, plan, plan_now, ledger).go()
+            return ExitCode.INCOMPLETE if plan.broken else ExitCode.COMPLETE
+        signals = stack.enter_context(StopOnSignal())
+        run = MigrationRun(
+            options,
+            target=target,
+            control=control,
+            plan=plan,
+            make_plan_now=make_plan_now,
+            ledger=ledger,
+            ignore_first_signal=signals.ignore_first,
+        )
+        return EXIT_CODES[run.execute()]
 
 
-def _cloud(asked: MigrateOptions, variables: Environment) -> str:
+def _cloud(options: MigrateOptions, variables: Environment) -> str:
     """The cloud's name. Raises `UsageError` for one that is not configured."""
-    named = asked.cloud or unconfigured_default(variables) or default_cloud(variables)
+    named = options.cloud or unconfigured_default(variables) or default_cloud(variables)
     cloud = named.strip().upper()
     if "," in cloud:
         raise UsageError(f"--cloud {cloud}: a migration has one target; name one of them")
@@ -86,6 +112,7 @@ def _cloud(asked: MigrateOptions, variables: Environment) -> str:
 
 @contextmanager
 def _connected(target: Target) -> Iterator[Connection]:
+    """A connection to a server that pgload supports, closed at the end."""
     connection = target.connect()
     try:
         with connection.cursor() as cursor:
@@ -97,50 +124,39 @@ def _connected(target: Target) -> Iterator[Connection]:
         connection.close()
 
 
-def _look_up(plan: Plan, ledger: Ledger, asked: MigrateOptions) -> dict[Path, str]:
-    """What the ledger says of the files; adds to the plan's problems what would do harm."""
-    notes: dict[Path, str] = {}
-    for file in plan.files:
-        if file.match is None:
-            continue
-        content, name, table = file.scan.content, file.path.name, file.table.name
-        entry = ledger.read(content, file.table)
-        if entry is None or not entry.batches:
-            former = ledger.records_of_name(name, content, file.table)
-            if former and asked.resume and asked.on_conflict == "error":
-                plan.problems.append(
-                    f"{name}: {former:,} records of other content under this name are in {table}, "
-                    "and would be there twice: put what is new into a file of its own (mended "
-                    "rejects: jq -c .data rejects.jsonl), or leave --resume away to load all of it"
-                )
-            elif former:
-                notes[file.path] = (
-                    f"{former:,} records of other content under this name are there already, and "
-                    f"stay; {_how_again(asked)}"
-                )
-            continue
-        notes[file.path] = f"{entry.records:,} are there already"
-        if asked.writes_again:
-            notes[file.path] += f"; {_how_again(asked)}"
-        elif entry.records and ledger.is_empty(file.table):
-            plan.problems.append(
-                f"{name}: by the ledger {entry.records:,} of its records are in {table}, which is "
-                "empty: --restart forgets that, and begins again"
-            )
-        elif not asked.resume and not ledger.in_work(content, file.table):
-            plan.problems.append(_begun_before(file, entry.records))
-    return notes
+class StopOnSignal:
+    """Turns the first SIGINT, SIGTERM or SIGHUP into a `KeyboardInterrupt`; the second one exits.
 
+    A signal that is ignored stays ignored, as SIGHUP is under nohup.
+    """
 
-def _how_again(asked: MigrateOptions) -> str:
-    if asked.on_conflict == "error":
-        return "all of these are written beside them"
-    return f"all of these are written, on conflict {asked.on_conflict}"
-
-
-def _begun_before(file: FilePlan, records: int) -> str:
-    return (
-        f"{file.path.name}: {records:,} of its {file.scan.records:,} records are in "
-        f"{file.table.name} already: --resume goes on with the rest, --restart loads all of them "
-        "once more"
+    _NUMBERS = tuple(
+        getattr(signal, name)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP")  # SIGHUP: the terminal was closed
+        if hasattr(signal, name)
     )
+
+    def __init__(self) -> None:
+        self._stopping = self._first_ignored = False
+        self._replaced: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in self._NUMBERS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._replaced[number] = signal.signal(number, self._stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._replaced.items():
+            signal.signal(number, handler)
+
+    def ignore_first(self) -> None:
+        """Do not interrupt any more: what is left takes no longer than stopping would."""
+        self._first_ignored = True
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        if self._stopping:
+            os._exit(ExitCode.INTERRUPTED)  # the server rolls back what was not committed
+        self._stopping = True
+        if not self._first_ignored:
+            raise KeyboardInterrupt

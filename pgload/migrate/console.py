@@ -1,31 +1,29 @@
-"""A running migration on the screen: a bar on a terminal, now and then a line anywhere else."""
+"""A migration on the screen: a bar with a few labelled lines on a terminal, else plain lines."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
 from typing import TYPE_CHECKING, TextIO
 
 from pgload.contract import duration, one_line
-from pgload.migrate.progress import Snapshot
+from pgload.migrate.progress import ConnectionState, Snapshot
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.progress import Progress
 
-BAR_EVERY = 0.25  # seconds; the snapshot is not renewed more often
+BAR_EVERY = 0.25  # seconds; a snapshot is not renewed more often
 LINE_EVERY = 5.0
-USUAL = {"writing", "waiting"}  # states of a connection that are no news
-LABELS = 12  # width of what stands before the bar's lines
+NORMAL_STATES = ("writing", "waiting")  # of connections
 
 Show = Callable[[Snapshot], None]
 
 
 def say(text: str) -> None:
-    """Print a line. A reader that has read enough, as `| head`, ends nothing."""
+    """Print a line. A reader that closes the pipe, as `head` does, does not end the migration."""
     try:
         print(one_line(text), flush=True)
     except BrokenPipeError:
@@ -33,16 +31,16 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def shown(snapshot: Callable[[], Snapshot], stream: TextIO | None = None) -> Iterator[None]:
-    """Show what `snapshot` gives on `stream` (standard error) as long as the block runs.
+def show_progress(snapshot: Callable[[], Snapshot], stream: TextIO | None = None) -> Iterator[None]:
+    """Show `snapshot()` on `stream` (standard error) again and again while the block runs.
 
-    What the program prints meanwhile appears above the bar. A screen that is gone ends the showing
-    and not the migration.
+    What is printed in the meantime appears above the bar. A terminal that is closed, or the end of
+    a pipe, ends the display, not the migration.
     """
-    over = Event()
+    stopped = Event()
     thread = Thread(
         target=_keep_showing,
-        args=(stream or sys.stderr, snapshot, over),
+        args=(stream or sys.stderr, snapshot, stopped),
         name="pgload-progress",
         daemon=True,
     )
@@ -50,17 +48,16 @@ def shown(snapshot: Callable[[], Snapshot], stream: TextIO | None = None) -> Ite
     try:
         yield
     finally:
-        over.set()
+        stopped.set()
         thread.join()
 
 
-def _keep_showing(stream: TextIO, snapshot: Callable[[], Snapshot], over: Event) -> None:
-    # ValueError is what a closed stream raises.
-    with suppress(OSError, ValueError):
-        # A dumb terminal cannot go back a line.
-        on_terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
-        with (_bar if on_terminal else _lines)(stream) as show:
-            while not over.wait(BAR_EVERY if on_terminal else LINE_EVERY):
+def _keep_showing(stream: TextIO, snapshot: Callable[[], Snapshot], stopped: Event) -> None:
+    with suppress(OSError, ValueError):  # ValueError: the stream is closed
+        # A dumb terminal cannot move its cursor up.
+        bar = stream.isatty() and os.environ.get("TERM") != "dumb"
+        with (_bar if bar else _lines)(stream) as show:
+            while not stopped.wait(BAR_EVERY if bar else LINE_EVERY):
                 show(snapshot())
             show(snapshot())
 
@@ -72,61 +69,89 @@ def _lines(stream: TextIO) -> Iterator[Show]:
 
 @contextmanager
 def _bar(stream: TextIO) -> Iterator[Show]:
-    from rich.console import Console
-    from rich.live import Live
+    bar = make_bar(stream)
 
-    # It has no colours where NO_COLOR is set.
-    console = Console(file=stream, highlight=False)
-    with Live(console=console, auto_refresh=False) as live:
-        console.show_cursor(True)  # which a killed process could not bring back
-        yield lambda snapshot: live.update(bar(snapshot), refresh=True)
+    def show(snapshot: Snapshot) -> None:
+        update_bar(bar, snapshot)
+        bar.start()
+        bar.console.show_cursor(True)  # rich hides it, and a killed process leaves it hidden
+        bar.refresh()
+
+    try:
+        yield show
+    finally:
+        bar.stop()
+
+
+def make_bar(stream: TextIO) -> Progress:
+    """A `rich` progress display: in each row a label, and a bar or a text.
+
+    It is without colours where NO_COLOR is set.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, Task, TextColumn
+    from rich.progress_bar import ProgressBar
+    from rich.table import Column
+    from rich.text import Text
+
+    class BarOrText(BarColumn):
+        def render(self, task: Task) -> ProgressBar | Text:  # type: ignore[override]
+            if "text" not in task.fields:
+                return super().render(task)
+            return Text(task.fields["text"], style=task.fields["style"])
+
+    one_row = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    return Progress(
+        TextColumn("{task.description}", style="dim"),
+        BarOrText(bar_width=None, table_column=one_row),
+        console=Console(file=stream, highlight=False),
+        auto_refresh=False,
+        expand=True,
+    )
+
+
+def update_bar(bar: Progress, snapshot: Snapshot) -> None:
+    """Show a snapshot: the first task is the bar, the others a text each."""
+    files = f"{snapshot.files_completed + snapshot.files_failed} of {snapshot.total_files} done"
+    texts = {
+        "records": _records(snapshot),
+        "speed": _speeds(snapshot),
+        "rejected": _rejected(snapshot),
+        "connections": _connections(snapshot.connections),
+        "files": f"{files}, {one_line(snapshot.current_file or 'none begun')}",
+    }
+    if not bar.tasks:
+        bar.add_task("progress", total=100)
+        for label in texts:
+            bar.add_task(label, total=None, text="", style="")
+    first, *others = bar.tasks
+    bar.update(first.id, completed=snapshot.percent)
+    for task in others:
+        red = task.description == "rejected" and snapshot.rejects
+        bar.update(task.id, text=texts[task.description], style="red" if red else "")
 
 
 def line(snapshot: Snapshot) -> str:
     """The run in one line, like
 
-    1,000,000 of 5,000,000 records (20%), 41,000 records/s, 1 min 38 s left, 0 failed
+    1,000,000 of 5,000,000 records (20%), 41,000 records/s, 1 min 38 s left, 0 rejected
     """
-    parts = [_amount(snapshot), f"{snapshot.records_per_second:,.0f} records/s"]
+    parts = [_records(snapshot), f"{snapshot.records_per_second:,.0f} records/s"]
     if snapshot.eta_seconds is not None and snapshot.status == "running":
         parts.append(f"{duration(snapshot.eta_seconds)} left")
-    parts.append(_failures(snapshot))
-    if snapshot.status == "running":
-        trouble = Counter(each.state for each in snapshot.connections)
-        for state in trouble.keys() - USUAL:
-            parts.append(f"{trouble[state]} of {trouble.total()} connections {one_line(state)}")
+    parts.append(_rejected(snapshot))
+    others = [each for each in snapshot.connections if each.state not in NORMAL_STATES]
+    if others and snapshot.status == "running":
+        parts.append(f"connections: {_connections(others)}")
     return ", ".join(parts)
 
 
-def bar(snapshot: Snapshot) -> RenderableType:
-    """The run as a few lines for a terminal, the first of them a bar."""
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
-
-    rows: list[tuple[str, RenderableType]] = [
-        ("records", Text(_amount(snapshot))),
-        ("speed", Text(_speeds(snapshot))),
-        ("failures", Text(_failures(snapshot), style="red" if snapshot.records_failed else "")),
-        ("connections", Text(_connections(snapshot))),
-    ]
-    if snapshot.percent is not None:
-        rows.insert(0, ("", ProgressBar(total=100, completed=snapshot.percent)))
-    files = f"{snapshot.files_completed + snapshot.files_failed} of {snapshot.total_files} done"
-    rows.append(("files", Text(f"{files}, {one_line(snapshot.current_file or 'none begun')}")))
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(min_width=LABELS, style="dim")
-    grid.add_column(no_wrap=True, overflow="ellipsis")
-    for label, shows in rows:
-        grid.add_row(label, shows)
-    return grid
-
-
-def _amount(snapshot: Snapshot) -> str:
-    of = "" if snapshot.total_records is None else f" of {snapshot.total_records:,}"
-    # Rounded down, so that 100% are all of them.
-    share = "" if snapshot.percent is None else f" ({int(snapshot.percent)}%)"
-    return f"{snapshot.total_records_processed:,}{of} records{share}"
+def _records(snapshot: Snapshot) -> str:
+    # Rounded down, so that 100% means all of them.
+    return (
+        f"{snapshot.total_records_processed:,} of {snapshot.total_records:,} records "
+        f"({int(snapshot.percent)}%)"
+    )
 
 
 def _speeds(snapshot: Snapshot) -> str:
@@ -138,15 +163,18 @@ def _speeds(snapshot: Snapshot) -> str:
     )
 
 
-def _failures(snapshot: Snapshot) -> str:
+def _rejected(snapshot: Snapshot) -> str:
     retries = f", {snapshot.retries:,} retries" if snapshot.retries else ""
-    return f"{snapshot.records_failed:,} failed{retries}"
+    return f"{snapshot.rejects:,} rejected{retries}"
 
 
-def _connections(snapshot: Snapshot) -> str:
-    """The connections by what they do, and since when where that may be trouble."""
-    states: dict[str, list[str]] = {}
-    for each in snapshot.connections:
-        long = f" ({duration(each.seconds)})" if each.seconds >= LINE_EVERY else ""
-        states.setdefault(one_line(each.state), []).append(f"{each.worker}{long}")
-    return "; ".join(f"{state}: {' '.join(workers)}" for state, workers in states.items())
+def _connections(connections: Iterable[ConnectionState]) -> str:
+    """How many are in which state, and how long the longest if that is long: `3 lost (12 s)`."""
+    states: dict[str, list[float]] = {}
+    for each in connections:
+        states.setdefault(one_line(each.state), []).append(each.seconds)
+    return ", ".join(
+        f"{len(seconds)} {state}"
+        + (f" ({duration(max(seconds))})" if max(seconds) >= LINE_EVERY else "")
+        for state, seconds in states.items()
+    )

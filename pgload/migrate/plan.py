@@ -1,16 +1,15 @@
-"""What is asked for, and what a migration would do: which file goes where, and what hinders it."""
+"""What a migration would do: which file goes to which table, and the problems in the way."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pgload.errors import SourceError, UsageError
-from pgload.migrate.outputs import KEEP_RUNS
-from pgload.migrate.retry import PATIENCE
-from pgload.migrate.upsert import OnConflict
+from pgload.migrate.ledger import Ledger
+from pgload.migrate.options import MigrateOptions
 from pgload.schema.mapping import Rule, plan_fields, read_mapping, table_for
 from pgload.schema.match import Match, conflict_key, match_table
 from pgload.schema.table import Table, describe
@@ -23,49 +22,21 @@ if TYPE_CHECKING:
 SHOWN = 12  # names in a list; a table may have hundreds of columns
 
 
-@dataclass(frozen=True, kw_only=True)
-class MigrateOptions:
-    """What the command line asks for."""
-
-    data: Path
-    cloud: str | None = None
-    method: str = "values"
-    batch_size: int = 1000
-    connections: int = 1
-    output_dir: Path = Path("migration_outputs")
-    on_conflict: Literal["error", OnConflict] = "error"
-    resume: bool = False
-    restart: bool = False
-    create_tables: bool = False
-    ignore_unknown: bool = False
-    dry_run: bool = False
-    ledger: bool = True
-    max_rejects: int | None = None
-    patience: float = PATIENCE
-    keep_runs: int = KEEP_RUNS
-    command: Sequence[str] = ()  # how it was called, to say how to go on
-
-    @property
-    def writes_again(self) -> bool:
-        """Whether what earlier runs have committed is written once more."""
-        return self.restart or (self.on_conflict != "error" and not self.resume)
-
-
 @dataclass
 class Folder:
-    """What a folder holds: each file is in exactly one of these, in name order."""
+    """The files of a folder: each is in one of `scans`, `empty` and `broken`, in name order."""
 
     path: Path
     rules: list[Rule]
     scans: dict[Path, Scan] = field(default_factory=dict)
-    empty: list[Path] = field(default_factory=list)  # files that hold no record
+    empty: list[Path] = field(default_factory=list)  # files without records
     broken: dict[Path, SourceError] = field(default_factory=dict)
 
 
 def read_folder(path: Path) -> Folder:
     """Read every file once, to its end.
 
-    One that holds no data is `broken` and does not keep the others. Raises `SourceError` for a
+    A file without data is `broken`; the others are read all the same. Raises `SourceError` for a
     folder without JSON files, `UsageError` for a wrong mapping file.
     """
     folder = Folder(path, read_mapping(path))
@@ -73,7 +44,9 @@ def read_folder(path: Path) -> Folder:
         try:
             found = scan(file, infer=not table_for(file, folder.rules)[1])
             if found.records and not found.fields:
-                raise SourceError(f"{file.name}: its records have no field, so nothing to store")
+                raise SourceError(
+                    f"{file.name}: its records have no field, so there is nothing to store"
+                )
         except SourceError as error:
             folder.broken[file] = error
             continue
@@ -90,7 +63,7 @@ class FilePlan:
 
     scan: Scan
     table: Table
-    match: Match | None  # None: the table is to be created
+    match: Match | None  # None: the table will be created
 
     @property
     def path(self) -> Path:
@@ -99,22 +72,24 @@ class FilePlan:
 
 @dataclass
 class Plan:
-    """What is to become of a folder's files."""
+    """What will be done with a folder's files."""
 
     folder: Folder
     files: list[FilePlan] = field(default_factory=list)
-    duplicates: dict[Path, Path] = field(default_factory=dict)  # file → the one that it equals
+    duplicates: dict[Path, Path] = field(
+        default_factory=dict
+    )  # file → the first with the same content
     broken: dict[Path, SourceError] = field(default_factory=dict)
     create: list[Table] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)  # for which nothing may be written
+    problems: list[str] = field(default_factory=list)  # nothing may be written while there are any
 
     @property
     def records(self) -> int:
         return sum(file.scan.records for file in self.files)
 
 
-def make_plan(folder: Folder, connection: Connection, asked: MigrateOptions) -> Plan:
-    """Match the files to the server's tables; write nothing."""
+def make_plan(folder: Folder, connection: Connection, options: MigrateOptions) -> Plan:
+    """Match the files to the server's tables; writes nothing."""
     plan = Plan(folder, broken=dict(folder.broken))
     to_create: dict[Path, Scan] = {}
     for path, found in folder.scans.items():
@@ -125,37 +100,37 @@ def make_plan(folder: Folder, connection: Connection, asked: MigrateOptions) -> 
                 to_create[path] = found
                 continue
             file = FilePlan(found, match.table, match)
-            if asked.on_conflict != "error":
+            if options.on_conflict != "error":
                 key = conflict_key(file.table, connection)
                 file = replace(file, table=replace(file.table, key=key))
             plan.files.append(file)
-            plan.problems += _misfits(path, match, asked.ignore_unknown)
+            plan.problems += _misfits(path, match, options.ignore_unknown)
         except UsageError as error:
             plan.problems.append(f"{path.name}: {error}")
     for file in _to_be_created(plan, to_create, connection):
         name = file.table.name
-        if not asked.create_tables:
+        if not options.create_tables:
             plan.problems.append(
-                f"{file.path.name}: there is no table {name}: --create-tables makes it, or name "
-                f"another in {folder.path / 'tables.toml'}"
+                f"{file.path.name}: table {name} does not exist: create it with --create-tables, "
+                f"or name another in {folder.path / 'tables.toml'}"
             )
-        elif asked.on_conflict != "error" and not file.table.key:
+        elif options.on_conflict != "error" and not file.table.key:
             plan.problems.append(
-                f"{file.path.name}: table {name} would have no key to tell records by: give it one "
-                f"in {folder.path / 'tables.toml'}, or use --on-conflict error"
+                f"{file.path.name}: --on-conflict {options.on_conflict} needs a key, and table "
+                f"{name} would have none: set one in {folder.path / 'tables.toml'}"
             )
         elif file.table not in plan.create:
             plan.create.append(file.table)
         plan.files.append(file)
     plan.files.sort(key=lambda file: file.path)
-    _leave_out_twins(plan)
+    _remove_duplicates(plan)
     return plan
 
 
 def _to_be_created(
     plan: Plan, scans: Mapping[Path, Scan], connection: Connection
 ) -> Iterator[FilePlan]:
-    """Files for which there is no table yet."""
+    """Files whose table does not exist yet, with the table to create."""
     if not scans:
         return
     with connection.cursor() as cursor:
@@ -174,8 +149,8 @@ def _to_be_created(
         yield FilePlan(fit[path], replace(table, schema=schema), None)
 
 
-def _leave_out_twins(plan: Plan) -> None:
-    """Of files with the same content for the same table the first one counts."""
+def _remove_duplicates(plan: Plan) -> None:
+    """Keep the first of several files with the same content for the same table."""
     first: dict[tuple[str, str | None, str], FilePlan] = {}
     for file in plan.files:
         key = (file.scan.content, file.table.schema, file.table.name)
@@ -187,21 +162,68 @@ def _leave_out_twins(plan: Plan) -> None:
 def _misfits(path: Path, match: Match, ignore_unknown: bool) -> Iterator[str]:
     name = match.table.name
     if not match.table.columns:
-        yield f"{path.name}: no field of it has a column in table {name}: is it the right table?"
+        yield f"{path.name}: no field of it has a column in table {name}: is that the right table?"
     elif match.unknown and not ignore_unknown:
         yield (
             f"{path.name}: table {name} has no column for {_listed(match.unknown)}: add one "
-            "(ALTER TABLE … ADD COLUMN), or leave them out with --ignore-unknown"
+            "(ALTER TABLE … ADD COLUMN), or omit the fields with --ignore-unknown"
         )
     if match.missing and not ignore_unknown:
         yield (
             f"{path.name}: table {name} requires {_listed(match.missing)}, which no record has: "
-            "give the column a default, or have the rows refused with --ignore-unknown"
+            "give the column a default, or have the records rejected with --ignore-unknown"
         )
 
 
+def check_ledger(plan: Plan, ledger: Ledger, options: MigrateOptions) -> dict[Path, str]:
+    """What the ledger records of each file, as a note.
+
+    Adds to the plan's problems what would lose or duplicate records.
+    """
+    notes: dict[Path, str] = {}
+    for file in plan.files:
+        if file.match is None:
+            continue
+        content, name, table = file.scan.content, file.path.name, file.table.name
+        entry = ledger.read(content, file.table)
+        if entry is None or not entry.batches:
+            other = ledger.records_of_other_versions(name, content, file.table)
+            if other and options.resume and options.on_conflict == "error":
+                plan.problems.append(
+                    f"{name}: {other:,} records of another version of this file are in {table}, "
+                    "and could be loaded twice: put the new records into a file of their own "
+                    "(fixed rejects: jq -c .data rejects.jsonl), or omit --resume to load all of it"
+                )
+            elif other:
+                notes[file.path] = (
+                    f"{other:,} records of another version of this file are committed already, "
+                    f"and stay; {_written_again(options)}"
+                )
+            continue
+        notes[file.path] = f"{entry.records:,} committed already"
+        if options.writes_again:
+            notes[file.path] += f"; {_written_again(options)}"
+        elif entry.records and ledger.is_empty(file.table):
+            plan.problems.append(
+                f"{name}: according to the ledger {entry.records:,} of its records are in {table}, "
+                "which is empty: load all of them again with --restart"
+            )
+        elif not options.resume and not ledger.is_being_written(content, file.table):
+            plan.problems.append(
+                f"{name}: {entry.records:,} of its {file.scan.records:,} records are in {table} "
+                "already: load the others with --resume, or all of them again with --restart"
+            )
+    return notes
+
+
+def _written_again(options: MigrateOptions) -> str:
+    if options.on_conflict == "error":
+        return "all records of this file are added to them"
+    return f"all records of this file are written, on conflict {options.on_conflict}"
+
+
 def describe_plan(plan: Plan, notes: Mapping[Path, str]) -> Iterator[str]:
-    """Lines on what would be done; `notes` say what is known of a file already."""
+    """Lines on what would be done, each file with its note."""
     for table in plan.create:
         yield f"new table {describe(table)}"
     for file in plan.files:
@@ -211,28 +233,29 @@ def describe_plan(plan: Plan, notes: Mapping[Path, str]) -> Iterator[str]:
             f"into {file.table.name}, {len(file.table.columns)} columns{note}"
         )
         if file.scan.first_error is not None:
-            yield f"  cannot be read: {file.scan.unreadable:,} of them; {file.scan.first_error}"
-        match = file.match
-        for what, names in (
-            ("left out, no column", match.unknown if match else ()),
-            ("left out, generated by the server", match.computed if match else ()),
-            ("required, in no record", match.missing if match else ()),
-            (
-                "named otherwise",
-                [f"{c.source} → {c.name}" for c in match.renamed] if match else (),
-            ),
-            ("its sequence will lag behind", match.sequences if match else ()),
-        ):
+            yield f"  unreadable: {file.scan.unreadable:,} records; {file.scan.first_error}"
+        for what, names in _deviations(file.match) if file.match else ():
             if names:
                 yield f"  {what}: {_listed(names)}"
-    for path, twin in plan.duplicates.items():
-        yield f"{path.name}: left out, it holds the same as {twin.name}"
+    for path, first in plan.duplicates.items():
+        yield f"{path.name}: skipped, it has the same content as {first.name}"
     for path in plan.folder.empty:
-        yield f"{path.name}: holds no record"
+        yield f"{path.name}: has no records"
     for error in plan.broken.values():
         yield f"not migrated: {error}"
 
 
-def _listed(names: tuple[str, ...] | list[str]) -> str:
+def _deviations(match: Match) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Where fields and columns differ: what it is, and the names."""
+    return (
+        ("omitted, no column", match.unknown),
+        ("omitted, generated by the server", match.computed),
+        ("required, in no record", match.missing),
+        ("renamed", tuple(f"{column.source} → {column.name}" for column in match.renamed)),
+        ("filled from the file, but its sequence is not advanced", match.sequences),
+    )
+
+
+def _listed(names: tuple[str, ...]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

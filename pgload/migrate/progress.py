@@ -1,19 +1,24 @@
-"""What a run has done so far: counted from its events, read as a `Snapshot`."""
+"""How far a run is: a `Tally` counts its events, a `Snapshot` is its state at one moment."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pgload.load.stats import BatchStat
 
 Status = Literal["running", "completed", "completed_with_errors", "failed", "interrupted"]
+FileStatus = Literal[
+    "pending", "running", "completed", "completed_with_errors", "failed", "unfinished"
+]
+WINDOW = 10.0  # seconds that the current speed is measured over; a large batch takes a few of them
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What is known of a run before it begins. Totals count what an earlier run has done, too."""
+    """What is known of a run before it begins. Totals include what earlier runs have committed."""
 
     cloud_provider: str
     instance_type: str | None
@@ -21,27 +26,23 @@ class RunFacts:
     batch_size: int
     num_connections: int
     total_files: int
-    total_records: int | None = None  # None where counting them would take too long
-    total_bytes: int | None = None  # of the files; tells how far the run is without total_records
+    total_records: int
     resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What is known of a file when it is begun; `…_before` is what an earlier run committed."""
+    """What is known of a file before it is loaded."""
 
     name: str  # as in `BatchStat.file`
     table: str
-    records: int | None = None
-    bytes: int | None = None
-    records_before: int = 0
-    bytes_before: int = 0
+    records_before: int = 0  # committed by earlier runs
     rejected_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionState:
-    """What a connection is doing: `writing`, `waiting`, `lost`, or whatever its worker says."""
+    """What a connection is doing: `writing`, `waiting`, `retrying`, `lost` or `refused`."""
 
     worker: int
     state: str
@@ -50,24 +51,23 @@ class ConnectionState:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """A run at one moment, as it stands in `migration_progress.json`. Times are ISO 8601."""
+    """A run at one moment: `migration_progress.json` without its `files`. Times are ISO 8601."""
 
     status: Status
     current_file: str | None  # the one begun last
-    current_batch: int  # the one that ended last, by its batch_number
-    files_completed: int  # every record of theirs is in its table
-    files_failed: int  # finished with, but for some records
+    current_batch: int  # batch_number of the last one committed
+    files_completed: int  # with every record in its table
+    files_failed: int  # ended with rejects or an error
     total_files: int
-    total_records_processed: int  # committed, in this run and before it was resumed
-    records_before: int  # of them, before it was resumed
-    records_failed: int  # rejected
+    total_records_processed: int  # committed, by this run and by earlier ones
+    records_before: int  # of these, by earlier runs
     rejects: int
     retries: int
-    total_records: int | None
-    percent: float | None  # done with, written or failed; None where no total is known
-    records_per_second: float  # committed within the last seconds
+    total_records: int
+    percent: float  # of the records, committed or rejected
+    records_per_second: float  # committed, within the last seconds
     average_records_per_second: float  # since the run began
-    eta_seconds: float | None  # at the present speed; None at a standstill
+    eta_seconds: float | None  # at the current speed; None while nothing is committed
     elapsed_seconds: float
     batch_size: int
     num_connections: int
@@ -77,34 +77,29 @@ class Snapshot:
     instance_type: str | None
     resumed: bool
     start_time: str
-    last_update: str  # old beside a `running` without its process: that was killed
+    last_update: str  # far in the past with status `running`: the process was killed
     pid: int
     run: str  # its folder
 
 
-# Seconds over which "now" is measured: a batch of 5000 records may take a few of them.
-WINDOW = 10.0
-
-
 @dataclass(slots=True)
-class FileTally:
-    """What became of one file."""
+class FileState:
+    """The state of one file, as it is in `files` of the progress and the results."""
 
     file: str
     table: str
-    status: Literal["unfinished", "completed", "completed_with_errors", "failed"] = "unfinished"
+    status: FileStatus = "pending"
     records: int = 0  # committed in this run
-    records_before: int = 0
-    records_failed: int = 0
+    records_before: int = 0  # committed by earlier runs
     rejects: int = 0
     batches: int = 0
-    bytes: int = 0  # of the JSON text of `records`
-    error: str | None = None
+    bytes: int = 0  # of the JSON text of the batches
+    error: str | None = None  # why it failed
 
 
 @dataclass(slots=True)
-class TableTally:
-    """What came into one table in this run."""
+class TableTotal:
+    """What was written into one table in this run."""
 
     table_name: str
     records: int = 0
@@ -115,11 +110,11 @@ class TableTally:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts events. Not for several threads at once, except that `connections` may be set."""
+    """Counts a run's events. For one thread at a time; only `connections` may be set by others."""
 
     facts: RunFacts
-    files: dict[str, FileTally] = field(default_factory=dict)
-    tables: dict[str, TableTally] = field(default_factory=dict)
+    files: dict[str, FileState] = field(default_factory=dict)
+    tables: dict[str, TableTotal] = field(default_factory=dict)
     connections: list[tuple[str, float]] = field(default_factory=list)  # state, since when
     current_file: str | None = None
     completed: int = 0  # files
@@ -128,125 +123,125 @@ class Tally:
     retries: int = 0
     records: int = 0  # committed in this run
     records_before: int = 0
-    records_failed: int = 0
     rejects: int = 0
-    bytes: int = 0  # of the files, done with in this run
-    bytes_before: int = 0
-    _begun: dict[str, FileFacts] = field(default_factory=dict)  # and not finished
-    _recent: deque[tuple[float, int, int]] = field(default_factory=deque)  # when, records, work
+    _rejected_before: set[str] = field(default_factory=set)  # files with rejects of earlier runs
+    _recent: deque[tuple[float, int, int]] = field(default_factory=deque)  # when, records, done
+
+    def files_planned(self, files: Iterable[FileFacts]) -> None:
+        """The files that the run is about to load."""
+        for file in files:
+            self._file(file.name, file.table)
 
     def file_started(self, facts: FileFacts) -> None:
-        """A file is begun, perhaps where an earlier run has left it."""
+        """A file is begun, perhaps where an earlier run has stopped."""
         file = self._file(facts.name, facts.table)
+        file.status, file.table = "running", facts.table
         file.records_before = facts.records_before
         self.current_file = facts.name
         self.records_before += facts.records_before
-        self.bytes_before += facts.bytes_before
-        self._begun[facts.name] = facts
+        if facts.rejected_before:
+            self._rejected_before.add(facts.name)
 
     def file_finished(self, name: str, error: str | None) -> None:
-        """A file is finished with; `error` is why it ended early."""
+        """A file has ended; `error` is why it ended early."""
         file = self._file(name, "")
         file.error = error
-        facts = self._begun.pop(name, None)
-        before = facts.rejected_before if facts else 0
-        if error is None and not file.records_failed and not before:
-            file.status = "completed"
-            self.completed += 1
+        if error is not None:
+            file.status = "failed"
+        elif file.rejects or name in self._rejected_before:
+            file.status = "completed_with_errors"
         else:
-            file.status = "completed_with_errors" if error is None else "failed"
-            self.failed += 1
-        if facts is not None and facts.bytes is not None:
-            # There is more in a file than its records, and failed ones are not in `bytes`.
-            self.bytes += max(facts.bytes - facts.bytes_before - file.bytes, 0)
+            file.status = "completed"
+        self.completed += file.status == "completed"
+        self.failed += file.status != "completed"
 
     def batch(self, stat: BatchStat) -> int:
         """A batch is committed. Gives its number in the run, from 1."""
         self.batches += 1
-        for tally in (self._file(stat.file, stat.table), self._table(stat.table)):
-            tally.records += stat.records
-            tally.batches += 1
-            tally.bytes += stat.bytes
+        for total in (self._file(stat.file, stat.table), self._table(stat.table)):
+            total.records += stat.records
+            total.batches += 1
+            total.bytes += stat.bytes
         self.records += stat.records
-        self.bytes += stat.bytes
         return self.batches
 
     def reject(self, file: str, table: str) -> None:
-        """A record is in the rejects."""
-        tally = self._file(file, table)
-        tally.rejects += 1
-        tally.records_failed += 1
+        """A record was rejected."""
+        self._file(file, table).rejects += 1
         self._table(table).rejects += 1
         self.rejects += 1
-        self.records_failed += 1
 
     def retry(self) -> None:
-        """A batch is tried once more."""
+        """A batch is retried."""
         self.retries += 1
 
-    def snapshot(self, status: Status, *, begin: float, now: float, **run: Any) -> Snapshot:
-        """The run at `now`, which began at `begin` on the same clock.
+    def run_ended(self) -> None:
+        """No further events: files that are still running are unfinished."""
+        for file in self.files.values():
+            if file.status == "running":
+                file.status = "unfinished"
 
-        `run` is what else is in a `Snapshot`: start_time, last_update, pid, run.
+    def snapshot(self, status: Status, *, begin: float, now: float, **run: Any) -> Snapshot:
+        """The run at `now`, which began at `begin`, both on the clock of `time.perf_counter`.
+
+        `run` holds the other fields of a `Snapshot`: start_time, last_update, pid, run.
         """
-        total, before, work = self._work()
-        # Rounded down, so that 100 means all of it.
-        percent = min(before + work, total) * 10_000 // total / 100 if total else None
-        rate, pace = self._speed(begin, now, work)
+        facts, done = self.facts, self.records + self.rejects
+        total, before = facts.total_records, self.records_before
+        records_per_second, done_per_second = self._speed(begin, now, done)
         elapsed = now - begin
+        left = max(total - before - done, 0)
         return Snapshot(
             status=status,
             current_file=self.current_file,
             current_batch=self.batches,
             files_completed=self.completed,
             files_failed=self.failed,
-            total_files=self.facts.total_files,
-            total_records_processed=self.records_before + self.records,
-            records_before=self.records_before,
-            records_failed=self.records_failed,
+            total_files=facts.total_files,
+            total_records_processed=before + self.records,
+            records_before=before,
             rejects=self.rejects,
             retries=self.retries,
-            total_records=self.facts.total_records,
-            percent=percent,
-            records_per_second=round(rate, 1),
+            total_records=total,
+            # Rounded down, so that 100 means all of them.
+            percent=min(before + done, total) * 10_000 // total / 100 if total else 100.0,
+            records_per_second=round(records_per_second, 1),
             average_records_per_second=round(self.records / elapsed, 1) if elapsed > 0 else 0.0,
-            eta_seconds=round(max(total - before - work, 0) / pace, 1) if total and pace else None,
+            eta_seconds=round(left / done_per_second, 1) if done_per_second else None,
             elapsed_seconds=round(elapsed, 3),
-            batch_size=self.facts.batch_size,
-            num_connections=self.facts.num_connections,
+            batch_size=facts.batch_size,
+            num_connections=facts.num_connections,
             connections=tuple(
                 ConnectionState(worker, state, round(max(now - since, 0.0), 1))
                 for worker, (state, since) in enumerate(self.connections)
             ),
-            method=self.facts.method,
-            cloud_provider=self.facts.cloud_provider,
-            instance_type=self.facts.instance_type,
-            resumed=self.facts.resumed,
+            method=facts.method,
+            cloud_provider=facts.cloud_provider,
+            instance_type=facts.instance_type,
+            resumed=facts.resumed,
             **run,
         )
 
-    def _work(self) -> tuple[int, int, int]:
-        """All there is to do, what an earlier run did of it, and this one: in records or bytes."""
-        if self.facts.total_records is not None:
-            return self.facts.total_records, self.records_before, self.records + self.records_failed
-        return self.facts.total_bytes or 0, self.bytes_before, self.bytes
-
-    def _speed(self, begin: float, now: float, work: int) -> tuple[float, float]:
-        """Records, and units of work, a second within the window."""
+    def _speed(self, begin: float, now: float, done: int) -> tuple[float, float]:
+        """Records committed, and records done with, per second within the window."""
         recent = self._recent
         if not recent:
             recent.append((begin, 0, 0))
-        recent.append((now, self.records, work))
+        recent.append((now, self.records, done))
         while len(recent) > 2 and recent[1][0] <= now - WINDOW:
             recent.popleft()
-        then, records, done = recent[0]
+        then, records, done_then = recent[0]
         seconds = now - then
         if seconds <= 0:
             return 0.0, 0.0
-        return (self.records - records) / seconds, (work - done) / seconds
+        return (self.records - records) / seconds, (done - done_then) / seconds
 
-    def _file(self, name: str, table: str) -> FileTally:
-        return self.files.setdefault(name, FileTally(name, table))
+    def _file(self, name: str, table: str) -> FileState:
+        if name not in self.files:
+            self.files[name] = FileState(name, table)
+        return self.files[name]
 
-    def _table(self, name: str) -> TableTally:
-        return self.tables.setdefault(name, TableTally(name))
+    def _table(self, name: str) -> TableTotal:
+        if name not in self.tables:
+            self.tables[name] = TableTotal(name)
+        return self.tables[name]

@@ -1,4 +1,7 @@
-"""The writer of a migration: nothing lost, nothing twice, whatever happens on the way."""
+"""`RetryingWriter`: retries transient errors, bisects batches with bad records, writes the ledger.
+
+Every record of a batch is committed once or rejected once, whatever happens to the connection.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,9 @@ from pgload.errors import LoadError, RecordError, TargetError
 from pgload.load.methods import make_method
 from pgload.load.session import Encoded, Session, Writer, Written, load_error, reason, write_batch
 from pgload.migrate.ledger import Ledger, is_already_committed
+from pgload.migrate.options import RETRY_TIMEOUT
 from pgload.migrate.run_files import Reject
-from pgload.migrate.upsert import Merge
+from pgload.migrate.upsert import Upsert
 from pgload.schema.table import Table
 from pgload.source.reader import Batch
 
@@ -25,18 +29,20 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 32.0  # seconds between attempts, doubled each time
-PATIENCE = 300.0  # seconds
-# A batch whose connection is lost is tried again at once, and waits for its ledger row as long as
-# the server believes in the lost one. Left alone, that is for hours.
-SETTINGS = b"""
+# A batch whose connection is lost is retried at once, and its ledger row then waits until the
+# server gives up the lost connection. By default that may take hours.
+SESSION_SETTINGS = b"""
     SET idle_in_transaction_session_timeout = '1min';
     SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3
 """
-NOBODY_KNOWS = "without a ledger nobody knows whether they are there: look before you go on"
+MAY_BE_COMMITTED = (
+    "without a ledger it is unknown whether they are committed: compare the table with the file "
+    "before you load it again"
+)
 
 
 class Reporter(Protocol):
-    """Who is told what happens; `Outputs` is one."""
+    """What the writer reports to; `Outputs` implements it."""
 
     def reject(self, rejects: Sequence[Reject]) -> None: ...
     def retry(self, worker: int, reason: str) -> None: ...
@@ -44,13 +50,15 @@ class Reporter(Protocol):
 
 
 class RetryingWriter(Writer):
-    """Writes each batch with its ledger row, and again after trouble that passes.
+    """Writes each batch with its ledger row, and retries it after a transient error.
 
-    A batch that fails for its data is halved until the records at fault are found; these are
-    reported and the others written. `LoadError` for any other error, for more than `max_rejects`
-    rejects, and when `patience` seconds have passed without a batch that could be written, by
-    whichever worker: so one that finds no connection any more waits while others go on. Without a
-    ledger a batch whose connection was lost is not tried again, since it may be committed.
+    A batch with a data error is bisected until the bad records are found; these are reported and
+    the others written. Raises `LoadError` for any other error, for more than `max_rejects`
+    rejects, and after `retry_timeout` seconds in which no worker could write a batch: so a worker
+    that cannot reconnect waits as long as others make progress. Without a ledger a batch whose
+    connection was lost is not retried, since it may be committed.
+
+    `file_ids` gives the SHA-256 of each file's content, `upserts` the tables that need one.
     """
 
     keeps_bad_records = True
@@ -61,67 +69,70 @@ class RetryingWriter(Writer):
         *,
         ledger: Ledger | None = None,
         file_ids: Mapping[Path, str] | None = None,
-        merges: Mapping[Table, Merge] | None = None,
+        upserts: Mapping[Table, Upsert] | None = None,
         max_rejects: int | None = None,
-        patience: float = PATIENCE,
+        retry_timeout: float = RETRY_TIMEOUT,
     ) -> None:
         self._report = report
         self._ledger = ledger
         self._file_ids = file_ids or {}
-        self._merges = merges or {}
+        self._upserts = upserts or {}
         self._max_rejects = max_rejects
-        self._patience = patience
+        self._retry_timeout = retry_timeout
         self._rejects = 0
-        self._written = 0.0  # when the last batch was, by any worker
+        self._last_written = 0.0  # when any worker last wrote a batch; time.monotonic
         self._lock = Lock()
 
     def destination(self, table: Table) -> Table:
-        return self._merges[table].staging if table in self._merges else table
+        """The staging table where the table has one."""
+        return self._upserts[table].staging if table in self._upserts else table
 
     def write(self, session: Session, item: Encoded, halted: Event) -> Written:
+        """Write and commit a batch, with as many attempts as it takes. Raises `LoadError`."""
         import psycopg2
 
-        known: set[int] = set()  # records of this batch that were reported by an earlier attempt
+        reported: set[int] = set()  # records that an earlier attempt has reported as rejects
         began, pause, failure = time.monotonic(), FIRST_PAUSE, None
         for attempt in count(1):
             self._report.connection_state(session.worker, "writing")
             try:
-                written = self._attempt(session, item, known)
-                self._written = time.monotonic()
-                self._report.connection_state(session.worker, "waiting")
-                return written._replace(attempts=attempt, error=failure)
+                written = self._attempt(session, item, reported)
             except (psycopg2.Error, TargetError) as error:
-                trouble = error
                 session.roll_back()
+                lost = session.connection.closed
+                if lost and self._ledger is None:
+                    raise LoadError(f"{load_error(item, error)}; {MAY_BE_COMMITTED}") from None
+                tried = time.monotonic() - max(began, self._last_written)
+                retryable = (lost or is_transient(error)) and tried <= self._retry_timeout
+                if not retryable or halted.is_set():
+                    raise load_error(item, error) from None
+                failure = reason(error)
+                self._report.retry(session.worker, failure)
+                self._report.connection_state(session.worker, "lost" if lost else "retrying")
+                if halted.wait(pause * random.uniform(0.5, 1.0)):
+                    raise load_error(item, error) from None
+                pause = min(2 * pause, LONGEST_PAUSE)
             except BaseException:
                 session.roll_back()
                 raise
-            lost = session.connection.closed
-            if lost and self._ledger is None:
-                raise LoadError(f"{load_error(item, trouble)}; {NOBODY_KNOWS}") from None
-            tried = time.monotonic() - max(began, self._written)
-            passes = lost or is_transient(trouble)
-            if not passes or tried > self._patience or halted.is_set():
-                raise load_error(item, trouble) from None
-            failure = reason(trouble)
-            self._report.retry(session.worker, failure)
-            self._report.connection_state(session.worker, "lost" if lost else "trying again")
-            if halted.wait(pause * random.uniform(0.5, 1.0)):
-                raise load_error(item, trouble) from None
-            pause = min(2 * pause, LONGEST_PAUSE)
+            else:
+                self._last_written = time.monotonic()
+                self._report.connection_state(session.worker, "waiting")
+                return written._replace(attempts=attempt, error=failure)
         raise AssertionError  # pragma: no cover: `count` does not end
 
-    def _attempt(self, session: Session, item: Encoded, known: set[int]) -> Written:
+    def _attempt(self, session: Session, item: Encoded, reported: set[int]) -> Written:
         import psycopg2
 
         if session.connection.closed:
             session.renew()
-        merge = self._set_up(session, item.table)
+        upsert = self._prepare(session, item.table)
         before = after = b""
         if self._ledger:
-            before = self._ledger.row(self._file_ids[item.batch.path], item.table, item.batch)
-        if merge:
-            after = merge.statement(session.connection)
+            file = self._file_ids[item.batch.path]
+            before = self._ledger.insert_statement(file, item.table, item.batch)
+        if upsert:
+            after = upsert.statement(session.connection)
         try:
             if not isinstance(item.payload, RecordError):
                 try:
@@ -131,66 +142,73 @@ class RetryingWriter(Writer):
                     if is_already_committed(error) or not is_data_error(error):
                         raise
                     session.roll_back()
-            return self._without_the_bad(session, item, known, before, after)
+            return self._write_bisecting(session, item, reported, before=before, after=after)
         except psycopg2.Error as error:
             if not is_already_committed(error):
                 raise
             session.roll_back()
-            return self._as_committed(session, item)
+            return self._already_committed(session, item)
 
-    def _set_up(self, session: Session, table: Table) -> Merge | None:
-        """Prepare a connection for a table, once."""
-        merge = self._merges.get(table)
+    def _prepare(self, session: Session, table: Table) -> Upsert | None:
+        """Set up a connection for a table, once."""
+        upsert = self._upserts.get(table)
         if table not in session.prepared:
             with session.connection.cursor() as cursor:
                 if not session.prepared:
-                    cursor.execute(SETTINGS)
-                if merge:
-                    cursor.execute(merge.prepare(session.connection))
+                    cursor.execute(SESSION_SETTINGS)
+                if upsert:
+                    cursor.execute(upsert.prepare(session.connection))
             session.prepared.add(table)
-        return merge
+        return upsert
 
-    def _as_committed(self, session: Session, item: Encoded) -> Written:
-        """A batch that is there already: by this run, which lost the answer, or by another one."""
+    def _already_committed(self, session: Session, item: Encoded) -> Written:
+        """What is recorded of a committed batch; nothing where another run wrote it.
+
+        This run has written it itself where the connection was lost before the server's answer.
+        """
         assert self._ledger is not None
         file = self._file_ids[item.batch.path]
         with session.connection.cursor() as cursor:
-            cursor.execute(self._ledger.own(file, item.table, item.batch))
+            cursor.execute(self._ledger.select_statement(file, item.table, item.batch))
             records, rejected = cursor.fetchone() or (0, 0)
         return Written(records, 0.0, 0.0, rejected=rejected)
 
-    def _without_the_bad(
-        self, session: Session, item: Encoded, known: set[int], before: bytes, after: bytes
+    def _write_bisecting(
+        self, session: Session, item: Encoded, reported: set[int], *, before: bytes, after: bytes
     ) -> Written:
-        """Write what can be written of a batch, in one transaction, and report the rest."""
+        """Write a batch's good records in one transaction, and report the others as rejects."""
         start = time.perf_counter()
         rejects: list[Reject] = []
-        if item.table in self._merges:
-            after += b";" + self._merges[item.table].clear(session.connection)
+        if item.table in self._upserts:
+            after += b";" + self._upserts[item.table].clear(session.connection)
         with session.connection.cursor() as cursor:
             cursor.execute(b"BEGIN; SET CONSTRAINTS ALL IMMEDIATE;" + before)
-            self._write_part(cursor, item, item.batch, after, rejects)
+            self._bisect(cursor, item, item.batch, after, rejects)
             if self._ledger and rejects:
                 file = self._file_ids[item.batch.path]
-                cursor.execute(self._ledger.rejected(file, item.table, item.batch, len(rejects)))
-            new = [reject for reject in rejects if reject.record not in known]
+                cursor.execute(
+                    self._ledger.rejected_statement(file, item.table, item.batch, len(rejects))
+                )
+            new = [reject for reject in rejects if reject.record not in reported]
             self._report.reject(new)  # on the disk before the commit
-            known |= {reject.record for reject in new}
-            self._count(item, new)
+            reported |= {reject.record for reject in new}
+            self._check_max_rejects(item, new)
             written = time.perf_counter()
             cursor.execute("COMMIT")
         return Written(
             len(item.batch.records) - len(rejects),
-            written - start,
-            time.perf_counter() - written,
+            write=written - start,
+            commit=time.perf_counter() - written,
             rejected=len(rejects),
         )
 
-    def _write_part(
+    def _bisect(
         self, cursor: Cursor, item: Encoded, part: Batch, after: bytes, rejects: list[Reject]
     ) -> None:
+        """Write a part of a batch; where that is a data error, each half of it."""
         import psycopg2
 
+        split = False
         cursor.execute("SAVEPOINT pgload")
         try:
             item.method.write(cursor, item.method.encode(part), after=after)
@@ -198,22 +216,19 @@ class RetryingWriter(Writer):
             if not is_data_error(error):
                 raise
             cursor.execute("ROLLBACK TO SAVEPOINT pgload")
-            if len(part.records) == 1:
-                column = column_of(error) or self._column_at_fault(cursor, item, part, error)
+            split = len(part.records) > 1
+            if not split:
+                column = column_of(error) or self._find_column(cursor, item, part, error)
                 rejects.append(make_reject(item.table.name, part, column, error))
-            cursor.execute("RELEASE SAVEPOINT pgload")
-            if len(part.records) == 1:
-                return
-        else:
-            cursor.execute("RELEASE SAVEPOINT pgload")
-            return
-        for half in part.parts((len(part.records) + 1) // 2):
-            self._write_part(cursor, item, half, after, rejects)
+        cursor.execute("RELEASE SAVEPOINT pgload")
+        if split:
+            for half in part.parts((len(part.records) + 1) // 2):
+                self._bisect(cursor, item, half, after, rejects)
 
-    def _column_at_fault(
+    def _find_column(
         self, cursor: Cursor, item: Encoded, part: Batch, error: Exception
     ) -> str | None:
-        """The column that does not take its value, as COPY tells; None where it does not."""
+        """The column whose value is refused, from COPY's error context; None if it names none."""
         import psycopg2
 
         if not is_value_error(error):
@@ -221,38 +236,41 @@ class RetryingWriter(Writer):
         copy = make_method("copy", self.destination(item.table))
         try:
             copy.write(cursor, copy.encode(part))
-        except (psycopg2.Error, RecordError) as found:
-            error = found
+        except (psycopg2.Error, RecordError) as copy_error:
+            error = copy_error
         cursor.execute("ROLLBACK TO SAVEPOINT pgload")
         return column_of(error)
 
-    def _count(self, item: Encoded, rejects: Sequence[Reject]) -> None:
+    def _check_max_rejects(self, item: Encoded, rejects: Sequence[Reject]) -> None:
         with self._lock:
             self._rejects += len(rejects)
             if self._max_rejects is not None and self._rejects > self._max_rejects:
+                last = rejects[-1]
                 raise LoadError(
-                    f"{item.batch.path.name}: record {rejects[-1].record} is reject number "
-                    f"{self._rejects}, and --max-rejects is {self._max_rejects}: "
-                    f"{rejects[-1].message}"
+                    f"{item.batch.path.name}: record {last.record} is reject number "
+                    f"{self._rejects}, and --max-rejects is {self._max_rejects}: {last.message}"
                 )
 
 
 # SQLSTATEs, or their first characters, after which another attempt may succeed: lost connections;
-# too many of them; no memory; a server that ends, crashes or starts; serialization failure,
-# deadlock, a lock or a query that was given up.
-RETRIED = ("08", "53200", "53300", "57P01", "57P02", "57P03", "40001", "40P01", "55P03", "57014")
-# Those that are a record's fault: a value, a constraint, a view's or a trigger's refusal (also with
-# the states that the SQL standard has for those), a row that is too large.
-REJECTED = ("09", "21", "22", "23", "27", "2F", "38", "39", "44", "45", "54", "P0")
-BAD_VALUE = "22"  # of which the server names the column only where it reads text, as in COPY
+# too many of them; out of memory; a server that stops, crashes or starts; serialization failure,
+# deadlock, lock timeout, a canceled query.
+TRANSIENT_STATES = (
+    "08", "53200", "53300", "57P01", "57P02", "57P03", "40001", "40P01", "55P03", "57014",
+)  # fmt: skip
+# Those that are the record's fault: a value, a constraint, a view or a trigger that refuses it
+# (also by the states that the SQL standard has for those), a row that is too large.
+DATA_STATES = ("09", "21", "22", "23", "27", "2F", "38", "39", "44", "45", "54", "P0")
+# A value that its type does not take; the server names the column only where it reads text (COPY).
+VALUE_STATES = "22"
 _COLUMN_IN_CONTEXT = re.compile(r'COPY .+, line 1, column (.+?)(?:: ".*|: null input)?')
 
 
 def make_reject(
     table: str, part: Batch, column: str | None, error: psycopg2.Error | RecordError
 ) -> Reject:
-    """The record that `part` is, with what was wrong with it."""
-    said = error.reason if isinstance(error, RecordError) else error.diag.message_primary
+    """The reject of a part of one record."""
+    message = error.reason if isinstance(error, RecordError) else error.diag.message_primary
     return Reject(
         file=part.path.name,
         record=part.first_record,
@@ -260,7 +278,7 @@ def make_reject(
         table=table,
         column=column,
         sqlstate=getattr(error, "pgcode", None),
-        message=said or str(error),
+        message=message or str(error),
         data=part.records[0],
     )
 
@@ -278,18 +296,18 @@ def column_of(error: Exception) -> str | None:
 
 
 def is_data_error(error: Exception) -> bool:
-    """Whether a record is at fault."""
+    """Whether the record is at fault."""
     state = getattr(error, "pgcode", None)
-    return isinstance(error, RecordError) or bool(state and state.startswith(REJECTED))
+    return isinstance(error, RecordError) or bool(state and state.startswith(DATA_STATES))
 
 
 def is_transient(error: Exception) -> bool:
     """Whether another attempt may succeed."""
     state = getattr(error, "pgcode", None)
-    # libpq's own errors, such as a connection that was cut, have no state.
-    return state is None or state.startswith(RETRIED)
+    # libpq's own errors, such as a lost connection, have no SQLSTATE.
+    return state is None or state.startswith(TRANSIENT_STATES)
 
 
 def is_value_error(error: Exception) -> bool:
-    """Whether it is one value that its column does not take."""
-    return (getattr(error, "pgcode", None) or "").startswith(BAD_VALUE)
+    """Whether a single value was refused by its column's type."""
+    return (getattr(error, "pgcode", None) or "").startswith(VALUE_STATES)

@@ -1,4 +1,4 @@
-"""The folder of one run, and the ways its files are written: replaced whole, or appended to.
+"""The directory of a run, and how its files are written: replaced atomically, or appended to.
 
     migration_outputs/
         migration_progress.json -> runs/latest/migration_progress.json
@@ -7,9 +7,9 @@
             latest -> 2025-01-15T01-30-03Z
             2025-01-15T01-30-03Z/
 
-The familiar names are symbolic links, not copies: one rename of `latest` turns all of them to a new
-run at once, the log can be followed under its familiar name, and no large file is written twice.
-Where two runs share a folder, each writes into its own and the names show the one begun last.
+The files in the output directory are symbolic links, not copies: one rename of `latest` makes them
+all show a new run at once, the log can be followed, and no large file is written twice. Of two runs
+that share an output directory each writes its own files, and the links show the one begun last.
 """
 
 from __future__ import annotations
@@ -24,78 +24,77 @@ from itertools import count
 from pathlib import Path
 from threading import Lock
 
-from pgload.contract import BATCHES, LOG, OUTPUT_FILES
+from pgload.contract import BATCHES, LOG, OUTPUT_FILES, REJECTS
 from pgload.errors import OutputError
 
 _RUN = re.compile(r"(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ)(?:-(\d+))?")
 
 
-def make_run_folder(outputs: Path, started: datetime) -> Path:
-    """A new folder below `outputs/runs`, named after the run's start in UTC.
+def make_run_dir(outputs: Path, started: datetime) -> Path:
+    """Create a directory below `outputs/runs`, named after the run's start in UTC.
 
-    Raises `OutputError` where it cannot be made.
+    Raises `OutputError`.
     """
     name = started.astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     try:
         (outputs / "runs").mkdir(parents=True, exist_ok=True)
         for n in count(1):
-            folder = outputs / "runs" / (f"{name}-{n}" if n > 1 else name)
+            run_dir = outputs / "runs" / (f"{name}-{n}" if n > 1 else name)
             with suppress(FileExistsError):  # another run began in this second
-                folder.mkdir()
-                return folder
+                run_dir.mkdir()
+                return run_dir
     except OSError as error:
         raise output_error(outputs, error) from None
     raise AssertionError  # pragma: no cover: `count` does not end
 
 
-def show_as_newest(folder: Path) -> None:
-    """Let the familiar names in the output folder mean the files of this run."""
-    runs = folder.parent
+def link_as_latest(run_dir: Path) -> None:
+    """Make the links in the output directory show the files of this run."""
+    runs = run_dir.parent
     try:
         for name in OUTPUT_FILES:
-            wanted, link = f"runs/latest/{name}", runs.parent / name
-            if link.is_symlink() and link.readlink() == Path(wanted):
+            target, link = f"runs/latest/{name}", runs.parent / name
+            if link.is_symlink() and link.readlink() == Path(target):
                 continue
-            if link.exists() and not link.is_symlink():  # of another tool, or copied here
-                link.rename(_free(runs / f"before-{folder.name}-{name}"))
-            _link(link, wanted, folder.name)
-        _link(runs / "latest", folder.name, folder.name)
+            if link.exists() and not link.is_symlink():  # of another tool, or a copy
+                link.rename(_unused(runs / f"before-{run_dir.name}-{name}"))
+            _link(link, target, run_dir.name)
+        _link(runs / "latest", run_dir.name, run_dir.name)
     except OSError as error:
         raise output_error(runs.parent, error) from None
 
 
 def prune(runs: Path, keep: int) -> None:
-    """Remove the oldest runs but `keep`: their own files, and the folders that this leaves empty.
+    """Remove the files of all but the newest `keep` runs, and the directories that get empty.
 
-    A run that still goes on is kept (its log is locked), and so is one with rejects, which are told
-    of nowhere else, and whatever does not look like a run.
+    Runs that are still running (their log is locked) or have rejects, which are kept nowhere else,
+    stay; so does everything that is not a run.
     """
     found = []
-    for folder in runs.iterdir():
-        match = _RUN.fullmatch(folder.name)
-        if match and folder.is_dir() and not folder.is_symlink():
-            found.append((match[1], int(match[2] or 1), folder))
-    for *_, folder in sorted(found, reverse=True)[max(keep, 1) :]:
-        if not _in_use(folder) and not _has_rejects(folder):
-            # Whatever cannot be removed stays: no reason to keep a migration from starting.
+    for path in runs.iterdir():
+        match = _RUN.fullmatch(path.name)
+        if match and path.is_dir() and not path.is_symlink():
+            found.append((match[1], int(match[2] or 1), path))
+    for *_, run_dir in sorted(found, reverse=True)[max(keep, 1) :]:
+        if not _is_running(run_dir) and not _has_rejects(run_dir):
+            # What cannot be removed must not keep a migration from starting.
             with suppress(OSError):
-                for path in [
-                    *folder.glob(".*.tmp"),
-                    *(folder / n for n in (*OUTPUT_FILES, BATCHES)),
-                ]:
+                files = [run_dir / name for name in (*OUTPUT_FILES, BATCHES)]
+                for path in [*run_dir.glob(".*.tmp"), *files]:
                     path.unlink(missing_ok=True)
-                folder.rmdir()
+                run_dir.rmdir()
 
 
-def _has_rejects(folder: Path) -> bool:
-    path = folder / "rejects.jsonl"
+def _has_rejects(run_dir: Path) -> bool:
+    path = run_dir / REJECTS
     return path.is_file() and path.stat().st_size > 0
 
 
 def replace_file(path: Path, parts: Iterable[bytes], *, durable: bool = False) -> None:
-    """Give a file new content at once: a reader sees the old one or the new one, nothing between.
+    """Replace a file atomically: a reader sees the old content or the new one.
 
-    `durable` waits until the content is on the disk. Raises `OutputError`; the old content stays.
+    `durable` waits until the content is on the disk. After an `OutputError` the old content is
+    still there.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -107,14 +106,14 @@ def replace_file(path: Path, parts: Iterable[bytes], *, durable: bool = False) -
         temporary.replace(path)
     except OSError as error:
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)  # on a full disk every byte counts
+            temporary.unlink(missing_ok=True)  # makes room on a full disk
         raise output_error(path, error) from None
 
 
 class AppendFile:
-    """A new file that grows by whole pieces, from any thread: a failed write leaves nothing of it.
+    """A file that grows by whole pieces, from any thread; a failed write is undone.
 
-    It is locked as long as it is open, which tells `prune` of another process that it is in use.
+    It is locked as long as it is open, so that `prune` in another process knows that it is in use.
     """
 
     def __init__(self, path: Path) -> None:
@@ -122,7 +121,7 @@ class AppendFile:
         self.size = 0  # in bytes
         self._lock = Lock()
         try:
-            # Without a buffer, which after a failed write would keep the data for another attempt.
+            # Unbuffered: a buffer would keep the data of a failed write.
             self._file = path.open("ab", buffering=0)
         except OSError as error:
             raise output_error(path, error) from None
@@ -145,7 +144,7 @@ class AppendFile:
             self.size += len(data)
 
     def read(self, piece: int = 1 << 20) -> Iterator[bytes]:
-        """What was written, in pieces of so many bytes. Raises `OSError`."""
+        """What was written, in pieces of at most `piece` bytes. Raises `OSError`."""
         rest = self.size
         with self.path.open("rb") as file:
             while rest and (data := file.read(min(piece, rest))):
@@ -153,27 +152,28 @@ class AppendFile:
                 yield data
 
     def close(self) -> None:
-        """Close the file and let go of its lock."""
-        with suppress(OSError):  # some file systems tell only now; `durable` is what to rely on
+        """Close the file and release its lock."""
+        with suppress(OSError):  # some file systems report errors late; `durable` is reliable
             self._file.close()
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """The error as one line for the user."""
+    """The `OutputError` for a path."""
     why = error.strerror or type(error).__name__
     return OutputError(
-        f"cannot write {path}: {why}; make room for it or choose another --output-dir"
+        f"cannot write {path}: {why}; free some space or choose another --output-dir"
     )
 
 
 def _link(link: Path, target: str, run: str) -> None:
-    """Make a symbolic link, in place of one that is there."""
-    temporary = link.with_name(f".{link.name}.{run}.tmp")  # no other run's
+    """Make a symbolic link, replacing an existing one."""
+    temporary = link.with_name(f".{link.name}.{run}.tmp")  # of this run only
     temporary.symlink_to(target)
     temporary.replace(link)
 
 
-def _free(path: Path) -> Path:
+def _unused(path: Path) -> Path:
+    """The path, with a number if it is taken."""
     return next(
         each
         for n in count(1)
@@ -181,10 +181,10 @@ def _free(path: Path) -> Path:
     )
 
 
-def _in_use(folder: Path) -> bool:
-    """Whether the process that writes into this folder is alive."""
+def _is_running(run_dir: Path) -> bool:
+    """Whether a process has the run's log open."""
     try:
-        with (folder / LOG).open("rb") as file:
+        with (run_dir / LOG).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -1,4 +1,4 @@
-"""What stands in the files of a run. One thread at a time writes them, see `outputs.py`."""
+"""The content of a run's files. One thread at a time writes all of them but the rejects."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,40 +15,44 @@ import msgspec
 
 from pgload.contract import BATCHES, LOG, PROGRESS, REJECTS, RESULTS, STATS, one_line, to_json
 from pgload.load.stats import BatchStat
-from pgload.migrate.progress import RunFacts, Snapshot, Status, Tally
+from pgload.migrate.progress import FileState, RunFacts, Snapshot, Status, Tally
 from pgload.migrate.run_dir import AppendFile, replace_file
 
-# The statistics grow to 40 MB, and each time they are written as a whole. At most this share of the
-# run goes into that: the longer it takes, the longer until the next time.
+# Statistics grow to 40 MB, progress with thousands of files to 4 MB, and both are replaced as a
+# whole. So the longer that takes, the longer until the next time: at most this share of the run.
 STATS_SHARE = 0.01
+PROGRESS_SHARE = 0.02
+STATS_EVERY = 1.0  # seconds at least
 
 
 class RunFiles:
-    """The files in a run's folder. Every method may raise `OutputError`."""
+    """The files in a run's directory. Every method may raise `OutputError`."""
 
-    def __init__(self, folder: Path, facts: RunFacts) -> None:
-        self._folder = folder
+    def __init__(self, run_dir: Path, facts: RunFacts) -> None:
+        self._run_dir = run_dir
         self._facts = facts
-        self.rejects = RejectFile(folder / REJECTS)
-        self._log = AppendFile(folder / LOG)
-        self._batches = AppendFile(folder / BATCHES)
+        self.rejects = RejectFile(run_dir / REJECTS)
+        self._log = AppendFile(run_dir / LOG)
+        self._batches = AppendFile(run_dir / BATCHES)
         self._log_lines: list[str] = []
         self._batch_lines: list[bytes] = []
         self._format = logging.Formatter("%(asctime)s - %(levelname)s - %(message)s", _CLOCK)
         self._stats_size = -1
-        self._stats_due = 0.0
+        self._stats_pace = Pace(STATS_SHARE, STATS_EVERY)
+        self._progress_pace = Pace(PROGRESS_SHARE)
 
     def add_log(self, record: logging.LogRecord) -> None:
-        """A line of the log."""
+        """Add a line to the log; `append_lines` writes it."""
         self._log_lines.append(one_line(self._format.format(record)) + "\n")
 
     def add_batch(self, stat: BatchStat, end: float, number: int, cumulative: int) -> None:
-        """A batch, the `number`th to end, with so many records committed up to and with it.
+        """Add a batch to the log and the statistics; `append_lines` writes it.
 
-        `end` is a POSIX time.
+        `number` counts the run's batches in the order of their ends, `end` is a POSIX time, and
+        `cumulative` the records committed up to and with this batch.
         """
-        # A batch has waited between its encoding and its writing. Its time is without that, as
-        # if it had been encoded right before, so that duration and times agree.
+        # Between encoding and writing a batch waits for a worker. Its duration leaves that out, and
+        # its start is set so that duration and times agree.
         seconds = stat.seconds
         rate = stat.records / seconds if seconds else 0.0
         line = {
@@ -62,7 +66,7 @@ class RunFiles:
             "cumulative_records": cumulative,
             "file": stat.file,
             "first_record": stat.first_record,
-            "records_failed": stat.rejected,
+            "rejects": stat.rejected,
             "bytes": stat.bytes,
             "worker": stat.worker,
             "method": self._facts.method,
@@ -75,11 +79,15 @@ class RunFiles:
         }
         self._batch_lines.append(to_json(line) + b"\n")
         took = f"{seconds:.1f}" if seconds >= 1 else f"{seconds:.3f}"
-        said = f"{stat.records} records in {took}s ({rate:.1f} rec/s)"
-        self.add_log(_record(logging.INFO, f"Batch {number} for {stat.table}: {said}", end))
+        text = f"{stat.records} records in {took}s ({rate:.1f} rec/s)"
+        record = logging.LogRecord(
+            "pgload", logging.INFO, "", 0, f"Batch {number} for {stat.table}: {text}", None, None
+        )
+        record.created = end
+        self.add_log(record)
 
     def append_lines(self) -> None:
-        """Write what was added."""
+        """Write the lines that were added."""
         if self._batch_lines:
             self._batches.append(b"".join(self._batch_lines))
             self._batch_lines.clear()
@@ -87,45 +95,68 @@ class RunFiles:
             self._log.append("".join(self._log_lines).encode())
             self._log_lines.clear()
 
-    def replace_progress(self, snapshot: Snapshot, *, durable: bool = False) -> None:
+    def replace_progress_if_due(self, snapshot: Snapshot, files: Iterable[FileState]) -> None:
+        """Write `migration_progress.json`, unless that was too short a time ago."""
+        self._progress_pace.run(lambda: self.replace_progress(snapshot, files))
+
+    def replace_progress(
+        self, snapshot: Snapshot, files: Iterable[FileState], *, durable: bool = False
+    ) -> None:
         """Write `migration_progress.json`."""
-        content = to_json(asdict(snapshot), indent=2) + b"\n"
-        replace_file(self._folder / PROGRESS, [content], durable=durable)
+        content = msgspec.to_builtins(snapshot) | {"files": msgspec.to_builtins(list(files))}
+        self._replace(PROGRESS, content, durable=durable)
 
     def replace_stats_if_due(self) -> None:
-        """Write `migration_stats.json` when there is something new, and not too often."""
-        begin = time.perf_counter()
-        if begin >= self._stats_due and self._batches.size != self._stats_size:
-            self.replace_stats()
-            end = time.perf_counter()
-            self._stats_due = end + max(1.0, (end - begin) / STATS_SHARE)
+        """Write `migration_stats.json` if batches were added, and not too short a time ago."""
+        if self._batches.size != self._stats_size:
+            self._stats_pace.run(self.replace_stats)
 
     def replace_stats(self, *, durable: bool = False) -> None:
         """Write `migration_stats.json`."""
         self._stats_size = self._batches.size
-        replace_file(self._folder / STATS, self._stats(), durable=durable)
+        replace_file(self._run_dir / STATS, self._stats(), durable=durable)
 
     def write_results(self, results: dict[str, Any]) -> None:
         """Write `migration_results.json`."""
-        content = to_json(results, indent=2) + b"\n"
-        replace_file(self._folder / RESULTS, [content], durable=True)
+        self._replace(RESULTS, results, durable=True)
 
     def close(self, *, complete: bool) -> None:
-        """No more writing. `batches.jsonl` goes if the statistics are complete."""
+        """Close the files; remove `batches.jsonl` if the statistics are complete."""
         for file in (self.rejects, self._batches, self._log):
             file.close()
         if complete:
             with suppress(OSError):
-                (self._folder / BATCHES).unlink()
+                (self._run_dir / BATCHES).unlink()
+
+    def _replace(self, name: str, content: dict[str, Any], *, durable: bool) -> None:
+        replace_file(self._run_dir / name, [to_json(content, indent=2), b"\n"], durable=durable)
 
     def _stats(self) -> Iterator[bytes]:
-        """The statistics' head, and the lines of `batches.jsonl` with commas between them."""
-        yield to_json(setting(self._facts), indent=2).removesuffix(b"\n}") + b',\n  "batches": ['
+        """The head of the statistics, and the lines of `batches.jsonl` with commas between them."""
+        head = to_json(setting(self._facts), indent=2)
+        yield head.removesuffix(b"\n}") + b',\n  "batches": ['
         before = b"\n"
         for piece in self._batches.read():
             yield before + piece.removesuffix(b"\n").replace(b"\n", b",\n")
             before = b",\n" if piece.endswith(b"\n") else b""
         yield b"\n  ]\n}\n"
+
+
+class Pace:
+    """Limits how often a file is written, so that this takes at most `share` of the run."""
+
+    def __init__(self, share: float, at_least: float = 0.0) -> None:
+        self._share = share
+        self._at_least = at_least  # seconds between two times
+        self._due = 0.0
+
+    def run(self, write: Callable[[], None]) -> None:
+        """Call `write` if it is due."""
+        begin = time.perf_counter()
+        if begin >= self._due:
+            write()
+            end = time.perf_counter()
+            self._due = end + max(self._at_least, (end - begin) / self._share)
 
 
 def results(
@@ -134,12 +165,12 @@ def results(
     *,
     begin: float,
     seconds: float,
-    folder: Path,
+    run_dir: Path,
     error: str | None,
 ) -> dict[str, Any]:
     """The content of `migration_results.json`; `begin` is a POSIX time.
 
-    Records and their rate are those of this run. What an earlier one did is in `records_before`.
+    Records and their rate are those of this run; `records_before` counts those of earlier ones.
     """
     return {
         "status": status,
@@ -154,19 +185,18 @@ def results(
         "completion_time": iso(begin + seconds),
         "resumed": tally.facts.resumed,
         "records_before": tally.records_before,
-        "records_failed": tally.records_failed,
         "rejects": tally.rejects,
         "retries": tally.retries,
         "batches": tally.batches,
         "error": error,  # why it ended early
-        "run": str(folder),
-        "files": [asdict(file) for file in tally.files.values()],
-        "tables": [asdict(table) for table in tally.tables.values()],
+        "run": str(run_dir),
+        "files": msgspec.to_builtins(list(tally.files.values())),
+        "tables": msgspec.to_builtins(list(tally.tables.values())),
     }
 
 
 def setting(facts: RunFacts) -> dict[str, Any]:
-    """How and where was loaded, as every file has it."""
+    """The keys that statistics and results share: how the data was loaded, and where."""
     return {
         "batch_size": facts.batch_size,
         "num_connections": facts.num_connections,
@@ -177,12 +207,12 @@ def setting(facts: RunFacts) -> dict[str, Any]:
 
 
 def iso(moment: float) -> str:
-    """A POSIX time in ISO 8601: local, as in the log, with its distance from UTC."""
+    """A POSIX time in ISO 8601: local time, as in the log, with its offset from UTC."""
     return datetime.fromtimestamp(moment).astimezone().isoformat(timespec="microseconds")
 
 
 def first_line(facts: RunFacts) -> str:
-    """What the log begins with."""
+    """The first line of the log."""
     return (
         f"Migration {'resumed' if facts.resumed else 'started'}: {facts.total_files} files to "
         f"{facts.cloud_provider} by {facts.method}, batch size {facts.batch_size}, "
@@ -191,76 +221,56 @@ def first_line(facts: RunFacts) -> str:
 
 
 def last_line(results: dict[str, Any]) -> str:
-    """What the log ends with."""
+    """The last line of the log."""
     return (
         f"Migration {results['status'].replace('_', ' ')}: {results['total_records']} records in "
         f"{results['total_duration_seconds']:.1f}s "
-        f"({results['average_records_per_second']:.1f} rec/s), {results['records_failed']} failed"
+        f"({results['average_records_per_second']:.1f} rec/s), {results['rejects']} rejected"
     )
 
 
-class LogHandler(logging.Handler):
-    """Gives what is logged to `take`."""
-
-    def __init__(self, take: Callable[[logging.LogRecord], None]) -> None:
-        super().__init__()
-        self._take = take
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """See `logging.Handler`."""
-        self._take(record)
-
-
 _CLOCK = "%Y-%m-%d %H:%M:%S"
-
-
-def _record(level: int, text: str, when: float) -> logging.LogRecord:
-    record = logging.LogRecord("pgload", level, "", 0, text, None, None)
-    record.created = when
-    return record
-
-
 _any_json = msgspec.json.Decoder()
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A record that the server, or pgload, did not take."""
+    """A record that could not be written."""
 
     file: str
     record: int  # its number in the file, from 1
     offset: int | None  # of its first byte in the file; None where that is not known
     table: str
-    column: str | None  # None where the server names none
-    sqlstate: str | None  # None where the record did not come as far as the server
+    column: str | None  # None where the server does not name one
+    sqlstate: str | None  # None where the record was refused before it was sent
     message: str
     data: bytes | msgspec.Raw  # its JSON text
 
 
 class RejectFile:
-    """`rejects.jsonl`: one line for each reject, its keys those of `Reject`.
+    """`rejects.jsonl`: one line per reject, with the keys of `Reject`.
 
-    `data` is the record itself, so that `jq -c .data rejects.jsonl` gives a file of records to mend
-    and to migrate again. Text that is no JSON is kept as a string, under `text` instead.
+    `data` is the record itself, so that `jq -c .data rejects.jsonl` gives a file of records to fix
+    and to migrate again. Text that is not JSON is kept as a string under `text` instead.
     """
 
     def __init__(self, path: Path) -> None:
         self._file = AppendFile(path)
 
     def write(self, rejects: Iterable[Reject]) -> None:
-        """Write the rejects of a batch; they are on the disk when it returns.
+        """Write the rejects of a batch, from any thread; they are on the disk when it returns.
 
-        So none is lost, if this is done before the batch is committed. May be called from any
-        thread. Raises `OutputError`, after which none of them is in the file.
+        To be called before the batch is committed, so that none is lost. After an `OutputError`
+        none of them is in the file.
         """
-        self._file.append(b"".join(map(_line, rejects)), durable=True)
+        self._file.append(b"".join(map(_reject_line, rejects)), durable=True)
 
     def close(self) -> None:
-        """No more rejects."""
+        """Close the file."""
         self._file.close()
 
 
-def _line(reject: Reject) -> bytes:
+def _reject_line(reject: Reject) -> bytes:
     facts = {
         name: getattr(reject, name)
         for name in ("file", "record", "offset", "table", "column", "sqlstate", "message")
@@ -270,7 +280,7 @@ def _line(reject: Reject) -> bytes:
         _any_json.decode(data)
     except (ValueError, RecursionError):
         return to_json(facts | {"text": data.decode("utf-8", "backslashreplace")}) + b"\n"
-    # The text as it is, since a number may lose digits on its way through Python. Its line breaks
-    # are between its tokens, where a space does as well.
+    # The text is kept as it is, since parsing could lose digits of a number. Line breaks in JSON
+    # are between tokens, where a space means the same.
     one_line = data.replace(b"\n", b" ").replace(b"\r", b" ")
     return to_json(facts)[:-1] + b', "data": ' + one_line + b"}\n"

@@ -1,42 +1,46 @@
-"""What becomes of records whose key is in the table already.
+"""`--on-conflict skip` and `update`: a staging table, and the statement that takes from it.
 
-They are written into a temporary table first, by any method; one more statement in the same
-transaction takes them from there with `ON CONFLICT`.
+A batch is written into a temporary staging table, by any method; one more statement in the same
+transaction inserts from there with `ON CONFLICT`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from pgload.migrate.options import OnConflict
 from pgload.schema.table import Table, column_names, qualified_name, quoted
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-OnConflict = Literal["skip", "update"]
-TOUCHED = ("updatedAt", "updated_at")
-_ORDER = "pgload_order"  # of the records in their batch
+UPDATED_AT = ("updatedAt", "updated_at")
+_ORDER = "pgload_order"  # column of the staging table: the records' order in their batch
 
 
-def make_merges(
-    tables: Iterable[Table], on_conflict: Literal["error", OnConflict], connection: Connection
-) -> dict[Table, Merge]:
-    """What follows a batch of each table; nothing where a conflict is an error."""
-    merges: dict[Table, Merge] = {}
-    if on_conflict != "error":
-        for table in dict.fromkeys(tables):
-            number = len(merges)
-            merges[table] = Merge(
-                table, table.key, on_conflict, number, _touched(table, connection)
-            )
-    return merges
+def make_upserts(
+    tables: Iterable[Table], on_conflict: OnConflict, connection: Connection
+) -> dict[Table, Upsert]:
+    """The `Upsert` of each table; empty where a conflict is an error."""
+    if on_conflict == "error":
+        return {}
+    return {
+        table: Upsert(
+            table,
+            staging_name=f"pgload_staging_{number}",
+            update=on_conflict == "update",
+            defaults=_updated_at_columns(table, connection),
+        )
+        for number, table in enumerate(dict.fromkeys(tables))
+    }
 
 
-def _touched(table: Table, connection: Connection) -> tuple[str, ...]:
-    """The columns that say when a row was changed, where the server fills them."""
-    names = [name for name in TOUCHED if name not in {column.name for column in table.columns}]
+def _updated_at_columns(table: Table, connection: Connection) -> tuple[str, ...]:
+    """The columns that hold when a row was changed, where the server fills them."""
+    filled = {column.name for column in table.columns}
+    names = [name for name in UPDATED_AT if name not in filled]
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT attname::text FROM pg_attribute "
@@ -46,30 +50,25 @@ def _touched(table: Table, connection: Connection) -> tuple[str, ...]:
         return tuple(name for (name,) in cursor.fetchall())
 
 
-class Merge:
-    """Writes into `staging`, and from there into the table.
+class Upsert:
+    """Takes a batch from `staging` into `table`, by the table's key.
 
-    `skip` keeps the row that is there, and of a batch's records with one key the first; `update`
-    takes the record, and of several the last. `touched` are columns that an update sets to their
-    default anew, such as "updatedAt". A key with a NULL in it is never in the way.
+    Without `update` an existing row stays, and of records with the same key in a batch the first
+    counts. With `update` the record replaces the row, of several the last counts, and the columns
+    in `defaults` are set to their default, such as "updatedAt". A key that contains NULL conflicts
+    with none.
     """
 
     def __init__(
-        self,
-        table: Table,
-        key: tuple[str, ...],
-        on_conflict: OnConflict,
-        number: int,
-        touched: tuple[str, ...] = (),
+        self, table: Table, *, staging_name: str, update: bool, defaults: tuple[str, ...] = ()
     ) -> None:
         self.table = table
-        self.staging = replace(table, schema="pg_temp", name=f"pgload_staging_{number}")
-        self._key = key
-        self._on_conflict = on_conflict
-        self._touched = touched
+        self.staging = replace(table, schema="pg_temp", name=staging_name)
+        self._update = update
+        self._defaults = defaults
 
     def prepare(self, connection: Connection) -> bytes:
-        """The statements that make the temporary table, which every transaction leaves empty."""
+        """The statements that create the staging table, which is empty after every transaction."""
         staging, columns = qualified_name(self.staging, connection), self._columns(connection)
         target = qualified_name(self.table, connection)
         (name,) = quoted([self.staging.name], connection)
@@ -83,30 +82,31 @@ class Merge:
         """The statement that follows a batch."""
         staging, columns = qualified_name(self.staging, connection), self._columns(connection)
         target = qualified_name(self.table, connection)
-        key = ", ".join(quoted(self._key, connection))
+        key_names = self.table.key
+        key = ", ".join(quoted(key_names, connection))
         others = quoted(
-            [column.name for column in self.table.columns if column.name not in self._key],
+            [column.name for column in self.table.columns if column.name not in key_names],
             connection,
         )
-        values = [f"{name} = EXCLUDED.{name}" for name in others]
-        values += [f"{name} = DEFAULT" for name in quoted(self._touched, connection)]
-        if self._on_conflict == "skip" or not values:
+        assignments = [f"{name} = EXCLUDED.{name}" for name in others]
+        assignments += [f"{name} = DEFAULT" for name in quoted(self._defaults, connection)]
+        if not self._update or not assignments:
             return (
                 f"INSERT INTO {target} ({columns}) SELECT {columns} FROM {staging} "
                 f"ORDER BY {key}, {_ORDER} ON CONFLICT ({key}) DO NOTHING"
             ).encode()
-        # Keys with a NULL are all different; DISTINCT ON takes them for equal.
-        tests = " OR ".join(f"{name} IS NULL" for name in quoted(self._key, connection))
-        distinct = f"{key}, CASE WHEN {tests} THEN {_ORDER} END"
-        # In the order of the key, which also keeps two connections from waiting for each other.
+        # Keys with a NULL are all different to ON CONFLICT, but equal to DISTINCT ON.
+        is_null = " OR ".join(f"{name} IS NULL" for name in quoted(key_names, connection))
+        distinct = f"{key}, CASE WHEN {is_null} THEN {_ORDER} END"
+        # In the order of the key, so that two connections do not deadlock.
         return (
             f"INSERT INTO {target} ({columns}) SELECT DISTINCT ON ({distinct}) {columns} "
             f"FROM {staging} ORDER BY {distinct}, {_ORDER} DESC "
-            f"ON CONFLICT ({key}) DO UPDATE SET {', '.join(values)}"
+            f"ON CONFLICT ({key}) DO UPDATE SET {', '.join(assignments)}"
         ).encode()
 
     def clear(self, connection: Connection) -> bytes:
-        """The statement that empties the temporary table within a transaction."""
+        """The statement that empties the staging table within a transaction."""
         return f"DELETE FROM {qualified_name(self.staging, connection)}".encode()
 
     def _columns(self, connection: Connection) -> str:

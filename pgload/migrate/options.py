@@ -1,0 +1,43 @@
+"""The options of `migrate`, as the command line gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pgload.contract import OUTPUT_DIR
+
+KEEP_RUNS = 20
+RETRY_TIMEOUT = 300.0  # seconds
+
+OnConflict = Literal["error", "skip", "update"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MigrateOptions:
+    """What a migration is asked to do; each field is the option of the same name."""
+
+    data: Path
+    cloud: str | None = None
+    method: str = "values"
+    batch_size: int = 1000
+    connections: int = 1
+    output_dir: Path = OUTPUT_DIR
+    on_conflict: OnConflict = "error"
+    resume: bool = False
+    restart: bool = False
+    create_tables: bool = False
+    ignore_unknown: bool = False
+    dry_run: bool = False
+    ledger: bool = True
+    max_rejects: int | None = None
+    retry_timeout: float = RETRY_TIMEOUT
+    keep_runs: int = KEEP_RUNS
+    command: Sequence[str] = ()  # the whole command line, to print the one that resumes
+
+    @property
+    def writes_again(self) -> bool:
+        """Whether records that earlier runs have committed are written again."""
+        return self.restart or (self.on_conflict != "error" and not self.resume)
