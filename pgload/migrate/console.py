@@ -116,7 +116,7 @@ def update_bar(bar: Progress, snapshot: Snapshot) -> None:
     texts = {
         "records": _records(snapshot),
         "speed": _speeds(snapshot),
-        "rejected": _rejected(snapshot),
+        "rejected": f"{snapshot.rejects:,} records{_retries(snapshot)}",
         "connections": _connections(snapshot.connections),
         "files": f"{files}, {one_line(snapshot.current_file or 'none begun')}",
     }
@@ -139,7 +139,7 @@ def line(snapshot: Snapshot) -> str:
     parts = [_records(snapshot), f"{snapshot.records_per_second:,.0f} records/s"]
     if snapshot.eta_seconds is not None and snapshot.status == "running":
         parts.append(f"{duration(snapshot.eta_seconds)} left")
-    parts.append(_rejected(snapshot))
+    parts.append(f"{snapshot.rejects:,} rejected{_retries(snapshot)}")
     others = [each for each in snapshot.connections if each.state not in NORMAL_STATES]
     if others and snapshot.status == "running":
         parts.append(f"connections: {_connections(others)}")
@@ -163,9 +163,8 @@ def _speeds(snapshot: Snapshot) -> str:
     )
 
 
-def _rejected(snapshot: Snapshot) -> str:
-    retries = f", {snapshot.retries:,} retries" if snapshot.retries else ""
-    return f"{snapshot.rejects:,} rejected{retries}"
+def _retries(snapshot: Snapshot) -> str:
+    return f", {snapshot.retries:,} retries" if snapshot.retries else ""
 
 
 def _connections(connections: Iterable[ConnectionState]) -> str:

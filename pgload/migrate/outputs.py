@@ -112,7 +112,8 @@ class Outputs:
         self._events.put(partial(self._tally.file_started, file))
         before = file.records_before
         committed = f"; {before} of its records are committed already" if before else ""
-        self.log.info(f"{file.name}: loading into {file.table}{committed}")
+        if file.table:
+            self.log.info(f"{file.name}: loading into {file.table}{committed}")
 
     def file_finished(self, name: str, error: str | None = None) -> None:
         """All batches of a file were reported; `error` is why it ended early."""

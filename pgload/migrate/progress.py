@@ -35,7 +35,7 @@ class FileFacts:
     """What is known of a file before it is loaded."""
 
     name: str  # as in `BatchStat.file`
-    table: str
+    table: str  # empty for a file that is not loaded
     records_before: int = 0  # committed by earlier runs
     rejected_before: int = 0
 
@@ -124,7 +124,7 @@ class Tally:
     records: int = 0  # committed in this run
     records_before: int = 0
     rejects: int = 0
-    _rejected_before: set[str] = field(default_factory=set)  # files with rejects of earlier runs
+    _rejected_before: dict[str, int] = field(default_factory=dict)  # file → by earlier runs
     _recent: deque[tuple[float, int, int]] = field(default_factory=deque)  # when, records, done
 
     def files_planned(self, files: Iterable[FileFacts]) -> None:
@@ -140,7 +140,7 @@ class Tally:
         self.current_file = facts.name
         self.records_before += facts.records_before
         if facts.rejected_before:
-            self._rejected_before.add(facts.name)
+            self._rejected_before[facts.name] = facts.rejected_before
 
     def file_finished(self, name: str, error: str | None) -> None:
         """A file has ended; `error` is why it ended early."""
@@ -188,9 +188,9 @@ class Tally:
         """
         facts, done = self.facts, self.records + self.rejects
         total, before = facts.total_records, self.records_before
+        left = max(total - before - sum(self._rejected_before.values()) - done, 0)
         records_per_second, done_per_second = self._speed(begin, now, done)
         elapsed = now - begin
-        left = max(total - before - done, 0)
         return Snapshot(
             status=status,
             current_file=self.current_file,
@@ -204,7 +204,7 @@ class Tally:
             retries=self.retries,
             total_records=total,
             # Rounded down, so that 100 means all of them.
-            percent=min(before + done, total) * 10_000 // total / 100 if total else 100.0,
+            percent=(total - left) * 10_000 // total / 100 if total else 100.0,
             records_per_second=round(records_per_second, 1),
             average_records_per_second=round(self.records / elapsed, 1) if elapsed > 0 else 0.0,
             eta_seconds=round(left / done_per_second, 1) if done_per_second else None,

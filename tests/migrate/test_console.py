@@ -1,14 +1,13 @@
-"""What a running migration shows: a bar on a terminal, plain lines anywhere else."""
+"""What a running migration shows: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,13 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgload.contract import duration
-from pgload.migrate.console import bar, line, shown
+from pgload.contract import PROGRESS
+from pgload.migrate.console import line, make_bar, show_progress, update_bar
 from pgload.migrate.outputs import Outputs
-from pgload.migrate.progress import ConnectionState, FileFacts, RunFacts, Snapshot, Tally
+from pgload.migrate.progress import ConnectionState, FileFacts, Snapshot
+from tests.support.migrating import MigrationSandbox
 from tests.support.running import content, facts, stat
 
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
+
+
 COLOUR = re.compile(r"\x1b\[(?:[\d;]*;)?(?:3[0-8]|4[0-8])[;m]")
 
 
@@ -37,7 +39,6 @@ def snapshot(**changes: Any) -> Snapshot:
         "total_files": 5,
         "total_records_processed": 1_000_000,
         "records_before": 0,
-        "records_failed": 0,
         "rejects": 0,
         "retries": 0,
         "total_records": 5_000_000,
@@ -68,23 +69,23 @@ LOST = (
 )
 
 
+def read_all(terminal: int) -> str:
+    """What is written to a terminal, until its other end is closed."""
+    found = b""
+    with suppress(OSError):  # Linux's end of the file
+        while piece := os.read(terminal, 4096):
+            found += piece
+    return found.decode()
+
+
 @contextmanager
 def terminal() -> Iterator[tuple[TextIO, list[str]]]:
     """A terminal's stream, and, after the block, all that was written to it."""
     ours, theirs = os.openpty()
     written: list[str] = []
 
-    def read() -> str:
-        found = b""
-        try:
-            while piece := os.read(ours, 4096):
-                found += piece
-        except OSError:  # how Linux says that the other end is closed
-            pass
-        return found.decode()
-
     with ThreadPoolExecutor(1) as reader:
-        reading = reader.submit(read)
+        reading = reader.submit(read_all, ours)
         with open(theirs, "w", encoding="utf-8") as stream:  # noqa: PTH123
             yield stream, written
         written.append(reading.result())
@@ -104,156 +105,146 @@ def _usual_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (
             {},
-            "1,000,000 of 5,000,000 records (20%), 41,000 records/s, 1 min 38 s left, 0 failed",
+            "1,000,000 of 5,000,000 records (20%), 41,000 records/s, 1 min 38 s left, 0 rejected",
         ),
         (
-            {"total_records": None, "percent": 99.99, "eta_seconds": None, "retries": 3},
-            "1,000,000 records (99%), 41,000 records/s, 0 failed, 3 retries",
+            {"percent": 99.99, "eta_seconds": None, "retries": 3},
+            "1,000,000 of 5,000,000 records (99%), 41,000 records/s, 0 rejected, 3 retries",
         ),
         (
-            {"connections": LOST, "records_failed": 1200, "percent": None, "total_records": None},
-            "1,000,000 records, 41,000 records/s, 1 min 38 s left, 1,200 failed, "
-            "1 of 3 connections lost",
+            {"connections": LOST, "rejects": 1200},
+            "1,000,000 of 5,000,000 records (20%), 41,000 records/s, 1 min 38 s left, "
+            "1,200 rejected, connections: 1 lost (12 s)",
         ),
         (
             {"status": "completed", "connections": LOST, "eta_seconds": 0.0},
-            "1,000,000 of 5,000,000 records (20%), 41,000 records/s, 0 failed",
+            "1,000,000 of 5,000,000 records (20%), 41,000 records/s, 0 rejected",
         ),
     ],
 )
 def test_line(changes: dict[str, Any], expected: str) -> None:
-    """A line says how far it is, how fast, how long still, and what goes wrong."""
+    """A line has the records, the speed, the time left, rejects, and connections with errors."""
     assert line(snapshot(**changes)) == expected
 
 
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [
-        (0.2, "0 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min 0 s"),
-        (98, "1 min 38 s"),
-        (7500, "2 h 5 min"),
-        (360_000, "4 d 4 h"),
-    ],
-)
-def test_duration(seconds: float, expected: str) -> None:
-    """Two units are enough."""
-    assert duration(seconds) == expected
-
-
 def test_no_terminal() -> None:
-    """Without a terminal there are lines without a control character, the last at the end."""
+    """Without a terminal there are lines without control characters, the last one at the end."""
     stream = io.StringIO()
     now = [snapshot()]
-    with shown(lambda: now[0], stream):
+    with show_progress(lambda: now[0], stream):
         now[0] = snapshot(status="completed", total_records_processed=5_000_000, percent=100.0)
     text = stream.getvalue()
-    assert text.endswith("5,000,000 of 5,000,000 records (100%), 41,000 records/s, 0 failed\n")
+    assert text.endswith("5,000,000 of 5,000,000 records (100%), 41,000 records/s, 0 rejected\n")
     assert not CONTROL.search(text)
 
 
 def test_terminal() -> None:
-    """On a terminal a bar tells of records, speeds, files, failures and each connection."""
-    now = snapshot(connections=LOST, records_failed=7, current_file="입찰공고.json")
-    with terminal() as (stream, written), shown(lambda: now, stream):
+    """On a terminal there is a bar, with records, speed, rejects, connections and files."""
+    now = snapshot(connections=LOST, rejects=7, current_file="입찰공고.json")
+    with terminal() as (stream, written), show_progress(lambda: now, stream):
         pass
     text = written[0]
     for expected in (
         "━━━",
         "1,000,000 of 5,000,000 records (20%)",
         "41,000 records/s now, 39,500 on average, 1 min 38 s left",
-        "7 failed",
-        "writing: 0 2; lost: 1 (12 s)",
+        "7 records",
+        "2 writing, 1 lost (12 s)",
         "1 of 5 done, 입찰공고.json",
     ):
         assert expected in text
     assert COLOUR.search(text)
-    # Shown again at once, so that a killed process leaves a cursor behind.
-    assert text.index("\x1b[?25h") < text.index("━━━")
+    # The cursor is shown from the first picture on, since a killed process cannot show it.
+    assert text.index("\x1b[?25h") < text.rindex("━━━")
 
 
 def test_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
-    """NO_COLOR is respected."""
+    """With NO_COLOR the bar is without colours."""
     monkeypatch.setenv("NO_COLOR", "1")
-    with terminal() as (stream, written), shown(lambda: snapshot(records_failed=1), stream):
+    with terminal() as (stream, written), show_progress(lambda: snapshot(rejects=1), stream):
         pass
     assert "20%" in written[0]
     assert not COLOUR.search(written[0])
 
 
 def test_dumb_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal that cannot go back a line gets plain lines."""
+    """A terminal that cannot move its cursor up gets plain lines."""
     monkeypatch.setenv("TERM", "dumb")
-    with terminal() as (stream, written), shown(snapshot, stream):
+    with terminal() as (stream, written), show_progress(snapshot, stream):
         pass
     assert written[0] == f"{line(snapshot())}\r\n"
 
 
 @given(name=st.text(), state=st.text(min_size=1))
 def test_hostile_text(name: str, state: str) -> None:
-    """No name and no state steers the terminal, neither in a line nor in the bar."""
-    from rich.console import Console
-
+    """No file name and no state can steer the terminal, in a line or in the bar."""
     now = snapshot(current_file=name, connections=(ConnectionState(0, state, 0.0),))
     stream = io.StringIO()
-    Console(file=stream, width=90).print(bar(now))
+    bar = make_bar(stream)
+    update_bar(bar, now)
+    bar.console.print(bar)
     assert not CONTROL.search(stream.getvalue())
     assert not CONTROL.search(line(now))
 
 
 def test_screen_that_is_gone() -> None:
-    """A closed terminal, or the end of a pipe, ends the showing and not the migration."""
+    """A closed terminal, or the end of a pipe, ends the display and not the migration."""
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "w", encoding="utf-8") as stream:  # noqa: PTH123
-        with shown(snapshot, stream):
+        with show_progress(snapshot, stream):
             done = True
         with pytest.raises(BrokenPipeError):
             stream.flush()
         os.dup2(os.open(os.devnull, os.O_WRONLY), writing)
     closed = io.StringIO()
     closed.close()
-    with shown(snapshot, closed):
+    with show_progress(snapshot, closed):
         assert done
 
 
 def test_agrees_with_the_file(tmp_path: Path) -> None:
-    """What is shown at the end is what stands in the progress file."""
+    """The last line shows the content of the progress file."""
     stream = io.StringIO()
-    with Outputs(tmp_path, facts()) as out, shown(lambda: out.snapshot, stream):
-        out.file_started(FileFacts("a.json", "t", records=5000))
+    with Outputs(tmp_path, facts()) as out, show_progress(lambda: out.snapshot, stream):
+        out.file_started(FileFacts("a.json", "t"))
         for n in range(3):
             out.batch(stat(n))
         out.finish("interrupted")
-    progress = content(tmp_path, "migration_progress.json")
+    progress = content(tmp_path, PROGRESS)
+    del progress["files"]
     connections = tuple(ConnectionState(**each) for each in progress.pop("connections"))
     assert stream.getvalue() == f"{line(Snapshot(connections=connections, **progress))}\n"
     assert stream.getvalue().startswith("3,000 of 5,000 records (60%), ")
-    assert json.dumps(progress)
 
 
-@given(ends=st.lists(st.tuples(st.floats(0.01, 20), st.integers(0, 5000)), min_size=1, max_size=20))
-def test_speed_and_remaining_time(ends: list[tuple[float, int]]) -> None:
-    """Speed now is that of the last seconds, and what is left is divided by it."""
-    total = sum(records for _, records in ends) + 1000
-    tally = Tally(RunFacts(**{**vars(facts()), "total_records": total}))
-    now, moments = 0.0, [(0.0, 0)]
-    for number, (seconds, records) in enumerate(ends):
-        now += seconds
-        tally.batch(stat(number, records=records))
-        moments.append((now, tally.records))
-        found = tally.snapshot(
-            "running", begin=0.0, now=now, start_time="", last_update="", pid=1, run=""
-        )
-        assert found.average_records_per_second == pytest.approx(tally.records / now, abs=0.06)
-        then, before = max(each for each in moments if each[0] <= max(now - 10, 0))
-        speed = (tally.records - before) / (now - then)
-        assert found.records_per_second == pytest.approx(speed, abs=0.06)
-        if speed:
-            left = (total - tally.records) / speed
-            assert found.eta_seconds == pytest.approx(left, abs=0.06)
-        else:
-            assert found.eta_seconds is None
-        assert found.percent is not None
-        assert found.percent < 100
+def test_on_a_terminal(sandbox: MigrationSandbox) -> None:
+    """On a terminal the command shows a bar, and then the summary."""
+    sandbox.numbers("t.json", 500)
+    ours, theirs = os.openpty()
+    environment = sandbox.environment | {"TERM": "xterm"}
+    with sandbox.start(stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        shown = read_all(ours)
+    os.close(ours)
+    assert process.returncode == 0
+    assert "500 of 500 records (100%)" in shown
+    assert "completed: 500 of 500 records" in shown
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_narrow_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row is one line: at 80 columns complete but for long names, else with an ellipsis."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    stream = io.StringIO()
+    bar = make_bar(stream)
+    update_bar(bar, snapshot(current_file="x" * 200, connections=LOST * 20, retries=12_345))
+    bar.console.print(bar)
+    lines = stream.getvalue().splitlines()
+    assert [each.split()[0] for each in lines] == [
+        "progress", "records", "speed", "rejected", "connections", "files",
+    ]  # fmt: skip
+    assert max(map(len, lines)) <= width
+    assert [each.rstrip().endswith("…") for each in lines][-1]
+    if width == 80:
+        assert not any("…" in each for each in lines[:-1])

@@ -1,8 +1,8 @@
-"""However a migration ends or is disturbed, what is in the table at last is its files, once.
+"""However a migration is killed or cut off, its table holds every record once in the end.
 
-    PGLOAD_KILLS=50 PGLOAD_CUTS=20 pytest tests/test_migrate_crashes.py -k "killed or cut_off"
+    PGLOAD_KILLS=50 PGLOAD_CUTS=20 pytest tests/migrate/test_crashes.py -k "killed or cut_off"
 
-does what the tests do with a handful of kills and cuts with as many as one likes.
+runs the tests with that many kills and cuts instead of a few.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,8 @@ from pgload.errors import TargetError
 from pgload.load.methods import MultiValues
 from pgload.targets.embedded import embedded
 from pgload.targets.target import Target
-from tests.support.migrating import Restarts, Site, site
+from tests.support.migrating import MigrationSandbox, Restarts, make_sandbox
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -34,74 +35,75 @@ CUTS = int(os.environ.get("PGLOAD_CUTS", "2"))
 RECORDS, BATCH = 6000, 10
 
 
-@pytest.fixture
-def here(server: Target, tmp_path: Path) -> Iterator[Site]:
-    """A database and a folder."""
-    with site(server, tmp_path) as found:
-        yield found
+def wait_for_commits(
+    sandbox: MigrationSandbox, process: subprocess.Popen[str], records: int
+) -> bool:
+    """Wait until so many records are committed; gives False if the process ends before."""
+
+    def committed() -> bool:
+        with suppress(psycopg2.Error, TargetError):  # while the server restarts
+            return sandbox.committed() >= records
+        return False
+
+    wait_until(lambda: process.poll() is not None or committed(), 120)
+    return process.poll() is None
 
 
-def wait_for(here: Site, process: subprocess.Popen[str], records: int) -> bool:
-    """Until so many records are committed; False if the process ends before."""
-    while process.poll() is None:
-        with suppress(psycopg2.Error, TargetError), closing(here.connect()) as connection:
-            while process.poll() is None:
-                if here.committed(connection) >= records:
-                    return True
-    return False
-
-
-def begin_again(here: Site) -> None:
-    """As if nothing had been migrated yet."""
-    here.sql("TRUNCATE t", "DROP TABLE IF EXISTS pgload_ledger")
+def reset(sandbox: MigrationSandbox) -> None:
+    """Empty the table and drop the ledger."""
+    sandbox.sql("TRUNCATE t", "DROP TABLE IF EXISTS pgload_ledger")
 
 
 @pytest.mark.parametrize("connections", [1, 8])
-def test_killed(here: Site, connections: int) -> None:
-    """Killed at any moment and resumed, as often as it takes, it loses and repeats nothing."""
-    path, random, kills = here.numbers("t.json", RECORDS), Random(connections), 0
+def test_killed(sandbox: MigrationSandbox, connections: int) -> None:
+    """Killed at any moment and resumed until it completes, it loses and repeats no record."""
+    path, random, kills = sandbox.numbers("t.json", RECORDS), Random(connections), 0
     while kills < KILLS:
-        begin_again(here)
+        reset(sandbox)
         while True:
             method = random.choice(list(METHODS))
             given = ("--batch-size", str(BATCH), "--connections", str(connections))
-            with here.start("--resume", "--method", method, *given) as process:
+            with sandbox.start("--resume", "--method", method, *given) as process:
                 if random.random() < 0.3:  # perhaps before there is a ledger
                     with suppress(subprocess.TimeoutExpired):
                         process.communicate(timeout=random.uniform(0.0, 2.0))
                 else:
-                    wait_for(here, process, here.committed() + random.randrange(RECORDS // 2))
+                    wait_for_commits(
+                        sandbox, process, sandbox.committed() + random.randrange(RECORDS // 2)
+                    )
                 process.kill()
-                said, _ = process.communicate()
+                output, _ = process.communicate()
             if process.returncode != -signal.SIGKILL:
-                assert process.returncode == 0, said
+                assert process.returncode == 0, output
                 break
             kills += 1
-        here.check(path)
+        sandbox.check(path)
 
 
 @pytest.fixture(scope="module")
 def restarts() -> Iterator[tuple[Target, Restarts]]:
-    """A server of our own, to be ended and started again."""
+    """A server that can be stopped and started again."""
     with embedded() as target, Restarts(target) as found:
         yield target, found
 
 
 @pytest.mark.parametrize("connections", [1, 8])
 def test_cut_off(restarts: tuple[Target, Restarts], tmp_path: Path, connections: int) -> None:
-    """A server that restarts or crashes, and connections that are cut, end no migration."""
+    """Neither a server that restarts or crashes nor cut connections end a migration."""
     target, server = restarts
-    with site(target, tmp_path) as here:
-        path, random, cuts = here.numbers("t.json", RECORDS), Random(connections), 0
+    with make_sandbox(target, tmp_path) as sandbox:
+        path, random, cuts = sandbox.numbers("t.json", RECORDS), Random(connections), 0
         while cuts < CUTS:
-            begin_again(here)
+            reset(sandbox)
             method = random.choice(list(METHODS))
             given = ("--batch-size", str(BATCH), "--connections", str(connections))
-            with here.start("--method", method, *given) as process:
-                while wait_for(here, process, here.committed() + random.randrange(10, 2000)):
+            with sandbox.start("--method", method, *given) as process:
+                while wait_for_commits(
+                    sandbox, process, sandbox.committed() + random.randrange(10, 2000)
+                ):
                     how = random.choice([None, None, signal.SIGINT, signal.SIGQUIT])
                     if how is None:
-                        here.sql(
+                        sandbox.sql(
                             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
                             "application_name = 'pgload' AND datname = current_database() "
                             "AND pid <> pg_backend_pid()"
@@ -109,15 +111,15 @@ def test_cut_off(restarts: tuple[Target, Restarts], tmp_path: Path, connections:
                     else:
                         server.restart(how)
                     cuts += 1
-                    wait_for(here, process, 0)
-                said, _ = process.communicate()
-            assert process.returncode == 0, said
-            here.check(path)
-            assert here.output("migration_results.json")["total_records"] == RECORDS
+                    wait_for_commits(sandbox, process, 0)
+                output, _ = process.communicate()
+            assert process.returncode == 0, output
+            sandbox.check(path)
+            assert sandbox.output("migration_results.json")["total_records"] == RECORDS
 
 
 class LosesTheAnswer(MultiValues):
-    """Its first batch is committed, and the connection lost before anyone hears of it."""
+    """Its first batch is committed, and the connection is lost before the answer arrives."""
 
     lost = False
 
@@ -131,20 +133,24 @@ class LosesTheAnswer(MultiValues):
 
 @pytest.mark.parametrize("ledger", [True, False])
 def test_lost_answer(
-    here: Site, ledger: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sandbox: MigrationSandbox,
+    ledger: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A batch that is committed although its connection was lost is there, and counted, once;
-    without a ledger that cannot be known, and ends the run."""
-    path = here.numbers("t.json", 100)
+    """A batch that was committed before its connection was lost is counted once; without a ledger
+    that is unknown, and ends the run."""
+    path = sandbox.numbers("t.json", 100)
     monkeypatch.setattr(LosesTheAnswer, "lost", False)
     monkeypatch.setitem(METHODS, "values", LosesTheAnswer)
     options = () if ledger else ("--no-ledger",)
-    assert here.migrate("--batch-size", "10", *options) == (0 if ledger else 1)
-    results = here.output("migration_results.json")
+    assert sandbox.migrate("--batch-size", "10", *options) == (0 if ledger else 1)
+    results = sandbox.output("migration_results.json")
     if ledger:
-        here.check(path)
+        sandbox.check(path)
         assert (results["total_records"], results["retries"]) == (100, 1)
     else:
-        assert "nobody knows whether they are there" in capsys.readouterr().out
-        assert "go on with" not in capsys.readouterr().out
-        assert here.sql("SELECT count(*) FROM t") == [(10,)]
+        output = capsys.readouterr().out
+        assert "it is unknown whether they are committed" in output
+        assert "resume with" not in output
+        assert sandbox.sql("SELECT count(*) FROM t") == [(10,)]

@@ -1,4 +1,4 @@
-"""`python -m pgload migrate` against a database of one's own, and what came of it."""
+"""`python -m pgload migrate` against a database of its own, and what came of it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ from pgload.source.reader import read_batches
 from pgload.source.scan import scan
 from pgload.targets.target import Target
 from tests.support.loading import write_json
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 ROOT = Path(__file__).parents[2]
 SECRET = "a-secret-word"
@@ -40,7 +42,7 @@ _numbers = count(1)
 
 
 @dataclass
-class Site:
+class MigrationSandbox:
     """A database on a server, a folder of files, and the folder that the command runs in."""
 
     target: Target
@@ -57,19 +59,19 @@ class Site:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of a process that migrates; without other clouds that people may have configured."""
-        known = self.target.parameters
+        """Of a process that migrates; without other clouds that the machine has configured."""
+        parameters = self.target.parameters
         ours = {
-            f"{CLOUD}_DB_HOST": str(known["host"]),
-            f"{CLOUD}_DB_PORT": str(known.get("port", 5432)),
+            f"{CLOUD}_DB_HOST": str(parameters["host"]),
+            f"{CLOUD}_DB_PORT": str(parameters.get("port", 5432)),
             f"{CLOUD}_DB_NAME": self.name,
-            f"{CLOUD}_DB_USER": str(known["user"]),
+            f"{CLOUD}_DB_USER": str(parameters["user"]),
             f"{CLOUD}_DB_PASSWORD": SECRET,
             f"{CLOUD}_DB_SSLMODE": "disable",
             "PYTHONPATH": str(ROOT),
         }
-        strange = re.compile(r"PYTEST|.*_DB_|CLOUD_PROVIDER|ENV$")
-        return {k: v for k, v in os.environ.items() if not strange.match(k)} | ours
+        removed = re.compile(r"PYTEST|.*_DB_|CLOUD_PROVIDER|ENV$")
+        return {k: v for k, v in os.environ.items() if not removed.match(k)} | ours
 
     def connect(self) -> Connection:
         """A connection to the database."""
@@ -83,15 +85,23 @@ class Site:
                 cursor.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
+    @contextmanager
+    def locked(self, lock: str = "t IN SHARE MODE") -> Iterator[Cursor]:
+        """A transaction that locks a table, to its end."""
+        with closing(self.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute("SET statement_timeout = 0; SET lock_timeout = 0")
+            cursor.execute(f"BEGIN; LOCK TABLE {lock}")
+            yield cursor
+
     def file(self, name: str, records: Any) -> Path:
         """A file to migrate."""
         return write_json(self.data / name, records)
 
     def numbers(self, name: str, count: int, start: int = 0) -> Path:
-        """A file of records that can be told apart, some of them with odd characters."""
-        odd = ["", "tab\there", 'quote " and \\ backslash', "가나다", "'; --"]
+        """A file of records that differ, some of them with unusual characters."""
+        texts = ["", "tab\there", 'quote " and \\ backslash', "가나다", "'; --"]
         return self.file(
-            name, [{"n": n, "a": odd[n % 5] + str(n)} for n in range(start, start + count)]
+            name, [{"n": n, "a": texts[n % 5] + str(n)} for n in range(start, start + count)]
         )
 
     def arguments(self, *options: str) -> list[str]:
@@ -110,9 +120,9 @@ class Site:
             os.environ.clear()
             os.environ.update(before)
 
-    def start(self, *options: str, **more: Any) -> subprocess.Popen[str]:
+    def start(self, *options: str, **popen: Any) -> subprocess.Popen[str]:
         """Run the command in a process of its own."""
-        usual: dict[str, Any] = {
+        defaults: dict[str, Any] = {
             "stdout": subprocess.PIPE,
             "stderr": subprocess.STDOUT,
             "env": self.environment,
@@ -121,7 +131,7 @@ class Site:
             [sys.executable, "-m", "pgload", *self.arguments(*options)],
             cwd=self.work,
             text=True,
-            **usual | more,
+            **defaults | popen,
         )
 
     def output(self, name: str) -> Any:
@@ -130,7 +140,7 @@ class Site:
         return list(map(json.loads, text.splitlines())) if name.endswith("l") else json.loads(text)
 
     def committed(self, connection: Connection | None = None) -> int:
-        """How many records the ledger says are committed; 0 while there is no ledger."""
+        """How many records are committed according to the ledger; 0 where there is no ledger."""
         if connection is None:
             with closing(self.connect()) as connection:
                 return self.committed(connection)
@@ -155,22 +165,50 @@ class Site:
 
 
 @contextmanager
-def site(server: Target, work: Path) -> Iterator[Site]:
+def make_sandbox(server: Target, work: Path) -> Iterator[MigrationSandbox]:
     """A new database with a table t, dropped at the end."""
-    here = Site(server, work)
-    here.data.mkdir(parents=True)
+    sandbox = MigrationSandbox(server, work)
+    sandbox.data.mkdir(parents=True)
     with closing(server.connect()) as connection, connection.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {here.name}")
+        cursor.execute(f"CREATE DATABASE {sandbox.name}")
     try:
-        here.sql(DDL.format("t"))
-        yield here
+        sandbox.sql(DDL.format("t"))
+        yield sandbox
     finally:
         with closing(server.connect()) as connection, connection.cursor() as cursor:
-            cursor.execute(f"DROP DATABASE {here.name} WITH (FORCE)")
+            cursor.execute(f"DROP DATABASE {sandbox.name} WITH (FORCE)")
+
+
+def wait_while_running(process: subprocess.Popen[str], condition: Any) -> Any:
+    """Wait until the condition is true and give its value; an error if the process ends before."""
+    value: Any = None
+
+    def ready() -> bool:
+        nonlocal value
+        if process.poll() is not None:
+            raise AssertionError(process.communicate()[0])
+        value = condition()
+        return bool(value)
+
+    wait_until(ready)
+    return value
+
+
+def wait_for_lock(cursor: Cursor, process: subprocess.Popen[str]) -> int:
+    """Wait until the migration waits for a lock; gives the process id of its backend."""
+
+    def waiting() -> int | None:
+        cursor.execute(
+            "SELECT pid FROM pg_locks WHERE NOT granted AND database = "
+            "(SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 1"
+        )
+        return next((int(pid) for (pid,) in cursor.fetchall()), None)
+
+    return int(wait_while_running(process, waiting))
 
 
 class Restarts:
-    """Ends an embedded server's own process and starts it anew on the same data."""
+    """Stops an embedded server's process and starts it again on the same data."""
 
     def __init__(self, target: Target) -> None:
         self._folder = Path(target.parameters["host"])
@@ -185,16 +223,15 @@ class Restarts:
             self._server.wait()
 
     def restart(self, how: signal.Signals) -> None:
-        """SIGINT ends it in good order, SIGQUIT as a crash does; both cut all connections."""
+        """SIGINT is a fast shutdown, SIGQUIT a crash; both cut all connections."""
         first_line = (self._folder / "data/postmaster.pid").read_text().split()[0]
         running = psutil.Process(int(first_line))
         command, user, group = running.cmdline(), running.uids().real, running.gids().real
         running.send_signal(how)
         if self._server is not None:
             self._server.wait()
-        while running.is_running() and running.status() != psutil.STATUS_ZOMBIE:
-            os.sched_yield()
-        self._server = subprocess.Popen(
+        wait_until(lambda: not running.is_running() or running.status() == psutil.STATUS_ZOMBIE, 60)
+        server = self._server = subprocess.Popen(
             command,
             cwd=self._folder,
             stdout=subprocess.DEVNULL,
@@ -202,9 +239,11 @@ class Restarts:
             start_new_session=True,
             **({"user": user, "group": group, "extra_groups": []} if os.geteuid() == 0 else {}),
         )
-        while self._server.poll() is None:  # until it takes connections again
-            try:
-                psycopg2.connect(host=str(self._folder), user="postgres").close()
-                break
-            except psycopg2.OperationalError:
-                os.sched_yield()
+        wait_until(lambda: server.poll() is not None or self._accepts_connections(), 60)
+
+    def _accepts_connections(self) -> bool:
+        try:
+            psycopg2.connect(host=str(self._folder), user="postgres").close()
+        except psycopg2.OperationalError:
+            return False
+        return True

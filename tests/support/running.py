@@ -1,12 +1,16 @@
-"""What a migration tells of itself, as tests make it up, and a run in a process of its own.
+"""Made-up events of a migration for `Outputs`, and a run in a process of its own.
 
-    python -m tests.support.running FOLDER KEEP_RUNS
+    python -m tests.support.running OUTPUT_DIR KEEP_RUNS
 
-says the name of its folder, then does what a word on its standard input asks for, and says `done`.
+prints the name of its directory, then runs each command that it reads from standard input, and
+prints `done` after each.
 """
 
 from __future__ import annotations
 
+import resource
+import signal
+import subprocess
 import sys
 from itertools import count
 from pathlib import Path
@@ -18,14 +22,15 @@ from pgload.errors import OutputError
 from pgload.load.stats import BatchStat
 from pgload.migrate.outputs import Outputs
 from pgload.migrate.progress import RunFacts
-from pgload.migrate.run_files import Reject, RejectFile
+from pgload.migrate.run_files import Reject
+from tests.support.waiting import wait_until
 
-__all__ = ["OutputError", "RejectFile", "content", "facts", "reject", "stat"]
+ROOT = Path(__file__).parents[2]
 
 
 def facts(**changes: Any) -> RunFacts:
     """A run of one file of 5,000 records, by two connections."""
-    usual: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "cloud_provider": "GCP",
         "instance_type": "db-custom-4-15360",
         "method": "copy",
@@ -34,12 +39,12 @@ def facts(**changes: Any) -> RunFacts:
         "total_files": 1,
         "total_records": 5000,
     }
-    return RunFacts(**usual | changes)
+    return RunFacts(**defaults | changes)
 
 
 def stat(number: int = 1, records: int = 1000, file: str = "a.json", **changes: Any) -> BatchStat:
     """A batch that was encoded, waited for two seconds, and was written in 2.5 seconds in all."""
-    usual: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "number": number,
         "file": file,
         "table": "bid_pblanclistinfo_cnstwk",
@@ -53,32 +58,76 @@ def stat(number: int = 1, records: int = 1000, file: str = "a.json", **changes: 
         "commit": 0.25,
         "end": 5.5,
     }
-    return BatchStat(**usual | changes)
+    return BatchStat(**defaults | changes)
 
 
 def reject(record: int = 1, data: bytes = b'{"n": 1}', file: str = "a.json") -> Reject:
-    """A record that its table did not take."""
-    return Reject(file, record, 8, "bid_pblanclistinfo_cnstwk", "n", "22P02", "no number", data)
+    """A record that its table refused."""
+    return Reject(
+        file=file,
+        record=record,
+        offset=8,
+        table="bid_pblanclistinfo_cnstwk",
+        column="n",
+        sqlstate="22P02",
+        message="no number",
+        data=data,
+    )
 
 
 def content(folder: Path, name: str) -> Any:
-    """What a JSON file says, by a reader that takes nothing but JSON."""
+    """The content of a JSON file, by a strict parser."""
     return msgspec.json.decode((folder / name).read_bytes())
 
 
-def main(folder: Path, keep_runs: int) -> None:
-    """A run that does what it is told."""
-    with Outputs(folder, facts(), keep_runs=keep_runs) as out:
-        print(out.folder.name, flush=True)
-        for word in map(str.strip, sys.stdin):
-            if word == "batches":
+def start_run(output_dir: Path, *, keep_runs: int = 20, **popen: Any) -> subprocess.Popen[str]:
+    """A run in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.support.running", str(output_dir), str(keep_runs)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        **popen,
+    )
+
+
+def file_size_limit(size: int) -> dict[str, Any]:
+    """Options of `Popen` for a process whose files hold at most `size` bytes: a full disk."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return {"preexec_fn": limit}
+
+
+def send(process: subprocess.Popen[str], command: str) -> str:
+    """Send a command to the process and wait for its answer."""
+    assert process.stdin is not None
+    process.stdin.write(f"{command}\n")
+    process.stdin.flush()
+    return answer(process)
+
+
+def answer(process: subprocess.Popen[str]) -> str:
+    """The next line that the process prints; the first is the name of its run."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def main(output_dir: Path, keep_runs: int) -> None:
+    """Run the commands: 100 `batches`, `wait` for the next tick, `flood` with batches."""
+    with Outputs(output_dir, facts(), keep_runs=keep_runs) as out:
+        print(out.run_dir.name, flush=True)
+        for command in map(str.strip, sys.stdin):
+            if command == "batches":
                 for n in range(100):
                     out.batch(stat(n))
-            elif word == "wait":
+            elif command == "wait":
                 before = out.snapshot
-                while out.snapshot is before:
-                    pass
-            elif word == "flood":
+                wait_until(lambda before=before: out.snapshot is not before)
+            elif command == "flood":
                 for n in count():
                     out.batch(stat(n))
             print("done", flush=True)

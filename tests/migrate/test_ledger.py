@@ -1,0 +1,63 @@
+"""The ledger: which batches are committed, and migrations that share files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from msgspec import Raw
+
+from pgload.errors import SourceError
+from pgload.migrate.ledger import EMPTY, Entry
+from pgload.source.reader import Batch
+from tests.support.migrating import MigrationSandbox
+from tests.support.waiting import wait_until
+
+WAITING = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+    "AND wait_event_type = 'Lock' AND application_name = 'pgload'"
+)
+
+
+@pytest.mark.parametrize("sizes", [("10", "10"), ("10", "17")], ids=["alike", "differing"])
+@pytest.mark.parametrize("again", [(), ("--restart",)], ids=["plain", "restart"])
+def test_two_at_once(
+    sandbox: MigrationSandbox, sizes: tuple[str, str], again: tuple[str, ...]
+) -> None:
+    """Two migrations of the same file at once share the work, and load it once."""
+    path = sandbox.numbers("t.json", 2000)
+    with sandbox.locked() as cursor:
+        both = [sandbox.start("--batch-size", size, "--connections", "2", *again) for size in sizes]
+        wait_until(lambda: sandbox.sql(WAITING) == [(4,)] or any(each.poll() for each in both))
+        cursor.execute("ROLLBACK")
+        output = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], output
+    assert any("another migration writes this file as well" in each for each in output)
+    sandbox.check(path)
+
+
+def test_two_at_once_of_different_files(sandbox: MigrationSandbox, tmp_path: Path) -> None:
+    """Two migrations may create, and fill, the same table at once."""
+    there = MigrationSandbox(sandbox.target, tmp_path / "there", sandbox.name)
+    there.data.mkdir(parents=True)
+    paths = [sandbox.numbers("new_1.json", 1000), there.numbers("new_2.json", 1000, start=1000)]
+    given = ("--create-tables", "--batch-size", "20", "--connections", "2")
+    both = [each.start(*given) for each in (sandbox, there)]
+    output = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], output
+    sandbox.check(*paths, table="new")
+
+
+def batch(first: int, records: int) -> Batch:
+    return Batch(Path("a.json"), first, [Raw(b"{}")] * records)
+
+
+def test_entry() -> None:
+    """A batch is committed if its entry has the same records; in part is an error."""
+    entry = Entry(batch_size=10, batches={1: 10, 21: 5}, starts=[1, 21], records=15, rejected=0)
+    assert [entry.holds(batch(first, 10)) for first in (1, 11, 26)] == [True, False, False]
+    assert entry.holds(batch(21, 5))
+    assert not EMPTY.holds(batch(1, 10))
+    for first, records in ((1, 5), (5, 2), (11, 11), (21, 10), (23, 10)):
+        with pytest.raises(SourceError, match=r"^a.json: .* committed in part"):
+            entry.holds(batch(first, records))
