@@ -206,9 +206,10 @@ class Outputs:
 
     def _write(self) -> None:
         self._files.append_lines()
-        self.snapshot = self._make_snapshot("running")
-        self._files.replace_progress_if_due(self.snapshot, self._tally.files.values())
+        snapshot = self._make_snapshot("running")
+        self._files.replace_progress_if_due(snapshot, self._tally.files.values())
         self._files.replace_stats_if_due()
+        self.snapshot = snapshot
 
     def _make_snapshot(self, status: Status) -> Snapshot:
         now = time.perf_counter()

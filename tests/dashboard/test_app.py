@@ -88,7 +88,7 @@ def migrated(folder: Path, files: int = 3) -> Outputs:
     outputs = Outputs(folder, facts(total_files=files, total_records=5000 * files))
     with outputs as out:
         for name in (HOSTILE, "b.json", "c.json")[:files]:
-            out.file_started(FileFacts(name, "bid_pblanclistinfo_cnstwk", 5000, 500_000))
+            out.file_started(FileFacts(name, "bid_pblanclistinfo_cnstwk"))
             for n in range(5):
                 out.batch(stat(n, file=name, end=1.0 + n))
         out.reject([reject(7, b'{"n": "\xec\x98\xa4\xeb\xa5\x98"}', file="b.json")])
@@ -287,10 +287,10 @@ def test_files_of_a_run_that_goes_on(tmp_path: Path) -> None:
             seen = out.snapshot
             while out.snapshot is seen:  # all that was told of stands in the files
                 pass
-            found = file_states([watch.read_run(out.folder)])
+            found = file_states([watch.read_run(out.run_dir)])
             return {name: (each.status, each.records) for name, each in found.items()}
 
-        out.file_started(FileFacts("a.json", "a", 5000, records_before=100))
+        out.file_started(FileFacts("a.json", "a", records_before=100))
         out.batch(stat(1))
         assert states() == {"a.json": ("in_work", 1100)}
         out.batch(stat(2))
@@ -298,7 +298,7 @@ def test_files_of_a_run_that_goes_on(tmp_path: Path) -> None:
         out.file_started(FileFacts("b.json", "b"))
         out.file_finished("b.json", "it vanished")
         assert states() == {"a.json": ("completed", 2100), "b.json": ("failed", 0)}
-    found = file_states([watch.read_run(outputs.folder)])
+    found = file_states([watch.read_run(outputs.run_dir)])
     assert found["a.json"].records == 2100
     assert found["b.json"].error == "it vanished"
 
