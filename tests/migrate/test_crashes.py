@@ -118,19 +118,6 @@ def test_cut_off(restarts: tuple[Target, Restarts], tmp_path: Path, connections:
             assert sandbox.output("migration_results.json")["total_records"] == RECORDS
 
 
-class LosesTheAnswer(MultiValues):
-    """Its first batch is committed, and the connection is lost before the answer arrives."""
-
-    lost = False
-
-    def write(self, cursor: Cursor, payload: Any, **around: bytes) -> None:
-        super().write(cursor, payload, **around)
-        if not self.lost:
-            LosesTheAnswer.lost = True
-            cursor.connection.close()
-            raise psycopg2.OperationalError("server closed the connection unexpectedly")
-
-
 @pytest.mark.parametrize("ledger", [True, False])
 def test_lost_answer(
     sandbox: MigrationSandbox,
@@ -141,8 +128,18 @@ def test_lost_answer(
     """A batch that was committed before its connection was lost is counted once; without a ledger
     that is unknown, and ends the run."""
     path = sandbox.numbers("t.json", 100)
-    monkeypatch.setattr(LosesTheAnswer, "lost", False)
-    monkeypatch.setitem(METHODS, "values", LosesTheAnswer)
+    write, answers_lost = MultiValues.write, []
+
+    def lose_first_answer(
+        method: MultiValues, cursor: Cursor, payload: Any, **statements: bytes
+    ) -> None:
+        write(method, cursor, payload, **statements)  # committed
+        if not answers_lost:
+            answers_lost.append(1)
+            cursor.connection.close()
+            raise psycopg2.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(MultiValues, "write", lose_first_answer)
     options = () if ledger else ("--no-ledger",)
     assert sandbox.migrate("--batch-size", "10", *options) == (0 if ledger else 1)
     results = sandbox.output("migration_results.json")
