@@ -76,9 +76,7 @@ class Plan:
 
     folder: Folder
     files: list[FilePlan] = field(default_factory=list)
-    duplicates: dict[Path, Path] = field(
-        default_factory=dict
-    )  # file → the first with the same content
+    duplicates: dict[Path, Path] = field(default_factory=dict)  # file → the first with its content
     broken: dict[Path, SourceError] = field(default_factory=dict)
     create: list[Table] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # nothing may be written while there are any
@@ -104,7 +102,7 @@ def make_plan(folder: Folder, connection: Connection, options: MigrateOptions) -
                 key = conflict_key(file.table, connection)
                 file = replace(file, table=replace(file.table, key=key))
             plan.files.append(file)
-            plan.problems += _misfits(path, match, options.ignore_unknown)
+            plan.problems += _mismatches(path, match, options.ignore_unknown)
         except UsageError as error:
             plan.problems.append(f"{path.name}: {error}")
     for file in _to_be_created(plan, to_create, connection):
@@ -137,16 +135,16 @@ def _to_be_created(
         cursor.execute("SELECT current_schema()::text")
         ((schema,),) = cursor.fetchall()
     rules = plan.folder.rules
-    fit: dict[Path, Scan] = {}
+    possible: dict[Path, Scan] = {}
     for path, found in scans.items():
         try:
             plan_fields({path: found.fields}, rules)
-            fit[path] = found
+            possible[path] = found
         except SourceError as error:  # a field that cannot be a column
             plan.broken[path] = error
-    tables = plan_fields({path: found.fields for path, found in fit.items()}, rules)
+    tables = plan_fields({path: found.fields for path, found in possible.items()}, rules)
     for path, table in tables.items():
-        yield FilePlan(fit[path], replace(table, schema=schema), None)
+        yield FilePlan(possible[path], replace(table, schema=schema), None)
 
 
 def _remove_duplicates(plan: Plan) -> None:
@@ -159,10 +157,10 @@ def _remove_duplicates(plan: Plan) -> None:
     plan.files = [file for file in plan.files if file.path not in plan.duplicates]
 
 
-def _misfits(path: Path, match: Match, ignore_unknown: bool) -> Iterator[str]:
+def _mismatches(path: Path, match: Match, ignore_unknown: bool) -> Iterator[str]:
     name = match.table.name
     if not match.table.columns:
-        yield f"{path.name}: no field of it has a column in table {name}: is that the right table?"
+        yield f"{path.name}: none of its fields has a column in table {name}: is it the right one?"
     elif match.unknown and not ignore_unknown:
         yield (
             f"{path.name}: table {name} has no column for {_listed(match.unknown)}: add one "

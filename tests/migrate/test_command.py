@@ -89,7 +89,7 @@ def test_secrets(sandbox: MigrationSandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "output"),
+    ("options", "message"),
     [
         (("--resume", "--restart"), "choose one"),
         (("--resume", "--no-ledger"), "--resume needs the ledger"),
@@ -100,14 +100,14 @@ def test_secrets(sandbox: MigrationSandbox) -> None:
 def test_wrong_use(
     sandbox: MigrationSandbox,
     options: tuple[str, ...],
-    output: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Options that contradict each other are refused with one line."""
     sandbox.numbers("t.json", 10)
     assert sandbox.migrate(*options) == 2
     error = capsys.readouterr().err
-    assert output in error
+    assert message in error
     assert error.count("\n") == 1
 
 

@@ -38,11 +38,11 @@ def test_two_at_once(
 
 def test_two_at_once_of_different_files(sandbox: MigrationSandbox, tmp_path: Path) -> None:
     """Two migrations may create, and fill, the same table at once."""
-    there = MigrationSandbox(sandbox.target, tmp_path / "there", sandbox.name)
-    there.data.mkdir(parents=True)
-    paths = [sandbox.numbers("new_1.json", 1000), there.numbers("new_2.json", 1000, start=1000)]
+    other = MigrationSandbox(sandbox.target, tmp_path / "other", sandbox.name)
+    other.data.mkdir(parents=True)
+    paths = [sandbox.numbers("new_1.json", 1000), other.numbers("new_2.json", 1000, start=1000)]
     given = ("--create-tables", "--batch-size", "20", "--connections", "2")
-    both = [each.start(*given) for each in (sandbox, there)]
+    both = [each.start(*given) for each in (sandbox, other)]
     output = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], output
     sandbox.check(*paths, table="new")

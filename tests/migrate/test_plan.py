@@ -89,7 +89,7 @@ def test_no_field_fits(sandbox: MigrationSandbox, capsys: pytest.CaptureFixture[
     """A file without a field that has a column in its table is refused."""
     sandbox.file("t.json", [{"x": 1}])
     assert sandbox.migrate("--ignore-unknown") == 2
-    assert "no field of it has a column in table t" in capsys.readouterr().out
+    assert "none of its fields has a column in table t" in capsys.readouterr().out
 
 
 def test_once(sandbox: MigrationSandbox, capsys: pytest.CaptureFixture[str]) -> None:
