@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from pgload.errors import LoadError, RecordError, TargetError
 from pgload.load.methods import make_method
-from pgload.load.session import Encoded, Session, Writer, Written, load_error, reason, write_batch
+from pgload.load.session import (
+    EncodedBatch,
+    Session,
+    Writer,
+    WriteResult,
+    load_error,
+    reason,
+    write_batch,
+)
 from pgload.migrate.ledger import Ledger, is_already_committed
 from pgload.migrate.run_files import Reject
 from pgload.migrate.upsert import Merge
@@ -53,7 +61,7 @@ class RetryingWriter(Writer):
     ledger a batch whose connection was lost is not tried again, since it may be committed.
     """
 
-    keeps_bad_records = True
+    accepts_unencodable = True
 
     def __init__(
         self,
@@ -75,10 +83,10 @@ class RetryingWriter(Writer):
         self._written = 0.0  # when the last batch was, by any worker
         self._lock = Lock()
 
-    def destination(self, table: Table) -> Table:
+    def staging_table(self, table: Table) -> Table:
         return self._merges[table].staging if table in self._merges else table
 
-    def write(self, session: Session, item: Encoded, halted: Event) -> Written:
+    def write(self, session: Session, item: EncodedBatch, halted: Event) -> WriteResult:
         import psycopg2
 
         known: set[int] = set()  # records of this batch that were reported by an earlier attempt
@@ -111,7 +119,7 @@ class RetryingWriter(Writer):
             pause = min(2 * pause, LONGEST_PAUSE)
         raise AssertionError  # pragma: no cover: `count` does not end
 
-    def _attempt(self, session: Session, item: Encoded, known: set[int]) -> Written:
+    def _attempt(self, session: Session, item: EncodedBatch, known: set[int]) -> WriteResult:
         import psycopg2
 
         if session.connection.closed:
@@ -126,7 +134,7 @@ class RetryingWriter(Writer):
             if not isinstance(item.payload, RecordError):
                 try:
                     seconds = write_batch(session, item, before=before, after=after)
-                    return Written(len(item.batch.records), *seconds)
+                    return WriteResult(len(item.batch.records), *seconds)
                 except psycopg2.Error as error:
                     if is_already_committed(error) or not is_data_error(error):
                         raise
@@ -150,18 +158,18 @@ class RetryingWriter(Writer):
             session.prepared.add(table)
         return merge
 
-    def _as_committed(self, session: Session, item: Encoded) -> Written:
+    def _as_committed(self, session: Session, item: EncodedBatch) -> WriteResult:
         """A batch that is there already: by this run, which lost the answer, or by another one."""
         assert self._ledger is not None
         file = self._file_ids[item.batch.path]
         with session.connection.cursor() as cursor:
             cursor.execute(self._ledger.own(file, item.table, item.batch))
             records, rejected = cursor.fetchone() or (0, 0)
-        return Written(records, 0.0, 0.0, rejected=rejected)
+        return WriteResult(records, 0.0, 0.0, rejected=rejected)
 
     def _without_the_bad(
-        self, session: Session, item: Encoded, known: set[int], before: bytes, after: bytes
-    ) -> Written:
+        self, session: Session, item: EncodedBatch, known: set[int], before: bytes, after: bytes
+    ) -> WriteResult:
         """Write what can be written of a batch, in one transaction, and report the rest."""
         start = time.perf_counter()
         rejects: list[Reject] = []
@@ -179,7 +187,7 @@ class RetryingWriter(Writer):
             self._count(item, new)
             written = time.perf_counter()
             cursor.execute("COMMIT")
-        return Written(
+        return WriteResult(
             len(item.batch.records) - len(rejects),
             written - start,
             time.perf_counter() - written,
@@ -187,7 +195,7 @@ class RetryingWriter(Writer):
         )
 
     def _write_part(
-        self, cursor: Cursor, item: Encoded, part: Batch, after: bytes, rejects: list[Reject]
+        self, cursor: Cursor, item: EncodedBatch, part: Batch, after: bytes, rejects: list[Reject]
     ) -> None:
         import psycopg2
 
@@ -211,14 +219,14 @@ class RetryingWriter(Writer):
             self._write_part(cursor, item, half, after, rejects)
 
     def _column_at_fault(
-        self, cursor: Cursor, item: Encoded, part: Batch, error: Exception
+        self, cursor: Cursor, item: EncodedBatch, part: Batch, error: Exception
     ) -> str | None:
         """The column that does not take its value, as COPY tells; None where it does not."""
         import psycopg2
 
         if not is_value_error(error):
             return None
-        copy = make_method("copy", self.destination(item.table))
+        copy = make_method("copy", self.staging_table(item.table))
         try:
             copy.write(cursor, copy.encode(part))
         except (psycopg2.Error, RecordError) as found:
@@ -226,7 +234,7 @@ class RetryingWriter(Writer):
         cursor.execute("ROLLBACK TO SAVEPOINT pgload")
         return column_of(error)
 
-    def _count(self, item: Encoded, rejects: Sequence[Reject]) -> None:
+    def _count(self, item: EncodedBatch, rejects: Sequence[Reject]) -> None:
         with self._lock:
             self._rejects += len(rejects)
             if self._max_rejects is not None and self._rejects > self._max_rejects:

@@ -182,7 +182,7 @@ class MigrationRun:
             self._target.connect,
             asked.method,
             connections=self._connections,
-            fewer_will_do=True,
+            allow_fewer=True,
             writer=writer,
         ) as loader:
             if self._connections < asked.connections:
