@@ -1,4 +1,4 @@
-"""Paired measurements of pgload itself; `pytest benchmarks` leaves them out, since they are long."""
+"""Paired measurements of pgload itself. They take long: `pytest benchmarks` leaves them out."""
 
 from __future__ import annotations
 

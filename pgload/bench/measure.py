@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pgload.bench.dataset import Dataset
 from pgload.bench.target import BenchTarget, RoundTrip, server_errors
 from pgload.contract import PARTS, Setting
-from pgload.load.bottleneck import divide, verdict
+from pgload.load.bottleneck import attribute, bottleneck_of
 from pgload.load.loader import Loader
 from pgload.load.observe import Observation, Observer
 from pgload.load.stats import LoadResult, latency, profile, timeline
@@ -57,8 +57,8 @@ class Round:
             },
             batch_seconds=[batch.seconds for batch in result.batches],
             wal_bytes=wal_bytes,
-            divided=divide(result, seen, rtt),
-            doing=dict(seen.doing(result.begin, result.end)),
+            divided=attribute(result, seen, rtt),
+            doing=dict(seen.count_states(result.begin, result.end)),
             counters=dict(seen.counters),
             timeline=timeline(result),
             checkpoints=[round(at - result.begin, 1) for at in seen.checkpoints],
@@ -95,7 +95,7 @@ def extra_info(passes: Sequence[Pass]) -> dict[str, Any]:
         return median(lambda each: each.parts[name])
 
     records = rounds[0].records
-    found = verdict(each.divided for each in rounds)
+    found = bottleneck_of(each.divided for each in rounds)
     typical = sorted(rounds, key=lambda each: each.seconds)[(len(rounds) - 1) // 2]
     doing = sum((Counter(each.doing) for each in rounds), Counter[str]())
     return {

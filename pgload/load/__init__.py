@@ -1,1 +1,1 @@
-"""The one hall where loads happen."""
+"""The engine: batches become committed rows, and what that took becomes statistics."""

@@ -1,15 +1,15 @@
 """Raw records → rows, with as little Python as possible for each record and none for each field.
 
-A record is taken apart into its values' JSON text (*tokens*) in the order of the table's columns;
-msgspec does that without decoding them. Joined by a control character, which JSON text cannot hold
-unescaped, the tokens of a whole batch are one byte string that is searched and changed in bulk: a
-batch without a backslash and without nested values becomes COPY text by deleting every `"`. Only a
-record for which that would be wrong is taken apart in Python (`values`).
+A record is split into its values' JSON text (*tokens*) in the order of the table's columns; msgspec
+does that without decoding them. Joined by a control character, which JSON text cannot hold
+unescaped, the tokens of many records are one byte string that is searched and changed as a whole:
+where no value is nested and none has a backslash, deleting every `"` makes COPY text of it. Only
+records for which that would be wrong are decoded value by value.
 
 What a value becomes is the same for every method: a string its characters; a number, a boolean and
 a nested value their JSON text, as in `json_to_recordset`; null, a missing field and the empty
-string NULL. A json or jsonb column gets the JSON text of every other value, as `->` gives it. Of a
-field that a record has twice the last value counts, as for all of PostgreSQL's JSON functions.
+string NULL. A json or jsonb column gets the JSON text of every other value, as `->` returns it. Of
+a field that a record has twice the last value counts, as for all of PostgreSQL's JSON functions.
 """
 
 from __future__ import annotations
@@ -27,42 +27,43 @@ from pgload.schema.table import JSON_TYPES, Column
 from pgload.source.reader import Batch
 from pgload.source.scan import DECODE_ERRORS, field_error, record_error
 
-SEPARATOR = b"\x1f"
-
+SEPARATOR = b"\x1f"  # between the tokens of a record
 EMPTY = b'""'
-NOTHING = (EMPTY, b"null")
-_MARK = b"\x1d"  # another character that JSON text cannot hold
-_MARK_TOKEN = b'"\x1d"'
-_NULL = re.compile(rb"(?<![^\x1f\n])null(?![^\x1f\n])")
+NULLS = (EMPTY, b"null")  # tokens that become NULL
 
-_NUL_IN_JSON = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+# A string that stands for the token of a json column; JSON text cannot hold the character either.
+_PLACEHOLDER = b"\x1d"
+_PLACEHOLDER_TOKEN = b'"\x1d"'
+_NULL_TOKEN = re.compile(rb"(?<![^\x1f\n])null(?![^\x1f\n])")
+_ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
-Values = list[str | None]
 Tokens = Sequence[bytes | Raw]
+Values = list[str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Notation:
-    """How a method writes rows down."""
+class RowFormat:
+    """How a method writes rows as bytes. A line is a record's tokens between `SEPARATOR`s."""
 
-    # Plain lines, joined and one by one, which hold so many tokens in all.
-    plain: Callable[[bytes, list[bytes], int], bytes]
-    one: Callable[[Values], bytes]  # a row of values
-    json: Callable[[bytes], bytes]  # JSON text within a string
-    between: bytes  # two rows, and two plain lines
+    # Plain lines (see `is_plain`) → rows. Takes them joined by `between` and one by one, and the
+    # number of tokens that they hold in all.
+    plain_rows: Callable[[bytes, list[bytes], int], bytes]
+    row: Callable[[Values], bytes]  # the values of a record → its row
+    json: Callable[[bytes], bytes]  # a token of a json column → what replaces its placeholder
+    between: bytes  # two rows, and two lines
 
 
-class Rows:
-    """Turns batches into rows of the given columns."""
+class RowEncoder:
+    """Encodes batches as rows of the given columns."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = columns
-        self.json_at = [n for n, column in enumerate(columns) if column.type in JSON_TYPES]
-        self._tokens = _tokens_of([column.source for column in columns])
+        self.json_columns = [n for n, column in enumerate(columns) if column.type in JSON_TYPES]
+        self._tokens = _tokenizer([column.source for column in columns])
         self._decode_string = msgspec.json.Decoder(str).decode
 
     def tokens(self, batch: Batch) -> list[Tokens]:
-        """The tokens of each record."""
+        """The tokens of each record. Raises `RecordError` for one that cannot be decoded."""
         try:
             return list(self._tokens(batch.records))
         except DECODE_ERRORS:
@@ -73,70 +74,38 @@ class Rows:
                     raise record_error(batch.path, number, record, error) from None
             raise
 
-    def encode(self, batch: Batch, notation: Notation) -> bytes:
-        """The whole batch in a method's own notation."""
-        lines, taken = self._lines(batch)
-        text = notation.between.join(lines)
-        is_plain = plainness(text)
-        if is_plain is None:
-            return self._plain(text, lines, taken, notation)
+    def encode(self, batch: Batch, row_format: RowFormat) -> bytes:
+        """The batch as rows. Raises `RecordError` for a record that cannot become a row."""
+        lines, json_tokens = self._lines(batch)
+        text = row_format.between.join(lines)
+        if is_plain(text):
+            return self._plain_rows(text, lines, json_tokens, row_format)
         pieces: list[bytes] = []
-        # Neighbours that are plain stay together.
         for plain, group in groupby(range(len(lines)), lambda n: is_plain(lines[n])):
             numbers = list(group)
-            if plain:
-                some = slice(numbers[0], numbers[-1] + 1)
-                text = notation.between.join(lines[some])
-                pieces.append(self._plain(text, lines[some], taken[some], notation))
+            if plain:  # neighbours at once
+                part = slice(numbers[0], numbers[-1] + 1)
+                text = row_format.between.join(lines[part])
+                pieces.append(self._plain_rows(text, lines[part], json_tokens[part], row_format))
             else:
-                pieces += [notation.one(self.values(batch, n)) for n in numbers]
-        return notation.between.join(pieces)
-
-    def _plain(
-        self, text: bytes, lines: list[bytes], taken: list[list[bytes]], notation: Notation
-    ) -> bytes:
-        done = notation.plain(text, lines, len(lines) * len(self._columns))
-        return _with_json(done, taken, notation.json) if taken else done
-
-    def _lines(self, batch: Batch) -> tuple[list[bytes], list[list[bytes]]]:
-        """A line of tokens for each record, between `SEPARATOR`s; and what was taken out of it."""
-        if self.json_at:
-            tokens, taken = self._without_json(self.tokens(batch))
-            return list(map(SEPARATOR.join, tokens)), taken
-        try:  # record by record, without holding all their tokens
-            return list(map(SEPARATOR.join, self._tokens(batch.records))), []
-        except DECODE_ERRORS:
-            self.tokens(batch)  # says which record
-            raise
-
-    def _without_json(self, tokens: list[Tokens]) -> tuple[list[Tokens], list[list[bytes]]]:
-        """The tokens with a mark for those of json columns, and these by record."""
-        marked, taken = list[Tokens](), list[list[bytes]]()
-        for record in map(list, tokens):
-            taken.append([])
-            for n in self.json_at:
-                token = bytes(record[n])
-                if token not in NOTHING:
-                    taken[-1].append(token)
-                    record[n] = _MARK_TOKEN
-            marked.append(record)
-        return marked, taken
+                pieces += [row_format.row(self.values(batch, n)) for n in numbers]
+        return row_format.between.join(pieces)
 
     def tuples(self, batch: Batch) -> Iterator[Values]:
-        """The rows as Python strings, for drivers that adapt parameters by themselves."""
+        """The rows as Python strings, for a driver that adapts parameters itself."""
         for n, tokens in enumerate(self.tokens(batch)):
             line = SEPARATOR.join(tokens)
-            if not self.json_at and plainness(line) is None:
+            if not self.json_columns and is_plain(line):
                 try:
                     text = without_quotes(line, len(tokens)).decode()
                     yield [value or None for value in text.split("\x1f")]
                     continue
                 except UnicodeDecodeError:
-                    pass
+                    pass  # `values` raises for the field
             yield self.values(batch, n)
 
     def values(self, batch: Batch, n: int) -> Values:
-        """The values of the batch's `n`-th record, decoded one by one.
+        """The values of the batch's `n`-th record (from 0), decoded one by one.
 
         Raises `RecordError` for a value that PostgreSQL's text cannot hold.
         """
@@ -144,10 +113,15 @@ class Rows:
         pairs = zip(self._columns, tokens, strict=True)
         return [self._value(batch, n, column, bytes(token)) for column, token in pairs]
 
-    def column(self, batch: Batch, at: int, tokens: Tokens) -> Values:
-        """The values of the column `at` of all records. Raises `RecordError` as `values` does."""
-        column = self._columns[at]
-        return [self._value(batch, n, column, bytes(token)) for n, token in enumerate(tokens)]
+    def column_values(self, batch: Batch, n: int, tokens: Tokens) -> Values:
+        """The values of the `n`-th column (from 0) from its tokens in all records of the batch.
+
+        Raises `RecordError` as `values` does.
+        """
+        column = self._columns[n]
+        return [
+            self._value(batch, record, column, bytes(token)) for record, token in enumerate(tokens)
+        ]
 
     def check(self, batch: Batch) -> None:
         """Raise `RecordError` for the first record that PostgreSQL's text cannot hold."""
@@ -155,81 +129,121 @@ class Rows:
         for n in range(len(batch.records)):
             self.values(batch, n)
 
+    def _plain_rows(
+        self,
+        text: bytes,
+        lines: list[bytes],
+        json_tokens: list[list[bytes]],
+        row_format: RowFormat,
+    ) -> bytes:
+        rows = row_format.plain_rows(text, lines, len(lines) * len(self._columns))
+        return _with_json(rows, json_tokens, row_format.json) if json_tokens else rows
+
+    def _lines(self, batch: Batch) -> tuple[list[bytes], list[list[bytes]]]:
+        """The line of each record, and the tokens that its placeholders stand for, if any."""
+        if self.json_columns:
+            tokens, json_tokens = self._with_placeholders(self.tokens(batch))
+            return list(map(SEPARATOR.join, tokens)), json_tokens
+        try:  # record by record, without holding all their tokens
+            return list(map(SEPARATOR.join, self._tokens(batch.records))), []
+        except DECODE_ERRORS:
+            self.tokens(batch)  # raises for the record
+            raise
+
+    def _with_placeholders(self, tokens: list[Tokens]) -> tuple[list[Tokens], list[list[bytes]]]:
+        """The tokens with placeholders for those of json columns, and these by record."""
+        replaced, json_tokens = list[Tokens](), list[list[bytes]]()
+        for record in map(list, tokens):
+            json_tokens.append([])
+            for n in self.json_columns:
+                token = bytes(record[n])
+                if token not in NULLS:
+                    json_tokens[-1].append(token)
+                    record[n] = _PLACEHOLDER_TOKEN
+            replaced.append(record)
+        return replaced, json_tokens
+
     def _value(self, batch: Batch, n: int, column: Column, token: bytes) -> str | None:
         try:
             value = self._decode(token, column)
             if value is not None and "\0" in value:
                 raise ValueError("holds \\u0000, which PostgreSQL's text cannot hold")
             return value
-        except ValueError as error:  # msgspec's and Unicode's errors are ValueErrors, too
+        except ValueError as error:  # the base of msgspec's and Unicode's errors
             number = batch.first_record + n
             raise field_error(
                 batch.path, number, column.source, column.name, token, error
             ) from None
 
     def _decode(self, token: bytes, column: Column) -> str | None:
-        if token in NOTHING:
+        if token in NULLS:
             return None
         if column.type == "jsonb" and b"\\u" in token:  # json takes any escape
-            if _NUL_IN_JSON.search(token):
+            if _ESCAPED_NUL.search(token):
                 raise ValueError("holds \\u0000, which jsonb cannot hold")
-            msgspec.json.decode(token)  # raises for half a surrogate pair
+            msgspec.json.decode(token)  # raises for half of a surrogate pair
         if token.startswith(b'"') and column.type not in JSON_TYPES:
             return self._decode_string(token)
         return token.decode()
 
 
-def _with_json(
-    text: bytes, taken: Iterable[Iterable[bytes]], encode: Callable[[bytes], bytes]
-) -> bytes:
-    """The text with JSON in place of its marks, in order."""
-    before, *after = text.split(_MARK)
-    tokens = [encode(token) for record in taken for token in record]
-    pairs = zip(tokens, after, strict=True)
-    return b"".join([before, *[piece for pair in pairs for piece in pair]])
+def is_plain(text: bytes) -> bool:
+    """Whether every `"` in lines begins or ends a string, and every string is its characters.
 
-
-def plainness(text: bytes) -> Callable[[bytes], bool] | None:
-    """A test whether each `"` in a line only begins or ends a string; None when all are so."""
-    if _has_token(text, b"{") or _has_token(text, b"["):
-        return lambda line: (
-            b"\\" not in line and not _has_token(line, b"{") and not _has_token(line, b"[")
-        )
-    if b"\\" in text:
-        return lambda line: b"\\" not in line
-    return None
+    Then no token has a backslash, and none is an object or an array.
+    """
+    return b"\\" not in text and not _may_nest(text, b"{") and not _may_nest(text, b"[")
 
 
 def without_quotes(text: bytes, tokens: int) -> bytes:
-    """Plain lines of so many tokens without the strings' quotes, and with nothing for null."""
+    """Plain lines of that many tokens without the quotes of strings, and null as nothing."""
     stripped = text.translate(None, b'"')
-    if len(text) - len(stripped) == 2 * tokens:  # all are strings, there is no null
+    if len(text) - len(stripped) == 2 * tokens:  # all are strings, none is null
         return stripped
-    return _NULL.sub(b"", text).translate(None, b'"')
+    return _NULL_TOKEN.sub(b"", text).translate(None, b'"')
 
 
 def all_in_quotes(text: bytes, tokens: int) -> bytes:
-    """Plain lines of so many tokens, each of them in quotes: `"1.5"` for 1.5, `""` for null."""
+    """Plain lines of that many tokens, every one in quotes: `"1.5"` for 1.5, `""` for null."""
     if text.count(b'"') == 2 * tokens:
         return text
     bare = without_quotes(text, tokens)
     return b'"' + bare.replace(SEPARATOR, b'"\x1f"').replace(b"\n", b'"\n"') + b'"'
 
 
-def _tokens_of(
-    names: Sequence[str],
-) -> Callable[[Iterable[Raw]], Iterator[Tokens]]:
-    """A function from records to the tokens of the named fields, `""` for a missing one."""
-    missing = Raw(b'""')
-    odd = any(char in '"\\' or char < " " for name in names for char in name)
-    if odd or len(set(names)) < len(names):  # msgspec's Structs refuse both
-        fields_of = msgspec.json.Decoder(dict[str, Raw]).decode
+def _may_nest(text: bytes, first: bytes) -> bool:
+    """Whether a token begins with that byte.
 
-        def by_name(records: Iterable[Raw]) -> Iterator[Tokens]:
-            for fields in map(fields_of, records):
+    Also true where a string holds the end of a line, `),(`, before it, which costs time only.
+    """
+    at = text.find(first)
+    while at > 0 and text[at - 1] not in b"\x1f\n" and not text.endswith(b"),(", 0, at):
+        at = text.find(first, at + 1)
+    return at >= 0
+
+
+def _with_json(
+    text: bytes, json_tokens: Iterable[Iterable[bytes]], encode: Callable[[bytes], bytes]
+) -> bytes:
+    """The text with the encoded tokens in place of its placeholders, in order."""
+    before, *after = text.split(_PLACEHOLDER)
+    tokens = [encode(token) for record in json_tokens for token in record]
+    pairs = zip(tokens, after, strict=True)
+    return b"".join([before, *[piece for pair in pairs for piece in pair]])
+
+
+def _tokenizer(names: Sequence[str]) -> Callable[[Iterable[Raw]], Iterator[Tokens]]:
+    """A function from records to the tokens of the named fields, `""` for a missing one."""
+    missing = Raw(EMPTY)
+    needs_escapes = any(char in '"\\' or char < " " for name in names for char in name)
+    if needs_escapes or len(set(names)) < len(names):  # msgspec's Structs refuse both
+        decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+
+        def tokens_by_name(records: Iterable[Raw]) -> Iterator[Tokens]:
+            for fields in map(decode_fields, records):
                 yield tuple([fields.get(name, missing) for name in names])
 
-        return by_name
+        return tokens_by_name
 
     renamed = {f"c{n}": name for n, name in enumerate(names)}
     record = msgspec.defstruct(
@@ -237,11 +251,3 @@ def _tokens_of(
     )
     decode = msgspec.json.Decoder(record).decode
     return lambda records: map(astuple, map(decode, records))
-
-
-def _has_token(text: bytes, first: bytes) -> bool:
-    """Whether a token begins with that byte, or might: a string may hold what ends a line."""
-    at = text.find(first)
-    while at > 0 and text[at - 1] not in b"\x1f\n" and not text.endswith(b"),(", 0, at):
-        at = text.find(first, at + 1)
-    return at >= 0

@@ -1,4 +1,4 @@
-"""Watches a load from beside it, over a connection of its own: what its backends wait for."""
+"""Observes a load over a connection of its own: the states of its backends and server counters."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from pgload.errors import PgloadError
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-# Seconds. A sample takes some 0.2 ms of the client's CPU and 0.3 ms of the server's, most of it to
-# wake up; where both share two cores that is 1% of them.
-SAMPLE_EVERY = 0.03
-SAMPLES = 2000  # about so many in a load, however long it takes
-COUNT_EVERY = 1.0  # seconds between two looks at the server's counters
+# Seconds. A sample takes some 0.2 ms of the client's CPU and 0.3 ms of the server's, most of it for
+# waking up; where both share two cores that is 1% of them.
+SAMPLE_INTERVAL = 0.03
+SAMPLES = 2000  # in a load, roughly and at most, however long it takes
+COUNTERS_INTERVAL = 1.0  # seconds between two readings of the server's counters
 
-CLIENT = "Client"  # the backend has nothing to do until its client sends or takes something
-CPU = "CPU"  # it is at work, and waits for nothing that PostgreSQL knows of
+# States of a backend, beside a wait's type:event.
+CLIENT = "Client"  # it waits until its client sends or receives something
+CPU = "CPU"  # it is at work, and waits for nothing that PostgreSQL reports
 
-# The function behind the view pg_stat_activity, with the same rules of who may see what. The view
-# adds the names of databases and users, and takes a server five times as long. What a role may not
-# see is NULL, its state too. Prepared, because planning would take longer than the rest.
+# The function behind the view pg_stat_activity, with the same rules of who may see what; the view
+# adds the names of databases and users, which takes a server five times as long. What a role may
+# not see is NULL, the state included. Prepared, because planning would take longer than the rest.
 PREPARE = f"""
     PREPARE pgload_sample (int[]) AS SELECT CASE
         WHEN state LIKE 'idle%' OR wait_event_type = 'Client' THEN '{CLIENT}'
@@ -36,10 +37,10 @@ PREPARE = f"""
     FROM pg_stat_get_activity(NULL) WHERE state IS NOT NULL AND pid = ANY ($1)"""
 
 
-class View(NamedTuple):
-    """Counters of one view, for servers from one version to before another.
+class CounterQuery(NamedTuple):
+    """A query of counters in one row, for servers from version `since` to before `until`.
 
-    Times are in seconds; the server takes them only if told to (`track_io_timing`, for example).
+    Times are in seconds; a server measures some only with a setting such as `track_io_timing`.
     """
 
     since: int
@@ -48,44 +49,44 @@ class View(NamedTuple):
 
 
 NEVER = 10_000_000
-VIEWS = (
-    View(0, NEVER, "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') AS wal_bytes"),
-    View(
+COUNTERS = (
+    CounterQuery(0, NEVER, "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') AS wal_bytes"),
+    CounterQuery(
         14_00_00,
         NEVER,
         "SELECT wal_records, wal_fpi AS wal_full_pages, wal_buffers_full FROM pg_stat_wal",
     ),
-    View(
+    CounterQuery(
         14_00_00,
         18_00_00,
         "SELECT wal_sync AS wal_syncs, nullif(wal_sync_time, 0) / 1000 AS wal_sync_seconds "
         "FROM pg_stat_wal",
     ),
-    View(
+    CounterQuery(
         18_00_00,
         NEVER,
         "SELECT sum(fsyncs) AS wal_syncs, nullif(sum(fsync_time), 0) / 1000 AS wal_sync_seconds "
         "FROM pg_stat_io WHERE object = 'wal'",
     ),
-    View(
+    CounterQuery(
         16_00_00,
         NEVER,
         "SELECT sum(reads) AS backend_reads, sum(writes) AS backend_writes, "
         "sum(extends) AS backend_extends "
         "FROM pg_stat_io WHERE backend_type = 'client backend' AND object = 'relation'",
     ),
-    View(
+    CounterQuery(
         0,
         16_00_00,
         "SELECT buffers_backend AS backend_writes FROM pg_stat_bgwriter",
     ),
-    View(
+    CounterQuery(
         17_00_00,
         NEVER,
         "SELECT num_timed + num_requested AS checkpoints, buffers_written AS checkpoint_buffers "
         "FROM pg_stat_checkpointer",
     ),
-    View(
+    CounterQuery(
         0,
         17_00_00,
         "SELECT checkpoints_timed + checkpoints_req AS checkpoints, "
@@ -95,31 +96,31 @@ VIEWS = (
 
 
 class Sample(NamedTuple):
-    """What the load's backends did at one moment: `CLIENT`, `CPU` or a wait's type:event."""
+    """The states of the load's backends at one moment: `CLIENT`, `CPU` or a wait's type:event."""
 
     at: float  # on the clock of `time.perf_counter`
-    doing: Sequence[str]
+    states: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What was seen of one load. Whatever the server hides is missing, and nothing else."""
+    """What was observed of one load; what the server hides is missing."""
 
     samples: Sequence[Sample] = ()
     # Differences over the load. A backend publishes its counters at most once a second, so those of
-    # a short load are partly the last one's; `wal_bytes` is exact.
+    # a short load are partly the previous load's; `wal_bytes` is exact.
     counters: Mapping[str, float] = field(default_factory=dict)
     checkpoints: Sequence[float] = ()  # when one was noticed, on the clock of `time.perf_counter`
 
-    def doing(self, begin: float, end: float) -> Counter[str]:
-        """How often backends were seen doing what, from `begin` to `end` on that clock."""
+    def count_states(self, begin: float, end: float) -> Counter[str]:
+        """How often backends were in which state, from `begin` to `end` on the samples' clock."""
         return Counter(
-            doing for sample in self.samples if begin <= sample.at <= end for doing in sample.doing
+            state for sample in self.samples if begin <= sample.at <= end for state in sample.states
         )
 
 
 class Observer:
-    """Watches loads, one after the other, over one connection that it opens when it is entered.
+    """Observes loads, one after the other, over one connection that it opens when it is entered.
 
         with Loader(target.connect, "copy") as loader:
             with Observer(target.connect, loader.pids) as observer:
@@ -127,9 +128,9 @@ class Observer:
                 result = loader.run(work)
                 observation = observer.end()
 
-    `pids` gives the process ids of the load's own backends; it is asked for every sample, because
-    a worker may have to open its connection anew. Nothing that goes wrong here ends a load: what
-    cannot be had is missing in the `Observation`.
+    `pids` returns the process ids of the load's backends; it is called for every sample, because a
+    worker may have to open its connection again. No failure in here ends a load: what cannot be
+    observed is missing in the `Observation`.
     """
 
     def __init__(
@@ -140,19 +141,19 @@ class Observer:
         self._connection: Connection | None = None
         self._counters_query = ""
         self._thread: threading.Thread | None = None
-        self._over = threading.Event()
+        self._stopped = threading.Event()
 
     def __enter__(self) -> Self:
         try:
             self._connection = self._connect()
         except PgloadError:  # the load may have taken the last one
             return self
-        self._rows(PREPARE)
+        self._query(PREPARE)
         version = self._connection.server_version
-        queries = [view.query for view in VIEWS if view.since <= version < view.until]
-        visible = [query for query in queries if self._rows(query) is not None]
-        if visible:
-            parts = ", ".join(f"({query}) AS v{n}" for n, query in enumerate(visible))
+        queries = [each.query for each in COUNTERS if each.since <= version < each.until]
+        allowed = [query for query in queries if self._query(query) is not None]
+        if allowed:
+            parts = ", ".join(f"({query}) AS v{n}" for n, query in enumerate(allowed))
             self._counters_query = f"SELECT * FROM {parts}"
         return self
 
@@ -167,63 +168,68 @@ class Observer:
             self._connection.close()
 
     def begin(self) -> None:
-        """Start to watch; right before the load."""
-        self._stop()  # a load that failed may have left it running
+        """Start to observe; call it right before the load."""
+        self._stop()  # a load that failed did not call `end`
         self._samples: list[Sample] = []
         self._checkpoints: list[float] = []
-        self._first = self._last = self._count()
-        self._over.clear()
+        self._first = self._last = self._read_counters()
+        self._stopped.clear()
         if self._connection is not None:
-            self._thread = threading.Thread(target=self._watch, name="pgload-observer", daemon=True)
+            self._thread = threading.Thread(
+                target=self._sample, name="pgload-observer", daemon=True
+            )
             self._thread.start()
 
     def end(self) -> Observation:
-        """Stop to watch, right after the load, and say what was seen since `begin`."""
+        """Stop to observe, and return what was observed since `begin`; call it after the load."""
         self._stop()
-        self._look_for_checkpoints()
+        self._look_for_checkpoint()
         known = self._first.keys() & self._last.keys()
         counters = {name: self._last[name] - self._first[name] for name in sorted(known)}
         return Observation(tuple(self._samples), counters, tuple(self._checkpoints))
 
     def _stop(self) -> None:
-        self._over.set()
+        self._stopped.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
-    def _watch(self) -> None:
+    def _sample(self) -> None:
+        """The thread's task: take samples until `_stop` is called."""
         begin = counted = time.perf_counter()
-        pause = SAMPLE_EVERY
-        while not self._over.wait(pause):
+        pause = SAMPLE_INTERVAL
+        while not self._stopped.wait(pause):
             start = time.perf_counter()
             pids = ", ".join(map(str, self._pids()))
-            found = self._rows(f"EXECUTE pgload_sample ('{{{pids}}}')")
-            if found is None:  # the connection is gone, or the function is not for this role
+            found = self._query(f"EXECUTE pgload_sample ('{{{pids}}}')")
+            if found is None:  # the connection was lost, or this role may not call the function
                 return
             now = time.perf_counter()
-            self._samples.append(Sample((start + now) / 2, tuple(doing for (doing,) in found[1])))
-            if now - counted > COUNT_EVERY:
+            states = tuple(state for (state,) in found[1])
+            self._samples.append(Sample((start + now) / 2, states))
+            if now - counted > COUNTERS_INTERVAL:
                 counted = now
-                self._look_for_checkpoints()
-            # A server far away or in distress is asked less often; a long load as well.
-            pause = max(SAMPLE_EVERY, now - start, (now - begin) / SAMPLES)
+                self._look_for_checkpoint()
+            # Less often where the server is far away or slow to answer, and in a long load.
+            pause = max(SAMPLE_INTERVAL, now - start, (now - begin) / SAMPLES)
 
-    def _look_for_checkpoints(self) -> None:
-        before, self._last = self._last.get("checkpoints", 0), self._count() or self._last
+    def _look_for_checkpoint(self) -> None:
+        before = self._last.get("checkpoints", 0)
+        self._last = self._read_counters() or self._last
         if self._last.get("checkpoints", 0) > before:
             self._checkpoints.append(time.perf_counter())
 
-    def _count(self) -> dict[str, float]:
-        """The server's counters as they stand; empty where none can be seen."""
-        found = self._rows(self._counters_query) if self._counters_query else None
+    def _read_counters(self) -> dict[str, float]:
+        """The present values of the server's counters; empty where none can be read."""
+        found = self._query(self._counters_query) if self._counters_query else None
         if found is None:
             return {}
         names, ((*values,),) = found
-        counted = zip(names, values, strict=True)
-        return {name: float(value) for name, value in counted if value is not None}
+        pairs = zip(names, values, strict=True)
+        return {name: float(value) for name, value in pairs if value is not None}
 
-    def _rows(self, query: str) -> tuple[list[str], list[tuple[Any, ...]]] | None:
-        """The columns and rows of a query; None where the server has no answer."""
+    def _query(self, query: str) -> tuple[list[str], list[tuple[Any, ...]]] | None:
+        """The column names and rows of a query; None without a connection, or after an error."""
         import psycopg2
 
         if self._connection is None:
@@ -231,7 +237,7 @@ class Observer:
         try:
             with self._connection.cursor() as cursor:
                 cursor.execute(query)
-                if cursor.description is None:  # no query
+                if cursor.description is None:  # PREPARE
                     return [], []
                 return [column.name for column in cursor.description], cursor.fetchall()
         except psycopg2.Error:

@@ -1,4 +1,4 @@
-"""Rows that the server itself makes of raw records, with its JSON functions."""
+"""SQL with which the server itself turns raw records into rows, by its JSON functions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def rows_of_json(table: Table, connection: Connection, *, stored: bool) -> tuple[str, str]:
-    """A SELECT of the table's columns from records: what stands before and after `json_literal`.
+    """A SELECT of the table's columns from records: the SQL before and after a `json_literal`.
 
     A string becomes its characters, any other value its JSON text, and null, a missing field and
-    the empty string NULL. `json_to_record` would write a json column's strings anew, so those are
-    taken with `->`, which keeps their text; and it takes no field longer than an identifier.
+    the empty string NULL. The values of json columns are taken with `->`, because `json_to_record`
+    would not keep the text of a string; so are fields whose names are longer than an identifier.
 
-    Either as they are to be inserted, or as they are `stored` then: cast to the columns' own types,
-    which for a varchar(10) would cut what an INSERT refuses.
+    The values have the types in which they are inserted; with `stored`, they are cast to the types
+    of the columns, as they are after an INSERT (a cast to varchar(10) cuts what an INSERT refuses).
     """
     values, fields = [], []
     for column in table.columns:
@@ -37,14 +37,14 @@ def rows_of_json(table: Table, connection: Connection, *, stored: bool) -> tuple
         type_ = column.type if stored else input_type(column)
         values.append(f"{value}::{type_} AS {name}")
     if len(fields) == len(values):
-        function, record = "json_to_recordset", f" AS r({', '.join(fields)})"
+        function, alias = "json_to_recordset", f" AS r({', '.join(fields)})"
     else:
-        function, record = "json_array_elements", " AS a(e)"
+        function, alias = "json_array_elements", " AS a(e)"
         if fields:
-            record += f", json_to_record(e) AS r({', '.join(fields)})"
-    return f"SELECT {', '.join(values)} FROM {function}(", f"){record}"
+            alias += f", json_to_record(e) AS r({', '.join(fields)})"
+    return f"SELECT {', '.join(values)} FROM {function}(", f"){alias}"
 
 
 def json_literal(records: Iterable[Raw]) -> bytes:
-    """The records as one JSON array in an SQL literal; for `standard_conforming_strings` only."""
+    """The records as one JSON array in an SQL literal; needs `standard_conforming_strings`."""
     return b"'[" + b",".join(records).replace(b"'", b"''") + b"]'"

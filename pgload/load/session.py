@@ -1,4 +1,4 @@
-"""How an encoded batch gets into its table over a worker's connection."""
+"""A worker's connection, and the writing of an encoded batch over it."""
 
 from __future__ import annotations
 
@@ -16,22 +16,27 @@ from pgload.source.reader import Batch
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-# SQLSTATEs of text that no column can hold (no UTF-8, \u0000, half a surrogate pair) and of records
-# that are no objects. The server names no record then; taking them apart does.
-NO_TEXT = ("22021", "22P05", "22P02", "22023")
+# SQLSTATEs of text that no column can hold (invalid UTF-8, \u0000, half of a surrogate pair) and
+# of records that are not objects. The server does not name the record then.
+INVALID_TEXT = ("22021", "22P05", "22P02", "22023")
+HINTS = {  # by SQLSTATE
+    "53100": "make room on the server's disk",
+    "25006": "the server takes no writes: connect to the primary",
+    "42501": "grant the user this privilege, or connect as another user",
+}
 
 
 class Session:
-    """A worker's connection; `renew` replaces it after it was lost."""
+    """The connection of one worker; `renew` replaces it after it was lost."""
 
     def __init__(self, connect: Callable[[], Connection], worker: int) -> None:
-        self.worker = worker
+        self.worker = worker  # its number, from 0
         self.connection = connect()
-        self.prepared: set[Table] = set()  # what a writer has set up on this connection
+        self.prepared: set[Table] = set()  # the tables that a writer has set this connection up for
         self._connect = connect
 
     def renew(self) -> None:
-        """Connect anew. Raises `TargetError`."""
+        """Close the connection and open a new one. Raises `TargetError`."""
         self.close()
         self.prepared.clear()
         self.connection = self._connect()
@@ -50,76 +55,83 @@ class Session:
                 connection.close()
 
     def cancel(self) -> None:
-        """End what the server does for this worker; from any thread."""
+        """Cancel what the server runs for this worker; may be called from any thread."""
         import psycopg2
 
-        with suppress(psycopg2.Error):  # one that is gone has nothing to cancel
+        with suppress(psycopg2.Error):  # nothing runs on a lost connection
             self.connection.cancel()
 
     def close(self) -> None:
+        """Close the connection."""
         self.connection.close()
 
 
-class Encoded(NamedTuple):
-    """A batch on its way to a worker."""
+class EncodedBatch(NamedTuple):
+    """A batch that is ready to be written."""
 
-    number: int
+    number: int  # within the load, from 1
     table: Table
     batch: Batch
     method: Method
-    payload: Any  # a `RecordError` where it could not be encoded
+    payload: Any  # what the method encoded; the `RecordError` if it could not
     start: float  # of the encoding, on the clock of `time.perf_counter`
-    seconds: float
-    cpu: float  # seconds of the encoder's thread
+    seconds: float  # that the encoding took
+    cpu_seconds: float
 
 
-class Written(NamedTuple):
-    """What became of a batch; `write` and `commit` in seconds."""
+class WriteResult(NamedTuple):
+    """How a batch was written; `write` and `commit` are in seconds."""
 
-    records: int
+    records: int  # committed
     write: float
     commit: float
     attempts: int = 1
-    rejected: int = 0
+    rejected: int = 0  # records that were not written
     error: str | None = None  # why the attempt before the last one failed
 
 
 class Writer:
-    """Writes a batch once. A failure ends the load."""
+    """Writes each batch once; a failure ends the load. Subclasses may retry, stage and reject."""
 
-    keeps_bad_records = False  # whether it takes a batch that could not be encoded
+    accepts_unencodable = False  # whether `write` takes a batch whose payload is a `RecordError`
 
-    def destination(self, table: Table) -> Table:
-        """Where a method is to write the records of a table."""
+    def staging_table(self, table: Table) -> Table:
+        """The table that the records of `table` are inserted into; `table` itself, if not staged.
+
+        It has the same columns.
+        """
         return table
 
-    def write(self, session: Session, item: Encoded, halted: Event) -> Written:  # noqa: ARG002
+    def write(self, session: Session, encoded: EncodedBatch, halted: Event) -> WriteResult:  # noqa: ARG002
         """Write and commit a batch, leaving no transaction open.
 
-        `halted` is set once the load is to end early. Raises `LoadError` or `RecordError`.
+        `halted` is set when the load has to end early. Raises `LoadError` or `RecordError`.
         """
         import psycopg2
 
         try:
-            seconds = write_batch(session, item)
+            write, commit = write_batch(session, encoded)
         except psycopg2.Error as error:
             session.roll_back()
-            if error.pgcode in NO_TEXT:
-                item.method.rows.check(item.batch)
-            raise load_error(item, error) from None
-        return Written(len(item.batch.records), *seconds)
+            if error.pgcode in INVALID_TEXT:
+                encoded.method.encoder.check(encoded.batch)  # raises for the record
+            raise load_error(encoded, error) from None
+        return WriteResult(len(encoded.batch.records), write, commit)
 
 
 def write_batch(
-    session: Session, item: Encoded, *, before: bytes = b"", after: bytes = b""
+    session: Session, encoded: EncodedBatch, *, before: bytes = b"", after: bytes = b""
 ) -> tuple[float, float]:
-    """Write and commit in one go; gives the seconds of each."""
+    """Write and commit a batch; returns the seconds of each, 0 for a commit within the write.
+
+    `before` and `after` are SQL statements for the same transaction.
+    """
     from psycopg2.extensions import TRANSACTION_STATUS_INTRANS
 
     clock = time.perf_counter
     start = clock()
     with session.connection.cursor() as cursor:
-        item.method.write(cursor, item.payload, before=before, after=after)
+        encoded.method.write(cursor, encoded.payload, before=before, after=after)
         written = committed = clock()
         if session.connection.info.transaction_status == TRANSACTION_STATUS_INTRANS:
             cursor.execute("COMMIT")
@@ -127,32 +139,26 @@ def write_batch(
     return written - start, committed - written
 
 
-_MENDS = {
-    "53100": "make room on the server's disk",
-    "25006": "the server takes no writes: connect to the primary",
-    "42501": "grant the user the right, or set another",
-}
-
-
-def load_error(item: Encoded, error: Exception) -> LoadError:
-    """The error for a batch that the server, or the way to it, did not take."""
-    last = item.batch.first_record + len(item.batch.records) - 1
+def load_error(encoded: EncodedBatch, error: Exception) -> LoadError:
+    """The error for a batch that could not be written; it names file, records, table and reason."""
+    batch = encoded.batch
+    last = batch.first_record + len(batch.records) - 1
     context = getattr(getattr(error, "diag", None), "context", None)
     return LoadError(
-        f"{item.batch.path.name}: records {item.batch.first_record}–{last} into {item.table.name}: "
+        f"{batch.path.name}: records {batch.first_record}–{last} into {encoded.table.name}: "
         f"{with_hint(error)}{f' ({context})' if context else ''}"
     )
 
 
 def with_hint(error: Exception) -> str:
-    """The reason of an error, and what to do where that is known."""
-    mend = _MENDS.get(getattr(error, "pgcode", None) or "")
-    return f"{reason(error)}{f'; {mend}' if mend else ''}"
+    """The reason of an error, and what to do about it where that is known."""
+    hint = HINTS.get(getattr(error, "pgcode", None) or "")
+    return f"{reason(error)}; {hint}" if hint else reason(error)
 
 
 def reason(error: Exception) -> str:
-    """What an error says, on one line, with its SQLSTATE."""
-    diag, state = getattr(error, "diag", None), getattr(error, "pgcode", None)
-    said = diag.message_primary if diag else None
-    said = said or " ".join(str(error).split()) or type(error).__name__
-    return f"{said} (SQLSTATE {state})" if state else said
+    """An error's message on one line, with its SQLSTATE if it has one."""
+    diag, sqlstate = getattr(error, "diag", None), getattr(error, "pgcode", None)
+    message = diag.message_primary if diag else None
+    message = message or " ".join(str(error).split()) or type(error).__name__
+    return f"{message} (SQLSTATE {sqlstate})" if sqlstate else message

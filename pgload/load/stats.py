@@ -1,4 +1,4 @@
-"""What a load was: one `BatchStat` for each batch, one `LoadResult` for the whole."""
+"""Statistics of a load: a `BatchStat` for each batch, a `LoadResult` for the whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TIMELINE_BATCHES = 2000
 
 @dataclass(frozen=True, slots=True)
 class BatchStat:
-    """One committed batch. In seconds; `start` and `end` count from the load's beginning.
+    """One committed batch. Times are in seconds; `start` and `end` since the load's beginning.
 
     A batch is encoded a little ahead, so it may wait for a worker between `encode` and `write`.
     """
@@ -25,16 +25,16 @@ class BatchStat:
     table: str
     first_record: int
     records: int
-    bytes: int
+    bytes: int  # of JSON text
     worker: int
     start: float  # of its encoding
     encode: float
     write: float
-    commit: float  # 0 where the write carried the commit with it
+    commit: float  # 0 where the commit was part of the write
     end: float  # when it was committed
     wait: float = 0.0  # of the worker, for this batch to be encoded
     encode_cpu: float = 0.0  # CPU time of the thread that encoded it
-    write_cpu: float = 0.0  # of the worker, while it was written and committed
+    write_cpu: float = 0.0  # CPU time of the worker while it was written and committed
     attempts: int = 1
     rejected: int = 0  # records of the batch that were not written
     error: str | None = None  # why the attempt before the last one failed
@@ -47,14 +47,14 @@ class BatchStat:
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """One dataset, written once. `batches` are in the order in which they were handed out."""
+    """One load; `batches` are in the order in which they were encoded."""
 
     method: str
     connections: int
     started: datetime
     seconds: float
     begin: float  # on the clock of `time.perf_counter`
-    cpu_seconds: float  # of this process, all its threads, user and system
+    cpu_seconds: float  # of this process: all its threads, user and system
     batches: Sequence[BatchStat]
 
     @property
@@ -64,12 +64,12 @@ class LoadResult:
 
     @property
     def bytes(self) -> int:
-        """Bytes of their JSON text."""
+        """Bytes of the JSON text of the batches."""
         return sum(batch.bytes for batch in self.batches)
 
     @property
     def end(self) -> float:
-        """When it was done, on the clock of `time.perf_counter`."""
+        """When the load ended, on the clock of `time.perf_counter`."""
         return self.begin + self.seconds
 
     @property
@@ -83,12 +83,12 @@ class LoadResult:
         return self.cpu_seconds / self.seconds
 
     def total(self, part: str) -> float:
-        """Seconds of `encode`, `write`, `wait`, … over all batches and connections."""
+        """The sum over all batches of a field in seconds: `encode`, `write`, `wait`, …"""
         return float(sum(getattr(batch, part) for batch in self.batches))
 
 
 def latency(seconds: Sequence[float]) -> dict[str, float]:
-    """p50, p95, p99 and max of the seconds of batches.
+    """p50, p95, p99 and max of the latencies of batches, in the unit given.
 
     Percentiles interpolate linearly between the batches (definition 7 of Hyndman and Fan, 1996).
     """
@@ -98,33 +98,12 @@ def latency(seconds: Sequence[float]) -> dict[str, float]:
     return found | {"max": seconds[-1]}
 
 
-def timeline(result: LoadResult, most: int = TIMELINE_BATCHES) -> dict[str, list[Any]]:
-    """The batches of a load one after the other, as columns; seconds, to 0.1 ms.
-
-    `start` is when a connection took a batch, from the load's beginning, and `seconds` what it then
-    took to write and commit it. Of more than `most` batches each of as many equal stretches is told
-    by its slowest one, so that no stall is lost.
-    """
-    batches = sorted(result.batches, key=lambda batch: batch.end)
-    stretch = max(1, math.ceil(len(batches) / most))
-    told = [
-        max(batches[n : n + stretch], key=lambda batch: batch.write + batch.commit)
-        for n in range(0, len(batches), stretch)
-    ]
-    seconds = [batch.write + batch.commit for batch in told]
-    return {
-        "start": [round(batch.end - took, 4) for batch, took in zip(told, seconds, strict=True)],
-        "seconds": [round(took, 4) for took in seconds],
-        "connection": [batch.worker for batch in told],
-        "records": [batch.records for batch in told],
-    }
-
-
 def profile(result: LoadResult) -> dict[str, float]:
-    """Seconds of one load by what they went into, each summed over its threads.
+    """The seconds of each part of a load, summed over its threads.
 
-    `encode` is one thread's. `write`, `commit` and `wait` are the connections' and add
-    up to the load's seconds times their number: `wait` is what they waited for an encoded batch.
+    `encode` is the time of the one encoding thread. `write`, `commit` and `wait` are those of the
+    workers, and add up to the load's seconds times the number of connections: `wait` is for an
+    encoded batch, and includes the idle time after a worker's last one.
     """
     write, commit = result.total("write"), result.total("commit")
     return {
@@ -132,4 +111,26 @@ def profile(result: LoadResult) -> dict[str, float]:
         "write": write,
         "commit": commit,
         "wait": max(0.0, result.seconds * result.connections - write - commit),
+    }
+
+
+def timeline(result: LoadResult, limit: int = TIMELINE_BATCHES) -> dict[str, list[Any]]:
+    """The batches of a load in the order of their commits, as columns; seconds, to 0.1 ms.
+
+    `start` is when a worker took the batch, from the load's beginning, and `seconds` what it then
+    took to write and commit it. More than `limit` batches are downsampled: of each bucket of equal
+    size the slowest batch is kept, so that no stall is lost.
+    """
+    batches = sorted(result.batches, key=lambda batch: batch.end)
+    bucket = max(1, math.ceil(len(batches) / limit))
+    kept = [
+        max(batches[n : n + bucket], key=lambda batch: batch.write + batch.commit)
+        for n in range(0, len(batches), bucket)
+    ]
+    seconds = [batch.write + batch.commit for batch in kept]
+    return {
+        "start": [round(batch.end - took, 4) for batch, took in zip(kept, seconds, strict=True)],
+        "seconds": [round(took, 4) for took in seconds],
+        "connection": [batch.worker for batch in kept],
+        "records": [batch.records for batch in kept],
     }

@@ -1,7 +1,7 @@
-"""Whether a load left exactly its records: count and checksum, both made by the server.
+"""Whether a load left exactly its records: count and checksum, both computed by the server.
 
-The checksum to expect does not come from our own encoders. The server takes the raw records apart
-with its JSON functions, and hashes the rows that come out as it hashes those in the table.
+The expected checksum does not come from our own encoders: the server turns the raw records into
+rows with its JSON functions, and hashes these rows as it hashes those in the table.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from pgload.source.reader import Batch
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
-
-
-class Fingerprint(NamedTuple):
-    """The number of rows, and the sum of their 64-bit hashes whatever their order."""
-
-    rows: int
-    checksum: int
-
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 # A row's text tells NULL from '' and one column from the next. Since PostgreSQL 11.
-_SUM = (
+_FINGERPRINT = (
     "SELECT count(*), coalesce(sum(hashtextextended((r.*)::text, 0)::numeric), 0) "
     "FROM ({rows}) AS r"
 )
 
 
+class Fingerprint(NamedTuple):
+    """The number of rows, and the sum of their 64-bit hashes, which ignores their order."""
+
+    rows: int
+    checksum: int
+
+
 def fingerprint(table: Table, connection: Connection) -> Fingerprint:
-    """Of the rows that stand in the table, over the columns that records fill."""
+    """The fingerprint of the rows in the table, over the columns that records fill."""
     columns = ", ".join(column_names(table, connection))
     rows = f"SELECT {columns} FROM {qualified_name(table, connection)}"
     with connection.cursor() as cursor:
-        cursor.execute(_SUM.format(rows=rows))
-        return _only(cursor.fetchone())
+        cursor.execute(_FINGERPRINT.format(rows=rows))
+        return _fetch_fingerprint(cursor)
 
 
 def expected_fingerprint(
     table: Table, batches: Iterable[Batch], connection: Connection
 ) -> Fingerprint:
-    """Of the rows that the batches have to become.
+    """The fingerprint that the table has to have after the batches were loaded into it.
 
     Raises `RecordError` for the first record that the server cannot turn into a row.
     """
     import psycopg2
 
     before, after = rows_of_json(table, connection, stored=True)
-    head, _, tail = _SUM.partition("{rows}")
+    head, _, tail = _FINGERPRINT.partition("{rows}")
 
     def statement(records: Iterable[Raw]) -> bytes:
         return (head + before).encode() + json_literal(records) + (after + tail).encode()
@@ -64,33 +64,34 @@ def expected_fingerprint(
             try:
                 cursor.execute(statement(batch.records))
             except psycopg2.Error:
-                _name_the_record(batch, statement, connection)
+                _raise_for_bad_record(batch, statement, cursor)
                 raise
-            found = _only(cursor.fetchone())
+            found = _fetch_fingerprint(cursor)
             rows, checksum = rows + found.rows, checksum + found.checksum
     return Fingerprint(rows, checksum)
 
 
-def _name_the_record(
-    batch: Batch, statement: Callable[[Iterable[Raw]], bytes], connection: Connection
+def _raise_for_bad_record(
+    batch: Batch, statement: Callable[[Iterable[Raw]], bytes], cursor: Cursor
 ) -> None:
     import psycopg2
 
-    with connection.cursor() as cursor:
-        for number, record in enumerate(batch.records, batch.first_record):
-            try:
-                cursor.execute(statement([record]))
-            except psycopg2.Error as error:
-                said = str(error).partition("CONTEXT:")[0].strip().replace("\n", "; ")
-                raise RecordError(
-                    f"{batch.path.name}: record {number} cannot become a row: {said}; "
-                    "mend or remove the record",
-                    path=batch.path,
-                    record=number,
-                    reason=said,
-                ) from None
+    for number, record in enumerate(batch.records, batch.first_record):
+        try:
+            cursor.execute(statement([record]))
+        except psycopg2.Error as error:
+            reason = str(error).partition("CONTEXT:")[0].strip().replace("\n", "; ")
+            raise RecordError(
+                f"{batch.path.name}: record {number} cannot become a row: {reason}; "
+                "fix or remove the record",
+                path=batch.path,
+                record=number,
+                reason=reason,
+            ) from None
 
 
-def _only(row: tuple[object, ...] | None) -> Fingerprint:
+def _fetch_fingerprint(cursor: Cursor) -> Fingerprint:
+    row = cursor.fetchone()
     assert row is not None
-    return Fingerprint(int(str(row[0])), int(str(row[1])))
+    rows, checksum = row
+    return Fingerprint(int(rows), int(checksum))

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from pgload.errors import LoadError, RecordError, TargetError
 from pgload.load.methods import make_method
-from pgload.load.session import Encoded, Session, Writer, Written, load_error, reason, write_batch
+from pgload.load.session import (
+    EncodedBatch,
+    Session,
+    Writer,
+    WriteResult,
+    load_error,
+    reason,
+    write_batch,
+)
 from pgload.migrate.ledger import Ledger, is_already_committed
 from pgload.migrate.options import RETRY_TIMEOUT
 from pgload.migrate.run_files import Reject
@@ -61,7 +69,7 @@ class RetryingWriter(Writer):
     `file_ids` gives the SHA-256 of each file's content, `upserts` the tables that need one.
     """
 
-    keeps_bad_records = True
+    accepts_unencodable = True
 
     def __init__(
         self,
@@ -83,11 +91,11 @@ class RetryingWriter(Writer):
         self._last_written = 0.0  # when any worker last wrote a batch; time.monotonic
         self._lock = Lock()
 
-    def destination(self, table: Table) -> Table:
+    def staging_table(self, table: Table) -> Table:
         """The staging table where the table has one."""
         return self._upserts[table].staging if table in self._upserts else table
 
-    def write(self, session: Session, item: Encoded, halted: Event) -> Written:
+    def write(self, session: Session, encoded: EncodedBatch, halted: Event) -> WriteResult:
         """Write and commit a batch, with as many attempts as it takes. Raises `LoadError`."""
         import psycopg2
 
@@ -96,21 +104,21 @@ class RetryingWriter(Writer):
         for attempt in count(1):
             self._report.connection_state(session.worker, "writing")
             try:
-                written = self._attempt(session, item, reported)
+                written = self._attempt(session, encoded, reported)
             except (psycopg2.Error, TargetError) as error:
                 session.roll_back()
                 lost = session.connection.closed
                 if lost and self._ledger is None:
-                    raise LoadError(f"{load_error(item, error)}; {MAY_BE_COMMITTED}") from None
+                    raise LoadError(f"{load_error(encoded, error)}; {MAY_BE_COMMITTED}") from None
                 tried = time.monotonic() - max(began, self._last_written)
                 retryable = (lost or is_transient(error)) and tried <= self._retry_timeout
                 if not retryable or halted.is_set():
-                    raise load_error(item, error) from None
+                    raise load_error(encoded, error) from None
                 failure = reason(error)
                 self._report.retry(session.worker, failure)
                 self._report.connection_state(session.worker, "lost" if lost else "retrying")
                 if halted.wait(pause * random.uniform(0.5, 1.0)):
-                    raise load_error(item, error) from None
+                    raise load_error(encoded, error) from None
                 pause = min(2 * pause, LONGEST_PAUSE)
             except BaseException:
                 session.roll_back()
@@ -121,33 +129,33 @@ class RetryingWriter(Writer):
                 return written._replace(attempts=attempt, error=failure)
         raise AssertionError  # pragma: no cover: `count` does not end
 
-    def _attempt(self, session: Session, item: Encoded, reported: set[int]) -> Written:
+    def _attempt(self, session: Session, encoded: EncodedBatch, reported: set[int]) -> WriteResult:
         import psycopg2
 
         if session.connection.closed:
             session.renew()
-        upsert = self._prepare(session, item.table)
+        upsert = self._prepare(session, encoded.table)
         before = after = b""
         if self._ledger:
-            file = self._file_ids[item.batch.path]
-            before = self._ledger.insert_statement(file, item.table, item.batch)
+            file = self._file_ids[encoded.batch.path]
+            before = self._ledger.insert_statement(file, encoded.table, encoded.batch)
         if upsert:
             after = upsert.statement(session.connection)
         try:
-            if not isinstance(item.payload, RecordError):
+            if not isinstance(encoded.payload, RecordError):
                 try:
-                    seconds = write_batch(session, item, before=before, after=after)
-                    return Written(len(item.batch.records), *seconds)
+                    seconds = write_batch(session, encoded, before=before, after=after)
+                    return WriteResult(len(encoded.batch.records), *seconds)
                 except psycopg2.Error as error:
                     if is_already_committed(error) or not is_data_error(error):
                         raise
                     session.roll_back()
-            return self._write_bisecting(session, item, reported, before=before, after=after)
+            return self._write_bisecting(session, encoded, reported, before=before, after=after)
         except psycopg2.Error as error:
             if not is_already_committed(error):
                 raise
             session.roll_back()
-            return self._already_committed(session, item)
+            return self._already_committed(session, encoded)
 
     def _prepare(self, session: Session, table: Table) -> Upsert | None:
         """Set up a connection for a table, once."""
@@ -161,49 +169,62 @@ class RetryingWriter(Writer):
             session.prepared.add(table)
         return upsert
 
-    def _already_committed(self, session: Session, item: Encoded) -> Written:
+    def _already_committed(self, session: Session, encoded: EncodedBatch) -> WriteResult:
         """What is recorded of a committed batch; nothing where another run wrote it.
 
         This run has written it itself where the connection was lost before the server's answer.
         """
         assert self._ledger is not None
-        file = self._file_ids[item.batch.path]
+        file = self._file_ids[encoded.batch.path]
         with session.connection.cursor() as cursor:
-            cursor.execute(self._ledger.select_statement(file, item.table, item.batch))
+            cursor.execute(self._ledger.select_statement(file, encoded.table, encoded.batch))
             records, rejected = cursor.fetchone() or (0, 0)
-        return Written(records, 0.0, 0.0, rejected=rejected)
+        return WriteResult(records, 0.0, 0.0, rejected=rejected)
 
     def _write_bisecting(
-        self, session: Session, item: Encoded, reported: set[int], *, before: bytes, after: bytes
-    ) -> Written:
+        self,
+        session: Session,
+        encoded: EncodedBatch,
+        reported: set[int],
+        *,
+        before: bytes,
+        after: bytes,
+    ) -> WriteResult:
         """Write a batch's good records in one transaction, and report the others as rejects."""
         start = time.perf_counter()
         rejects: list[Reject] = []
-        if item.table in self._upserts:
-            after += b";" + self._upserts[item.table].clear(session.connection)
+        if encoded.table in self._upserts:
+            after += b";" + self._upserts[encoded.table].clear(session.connection)
         with session.connection.cursor() as cursor:
             cursor.execute(b"BEGIN; SET CONSTRAINTS ALL IMMEDIATE;" + before)
-            self._bisect(cursor, item, item.batch, after, rejects)
+            self._bisect(cursor, encoded, encoded.batch, after, rejects)
             if self._ledger and rejects:
-                file = self._file_ids[item.batch.path]
+                file = self._file_ids[encoded.batch.path]
                 cursor.execute(
-                    self._ledger.rejected_statement(file, item.table, item.batch, len(rejects))
+                    self._ledger.rejected_statement(
+                        file, encoded.table, encoded.batch, len(rejects)
+                    )
                 )
             new = [reject for reject in rejects if reject.record not in reported]
             self._report.reject(new)  # on the disk before the commit
             reported |= {reject.record for reject in new}
-            self._check_max_rejects(item, new)
+            self._check_max_rejects(encoded, new)
             written = time.perf_counter()
             cursor.execute("COMMIT")
-        return Written(
-            len(item.batch.records) - len(rejects),
+        return WriteResult(
+            len(encoded.batch.records) - len(rejects),
             write=written - start,
             commit=time.perf_counter() - written,
             rejected=len(rejects),
         )
 
     def _bisect(
-        self, cursor: Cursor, item: Encoded, part: Batch, after: bytes, rejects: list[Reject]
+        self,
+        cursor: Cursor,
+        encoded: EncodedBatch,
+        part: Batch,
+        after: bytes,
+        rejects: list[Reject],
     ) -> None:
         """Write a part of a batch; where that is a data error, each half of it."""
         import psycopg2
@@ -211,29 +232,29 @@ class RetryingWriter(Writer):
         split = False
         cursor.execute("SAVEPOINT pgload")
         try:
-            item.method.write(cursor, item.method.encode(part), after=after)
+            encoded.method.write(cursor, encoded.method.encode(part), after=after)
         except (psycopg2.Error, RecordError) as error:
             if not is_data_error(error):
                 raise
             cursor.execute("ROLLBACK TO SAVEPOINT pgload")
             split = len(part.records) > 1
             if not split:
-                column = column_of(error) or self._find_column(cursor, item, part, error)
-                rejects.append(make_reject(item.table.name, part, column, error))
+                column = column_of(error) or self._find_column(cursor, encoded, part, error)
+                rejects.append(make_reject(encoded.table.name, part, column, error))
         cursor.execute("RELEASE SAVEPOINT pgload")
         if split:
             for half in part.parts((len(part.records) + 1) // 2):
-                self._bisect(cursor, item, half, after, rejects)
+                self._bisect(cursor, encoded, half, after, rejects)
 
     def _find_column(
-        self, cursor: Cursor, item: Encoded, part: Batch, error: Exception
+        self, cursor: Cursor, encoded: EncodedBatch, part: Batch, error: Exception
     ) -> str | None:
         """The column whose value is refused, from COPY's error context; None if it names none."""
         import psycopg2
 
         if not is_value_error(error):
             return None
-        copy = make_method("copy", self.destination(item.table))
+        copy = make_method("copy", self.staging_table(encoded.table))
         try:
             copy.write(cursor, copy.encode(part))
         except (psycopg2.Error, RecordError) as copy_error:
@@ -241,13 +262,13 @@ class RetryingWriter(Writer):
         cursor.execute("ROLLBACK TO SAVEPOINT pgload")
         return column_of(error)
 
-    def _check_max_rejects(self, item: Encoded, rejects: Sequence[Reject]) -> None:
+    def _check_max_rejects(self, encoded: EncodedBatch, rejects: Sequence[Reject]) -> None:
         with self._lock:
             self._rejects += len(rejects)
             if self._max_rejects is not None and self._rejects > self._max_rejects:
                 last = rejects[-1]
                 raise LoadError(
-                    f"{item.batch.path.name}: record {last.record} is reject number "
+                    f"{encoded.batch.path.name}: record {last.record} is reject number "
                     f"{self._rejects}, and --max-rejects is {self._max_rejects}: {last.message}"
                 )
 

@@ -210,7 +210,7 @@ class MigrationRun:
             self._target.connect,
             options.method,
             connections=self._connections,
-            fewer_will_do=True,
+            allow_fewer=True,
             writer=writer,
         ) as loader:
             if self._connections < options.connections:

@@ -1,4 +1,7 @@
-"""Workers share the batches of a load, lose none of their statistics, and end together."""
+"""Workers share the batches of a load, lose none of their statistics, and end together.
+
+Tests of the queue, and of connections that are refused, need no server.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,124 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from benchmarks.own.plain import Job, plain_python, repeat_file
 from pgload.contract import METHODS
-from pgload.errors import LoadError, TargetError
-from pgload.load.loader import ENCODED_AHEAD, Loader
-from pgload.load.stats import latency
-from pgload.schema.table import qualified_name
+from pgload.errors import LoadError, TargetError, TooManyConnectionsError
+from pgload.load.loader import ENCODED_AHEAD, BoundedQueue, Loader
+from pgload.load.stats import profile
+from pgload.load.verify import fingerprint
+from pgload.sample.generator import write_sample
+from pgload.schema.table import Table, qualified_name
 from pgload.source.reader import read_batches
 from pgload.targets.target import Target
-from tests.support.loading import load, make_table, rows, write_json
+from tests.support.loading import load, make_table, rows, waiting_backends, write_json
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+MEMORY_RECORDS = 1000
+MEMORY_MEGABYTES = (25, 75)  # the smaller file already has more windows than are in use at once
+
+
+def test_queue_keeps_the_order() -> None:
+    """Items are returned in their order; after the last one, `get` returns None."""
+    queue = BoundedQueue[int](limit=3)
+    assert [queue.put(n) for n in range(3)] == [True] * 3
+    queue.finish()
+    assert [queue.get() for _ in range(5)] == [0, 1, 2, None, None]
+
+
+def test_queue_is_bounded() -> None:
+    """`put` waits while the queue is full."""
+    queue, added = BoundedQueue[int](limit=2), list[int]()
+
+    def put_three() -> None:
+        for n in range(3):
+            queue.put(n)
+            added.append(n)
+
+    thread = Thread(target=put_three)
+    thread.start()
+    wait_until(lambda: added == [0, 1])
+    assert thread.is_alive()
+    assert queue.get() == 0
+    thread.join(30)
+    assert added == [0, 1, 2]
+
+
+@pytest.mark.parametrize("action", ["put", "get"])
+def test_stopped_queue(action: str) -> None:
+    """`stop` ends a `put` or `get` that waits; items that are left are dropped."""
+    queue, returned = BoundedQueue[int](limit=1), list[object]()
+    if action == "put":
+        queue.put(1)
+    wait = partial(queue.put, 2) if action == "put" else queue.get
+    thread = Thread(target=lambda: returned.append(wait()))
+    thread.start()
+    queue.stop()
+    thread.join(30)
+    assert returned == [False if action == "put" else None]
+    assert queue.get() is None
+    assert not queue.put(3)
+
+
+class FakeConnection:
+    """Stands for a connection that is only opened and closed."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def limited_server(limit: int) -> tuple[list[FakeConnection], Callable[[], Any]]:
+    """The connections to a server that takes no more than `limit`, and a function to connect."""
+    opened: list[FakeConnection] = []
+
+    def connect() -> FakeConnection:
+        if len(opened) == limit:
+            raise TooManyConnectionsError("GCP: too many connections")
+        opened.append(FakeConnection())
+        return opened[-1]
+
+    return opened, connect
+
+
+def test_too_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too few connections are an error with their number, and none of them stays open."""
+    monkeypatch.setattr("pgload.load.loader.CLOSE_TIMEOUT", 0.0)
+    opened, connect = limited_server(2)
+    with (
+        pytest.raises(TooManyConnectionsError, match=r"\(it gave 2 of 3 connections\)$"),
+        Loader(connect, "copy", connections=3),
+    ):
+        pass
+    assert [each.closed for each in opened] == [True, True]
+
+
+def test_allow_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `allow_fewer`, a load uses as many connections as it gets, but at least one."""
+    monkeypatch.setattr("pgload.load.loader.CLOSE_TIMEOUT", 0.0)
+    opened, connect = limited_server(2)
+    with Loader(connect, "copy", connections=3, allow_fewer=True) as loader:
+        assert loader.connections == 2
+    assert [each.closed for each in opened] == [True, True]
+    _, connect = limited_server(0)
+    with (
+        pytest.raises(TooManyConnectionsError, match=r"\(it gave 0 of 3 connections\)$"),
+        Loader(connect, "copy", connections=3, allow_fewer=True),
+    ):
+        pass
 
 
 @pytest.fixture
@@ -50,6 +153,9 @@ def test_statistics(
         assert batch.write > 0
         assert (batch.commit > 0) == (method == "executemany")
         assert 0 <= batch.start < batch.start + batch.seconds <= batch.end <= result.seconds
+    parts = profile(result)
+    assert 0 < parts["encode"] <= result.seconds
+    assert parts["write"] + parts["commit"] + parts["wait"] == pytest.approx(4 * result.seconds)
 
 
 def test_a_batch_is_a_transaction(
@@ -68,22 +174,22 @@ def test_a_batch_is_a_transaction(
 def test_batches_are_read_while_loading(
     path: Path, server: Target, schema: str, connection: Connection
 ) -> None:
-    """Batches are asked for one by one, and few more than the workers have in hand."""
+    """Batches are read one by one, and few more than the workers are writing."""
     table = make_table(path, schema, connection)
-    asked = 0
+    read = 0
 
     def work() -> Iterator:
-        nonlocal asked
-        for asked, batch in enumerate(read_batches(path, 10), 1):
+        nonlocal read
+        for read, batch in enumerate(read_batches(path, 10), 1):
             with connection.cursor() as cursor:
                 cursor.execute(f"SELECT count(*) FROM {qualified_name(table, connection)}")
                 written = cursor.fetchone()[0]
-            assert asked - written // 10 <= 3 + ENCODED_AHEAD + 1
+            assert read - written // 10 <= 3 + ENCODED_AHEAD + 1
             yield table, batch
 
     with Loader(server.connect, "values", connections=3) as loader:
         assert loader.run(work()).records == 1003
-    assert asked == 101
+    assert read == 101
 
 
 def test_failing_source_fails_the_load(
@@ -107,7 +213,7 @@ def test_failing_source_fails_the_load(
 def test_terminated_connection_fails_the_load(
     path: Path, server: Target, schema: str, connection: Connection
 ) -> None:
-    """A worker whose connection is cut ends the load with an error that names file and table."""
+    """A worker whose connection is lost ends the load with an error that names file and table."""
     table = make_table(path, schema, connection)
 
     def work() -> Iterator:
@@ -130,7 +236,7 @@ def test_terminated_connection_fails_the_load(
 
 
 def test_run_again(path: Path, server: Target, schema: str, connection: Connection) -> None:
-    """A loader loads as often as it is asked to, over the same connections."""
+    """A loader loads any number of times over the same connections."""
     table = make_table(path, schema, connection)
     with Loader(server.connect, "copy", connections=2) as loader:
         for _ in range(3):
@@ -148,14 +254,16 @@ def test_no_connection() -> None:
         pass
 
 
-def test_latency() -> None:
-    """Percentiles interpolate between batches; a single batch is all of them."""
-    assert latency([2.0]) == {"p50": 2.0, "p95": 2.0, "p99": 2.0, "max": 2.0}
-    found = latency([float(n) for n in range(101)])
-    assert found == pytest.approx({"p50": 50.0, "p95": 95.0, "p99": 99.0, "max": 100.0})
+@contextmanager
+def locked(table: Table, server: Target) -> Iterator[None]:
+    """Another session has the table locked."""
+    other = server.connect()
+    with closing(other), other.cursor() as cursor:
+        cursor.execute(f"BEGIN; LOCK TABLE {qualified_name(table, other)}")
+        yield
 
 
-INTERRUPTED = """
+LOAD_UNTIL_INTERRUPTED = """
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -178,25 +286,16 @@ with Loader(target.connect, method, connections=2) as loader:
 """
 
 
-def interrupted(server: Target, path: Path, schema: str, method: str) -> subprocess.Popen[bytes]:
+def interruptible_load(
+    server: Target, path: Path, schema: str, method: str
+) -> subprocess.Popen[bytes]:
     """A process that loads the file over two connections."""
     host = server.parameters["host"]
     return subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, host, str(path), schema, method],
+        [sys.executable, "-c", LOAD_UNTIL_INTERRUPTED, host, str(path), schema, method],
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     )
-
-
-def wait_for_lock(cursor: Cursor, name: str) -> list[int]:
-    """The process ids of the two backends that wait for a lock on the table, when they do."""
-    waiting: list[int] = []
-    while len(waiting) < 2:
-        cursor.execute(
-            "SELECT pid FROM pg_locks WHERE NOT granted AND relation = %s::regclass", (name,)
-        )
-        waiting = [pid for (pid,) in cursor.fetchall()]
-    return waiting
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -205,31 +304,46 @@ def test_ctrl_c(
 ) -> None:
     """Ctrl-C cancels batches that wait for the server and leaves no transaction open."""
     table = make_table(path, schema, connection)
-    name = qualified_name(table, connection)
-    with connection.cursor() as cursor:
-        cursor.execute(f"BEGIN; LOCK TABLE {name}")
-        with interrupted(server, path, schema, method) as process:
-            wait_for_lock(cursor, name)
-            process.send_signal(signal.SIGINT)
-            out, _ = process.communicate(timeout=30)
-        cursor.execute("ROLLBACK")
+    with locked(table, server), interruptible_load(server, path, schema, method) as process:
+        wait_until(lambda: len(waiting_backends(table, connection)) == 2)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
     assert out == b"stopped [0, 0]\n"  # both connections idle
     assert rows(table, connection) == []
 
 
-def test_ctrl_c_with_a_dead_connection(
+def test_ctrl_c_with_a_lost_connection(
     path: Path, server: Target, schema: str, connection: Connection
 ) -> None:
-    """Ctrl-C stops a load at once though one of its connections is gone already."""
+    """Ctrl-C stops a load at once though one of its connections was lost before."""
     table = make_table(path, schema, connection)
-    name = qualified_name(table, connection)
-    with connection.cursor() as cursor:
-        cursor.execute(f"BEGIN; LOCK TABLE {name}")
-        with interrupted(server, path, schema, "values") as process:
-            (victim, _) = wait_for_lock(cursor, name)
+    with locked(table, server), interruptible_load(server, path, schema, "values") as process:
+        wait_until(lambda: len(waiting_backends(table, connection)) == 2)
+        with connection.cursor() as cursor:
+            victim = waiting_backends(table, connection)[0]
             cursor.execute("SELECT pg_terminate_backend(%s, 10000)", (victim,))
-            process.send_signal(signal.SIGINT)
-            out, _ = process.communicate(timeout=30)
-        cursor.execute("ROLLBACK")
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
     assert out.startswith(b"stopped")
     assert rows(table, connection) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("method", ["values", "copy"])
+def test_memory(
+    tmp_path: Path, server: Target, schema: str, connection: Connection, method: str
+) -> None:
+    """A file three times as large is loaded with about the same private memory."""
+    source = tmp_path / "sample.json"
+    write_sample(source, "THNG", MEMORY_RECORDS)
+    table = make_table(source, schema, connection)
+    peaks, expected = [], 0
+    for megabytes in MEMORY_MEGABYTES:
+        path = tmp_path / f"{megabytes}.json"
+        expected += MEMORY_RECORDS * repeat_file(path, source, megabytes)
+        with plain_python(Job.of(server, table, path, method, connections=2)) as process:
+            peaks.append(process.load_watching_memory())
+    assert fingerprint(table, connection).rows == expected
+    small, large = peaks
+    assert large - small < (MEMORY_MEGABYTES[1] - MEMORY_MEGABYTES[0]) / 3, peaks
+    assert large <= 150

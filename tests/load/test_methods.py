@@ -1,4 +1,7 @@
-"""All methods store the same rows, which are those that PostgreSQL's own JSON functions make."""
+"""All methods store the same rows: those that PostgreSQL's own JSON functions make.
+
+The test of the methods' names needs no server.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import Raw
 
 from pgload.contract import METHODS
-from pgload.errors import LoadError, RecordError, UsageError
-from pgload.load.loader import Loader
+from pgload.errors import UsageError
+from pgload.load import methods
 from pgload.load.methods import make_method
 from pgload.load.verify import expected_fingerprint, fingerprint
 from pgload.sample.generator import KINDS, write_sample
-from pgload.schema.table import Column, Table, create_table, qualified_name
-from pgload.source.reader import Batch, read_batches
+from pgload.schema.table import Column, Table, qualified_name
+from pgload.source.reader import read_batches
 from pgload.targets.target import Target
-from tests.support.loading import empty, load, make_table, rows, write_json
+from tests.support.loading import empty, load, make_table, new_table, rows, write_json
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -39,28 +41,34 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def new_table(table: Table, connection: Connection) -> Table:
-    """The table, created empty."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"DROP TABLE IF EXISTS {qualified_name(table, connection)}")
-        cursor.execute(create_table(table, connection, unique_key=False))
-    return table
+def test_names() -> None:
+    """Every method of the contract exists, and only these."""
+    assert set(methods._CLASSES) == set(METHODS)
+    with pytest.raises(UsageError, match="unknown method 'cpoy': choose from values, unnest, json"):
+        make_method("cpoy", Table("x"))
 
 
-def check(path: Path, server: Target, schema: str, connection: Connection) -> Table:
-    """Load a file by every method and compare what each left with what has to be there."""
-    table = make_table(path, schema, connection)
+def compare_methods(
+    path: Path, table: Table, server: Target, connection: Connection, *, connections: int = 1
+) -> None:
+    """Load a file by every method, and compare what each left with the expected fingerprint."""
     expected = expected_fingerprint(table, read_batches(path, 100), connection)
     for method in METHODS:
         empty(table, connection)
-        load(path, table, server, method, batch_size=7, connections=2)
+        load(path, table, server, method, batch_size=7, connections=connections)
         assert fingerprint(table, connection) == expected, method
+
+
+def check(path: Path, server: Target, schema: str, connection: Connection) -> Table:
+    """The planned table of a file, after `compare_methods`."""
+    table = make_table(path, schema, connection)
+    compare_methods(path, table, server, connection, connections=2)
     return table
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_sample(tmp_path: Path, server: Target, schema: str, connection: Connection, kind) -> None:
-    """Generated notices of every kind, their oddities included, come through every method."""
+    """Generated notices of every kind are stored alike by every method."""
     path = tmp_path / "sample.json"
     write_sample(path, kind, 200, indent=2)
     check(path, server, schema, connection)
@@ -79,7 +87,7 @@ def test_odd_strings(
 
 
 def test_empty_values(tmp_path: Path, server: Target, schema: str, connection: Connection) -> None:
-    """An empty string, null and a missing field all become NULL, wherever they stand."""
+    """An empty string, null and a missing field all become NULL, wherever they are."""
     records: list[dict[str, Any]] = [
         {"a": "", "b": "x", "c": ""},
         {"a": None, "b": None, "c": None},
@@ -98,7 +106,7 @@ def test_empty_values(tmp_path: Path, server: Target, schema: str, connection: C
 def test_single_column(
     tmp_path: Path, server: Target, schema: str, connection: Connection, value: str | None
 ) -> None:
-    """A table of one column takes its rows, even one that holds nothing."""
+    """A table of one column takes its rows, even one that is NULL."""
     path = write_json(tmp_path / "one.json", [{"a": value}])
     table = check(path, server, schema, connection)
     assert rows(table, connection) == [(value or None,)]
@@ -219,17 +227,13 @@ def test_any_typed_value(
     path = write_json(tmp_path / "typed.json", records)
     columns = [Column(type_, type_) for type_ in ("text", *TYPED)]
     table = new_table(Table("typed", tuple(columns), schema=schema), connection)
-    expected = expected_fingerprint(table, read_batches(path, 100), connection)
-    for method in METHODS:
-        empty(table, connection)
-        load(path, table, server, method, batch_size=7)
-        assert fingerprint(table, connection) == expected, method
+    compare_methods(path, table, server, connection)
 
 
 def test_types_of_the_server(
     tmp_path: Path, server: Target, schema: str, connection: Connection
 ) -> None:
-    """Types with a length, domains, enums and arrays take what they hold, by every method."""
+    """Types with a length, domains, enums and arrays are stored alike by every method."""
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE TYPE {schema}.mood AS ENUM ('so so', 'it''s \"fine\"')")
         cursor.execute(f"CREATE DOMAIN {schema}.amount AS numeric(10, 2) CHECK (VALUE >= 0)")
@@ -259,64 +263,10 @@ def test_types_of_the_server(
         assert set(nothing) == {None}, method
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(
-    ("type_", "value"),
-    [
-        ("character varying(5)", "longer"),
-        ("character(3)", "four"),
-        ("bit(3)", "1010"),
-        ("bit(3)", "10"),
-        ("numeric(4,2)", "100.00"),
-        ("integer", str(2**31)),
-        ("domain", "-1"),
-        ("enum", "sad"),
-    ],
-)
-def test_too_long(
-    tmp_path: Path,
-    server: Target,
-    schema: str,
-    connection: Connection,
-    method: str,
-    type_: str,
-    value: str,
-) -> None:
-    """A value that a column cannot hold is refused by every method, never cut."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"CREATE TYPE {schema}.enum AS ENUM ('glad')")
-        cursor.execute(f"CREATE DOMAIN {schema}.domain AS integer CHECK (VALUE >= 0)")
-    if type_ in ("domain", "enum"):
-        type_ = f"{schema}.{type_}"
-    path = write_json(tmp_path / "x.json", [{"a": ""}, {"a": value}])
-    table = new_table(Table("x", (Column("a", type_),), schema=schema), connection)
-    with pytest.raises(LoadError, match=r"^x\.json: records 1–2 into x: "):
-        load(path, table, server, method)
-    assert rows(table, connection) == []
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("type_", ["text", "jsonb"])
-@pytest.mark.parametrize("escape", [r"\ud800", r"\udc00x", r"\u0000", r"\\\u0000"])
-def test_no_text(
-    server: Target, schema: str, connection: Connection, method: str, type_: str, escape: str
-) -> None:
-    """Half a surrogate pair and \\u0000 are refused with file and record."""
-    records = [r'{"a": "fine \\u0000"}', f'{{"a": "{escape}"}}']
-    batch = Batch(Path("no.json"), 1, [Raw(record.encode()) for record in records])
-    table = new_table(Table("no", (Column("a", type_),), schema=schema), connection)
-    with (
-        Loader(server.connect, method) as loader,
-        pytest.raises(RecordError, match=r"^no\.json: record 2: "),
-    ):
-        loader.run([(table, batch)])
-    assert rows(table, connection) == []
-
-
-def test_one_nested_column(
+def test_json_columns_beside_others(
     tmp_path: Path, server: Target, schema: str, connection: Connection
 ) -> None:
-    """A json column leaves records with escapes, quotes and nothing beside it as they are."""
+    """Records with json columns may have escapes, quotes and NULLs in all of their columns."""
     records = [
         {"a": odd, "j": {"odd": odd, "list": [odd]}, "b": "after"} if n % 3 else {"b": odd}
         for n, odd in enumerate(ODD)
@@ -324,59 +274,39 @@ def test_one_nested_column(
     path = write_json(tmp_path / "nested.json", records, indent=1)
     columns = (Column("a"), Column("j", "jsonb"), Column("b"), Column("k", "json", field="j"))
     table = new_table(Table("nested", columns, schema=schema), connection)
-    expected = expected_fingerprint(table, read_batches(path, 100), connection)
-    for method in METHODS:
-        empty(table, connection)
-        load(path, table, server, method, batch_size=7)
-        assert fingerprint(table, connection) == expected, method
+    compare_methods(path, table, server, connection)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_nul(
-    tmp_path: Path, server: Target, schema: str, connection: Connection, method: str
-) -> None:
-    """A NUL, which PostgreSQL's text cannot hold, is refused with file, record and field."""
-    records = [{"a": "fine"}] * 4 + [{"a": "not\0fine"}]
-    path = write_json(tmp_path / "nul.json", records)
-    table = make_table(path, schema, connection)
-    with pytest.raises(RecordError, match=r'^nul\.json: record 5: field "a" holds \\u0000'):
-        load(path, table, server, method, batch_size=3)
-    assert rows(table, connection) == [("fine",)] * 3
-    with pytest.raises(RecordError, match=r"^nul\.json: record 5 cannot become a row"):
-        expected_fingerprint(table, read_batches(path, 10), connection)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_wrong_encoding(
-    tmp_path: Path, server: Target, schema: str, connection: Connection, method: str
-) -> None:
-    """Bytes that are no UTF-8 are refused with file and record."""
-    path = write_json(tmp_path / "cp949.json", [{"a": "x"}])
-    table = make_table(path, schema, connection)
-    path.write_bytes(b'[{"a": "x"}, {"a": "' + "가나".encode("cp949") + b'"}]')
-    with pytest.raises(RecordError, match=r"^cp949\.json: record 2"):
-        load(path, table, server, method)
-    assert rows(table, connection) == []
-
-
-def test_value_that_does_not_fit(
+def test_duplicate_keys(
     tmp_path: Path, server: Target, schema: str, connection: Connection
 ) -> None:
-    """A value that a column refuses ends the load with file, records, table and SQLSTATE."""
-    (tmp_path / "tables.toml").write_text(
-        '[[table]]\nfiles = "x.json"\nname = "x"\ntypes = { a = "integer" }\n'
+    """Of a field that is given twice the last value counts, as for PostgreSQL; a json column keeps
+    the text of what is within it.
+    """
+    path = tmp_path / "x.json"
+    path.write_text(
+        r'[{"a": 1, "j": 1, "a": "x\n", "\u0061": "last", "j": {"k": 1, "k": 2}},'
+        '{"a": 1, "a": null}, {"a": "", "a": "x"}, {"jb": {"k": 1, "k": 2}, "i": 1, "i": 2}]'
     )
-    path = write_json(tmp_path / "x.json", [{"a": "1"}, {"a": "one"}])
-    table = make_table(path, schema, connection)
-    for method in METHODS:
-        with pytest.raises(
-            LoadError, match=r'^x\.json: records 1–2 into x: .*"one" \(SQLSTATE 22P02\)'
-        ):
-            load(path, table, server, method)
-    assert rows(table, connection) == []
+    columns = (Column("a"), Column("j", "json"), Column("jb", "jsonb"), Column("i", "integer"))
+    table = new_table(Table("t", columns, schema=schema), connection)
+    compare_methods(path, table, server, connection)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT a, j::text, jb::text, i FROM {schema}.t ORDER BY id")
+        assert cursor.fetchall() == [
+            ("last", '{"k": 1, "k": 2}', None, None),
+            (None, None, None, None),
+            ("x", None, None, None),
+            (None, None, '{"k": 2}', 2),
+        ]
 
 
-def test_unknown_method() -> None:
-    """A method that does not exist is an error that names those that do."""
-    with pytest.raises(UsageError, match="unknown method 'cpoy': choose from executemany"):
-        make_method("cpoy", Table("x"))
+def test_long_record(tmp_path: Path, server: Target, schema: str, connection: Connection) -> None:
+    """A record may be of 20 MB, between nested values that are stored as their JSON."""
+    path, long = tmp_path / "x.json", "x" * (20 << 20)
+    path.write_text(f'[{{"a": {{"b": [1, "x"]}}}}, {{"a": "{long}"}}, {{"a": [1.0]}}]', "utf-8")
+    table = new_table(Table("t", (Column("a"),), schema=schema), connection)
+    with connection.cursor() as cursor:  # uncompressed, which is faster
+        cursor.execute(f"ALTER TABLE {schema}.t ALTER a SET STORAGE EXTERNAL")
+    compare_methods(path, table, server, connection)
+    assert rows(table, connection) == [('{"b": [1, "x"]}',), (long,), ("[1.0]",)]

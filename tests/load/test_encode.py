@@ -1,0 +1,196 @@
+"""Records become the same values by every way of encoding them; needs no server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from pgload.contract import METHODS
+from pgload.errors import RecordError
+from pgload.load.encode import RowEncoder, Values, all_in_quotes, is_plain, without_quotes
+from pgload.load.methods import make_method
+from pgload.schema.table import Column, Table
+from pgload.source.reader import Batch
+
+COLUMNS = (Column("a"), Column("b"), Column("j", "jsonb"))
+COPY_ESCAPES = {"\\\\": "\\", "\\n": "\n", "\\r": "\r", "\\x1f": "\x1f"}
+ENCODING = ("values", "unnest", "copy", "executemany")  # json leaves it to the server
+
+
+def make_batch(*records: str | bytes) -> Batch:
+    """A batch of records given as JSON text; the first one has number 5."""
+    texts = [record.encode() if isinstance(record, str) else record for record in records]
+    return Batch(Path("x.json"), 5, [Raw(text) for text in texts])
+
+
+def copied(columns: Sequence[Column], batch: Batch) -> list[Values]:
+    """The rows in the text that COPY is sent, read as PostgreSQL documents its format."""
+    text = make_method("copy", Table("t", tuple(columns))).encode(batch).decode()
+    assert text.endswith("\n")
+    return [[unescape(field) for field in line.split("\x1f")] for line in text[:-1].split("\n")]
+
+
+def unescape(field: str) -> str | None:
+    """A field of COPY's text without its escapes; None where it is empty."""
+    pieces, at = [], 0
+    while at < len(field):
+        escape = next((e for e in COPY_ESCAPES if field.startswith(e, at)), None)
+        assert escape or field[at] != "\\", field
+        pieces.append(COPY_ESCAPES[escape] if escape else field[at])
+        at += len(escape or "x")
+    return "".join(pieces) or None
+
+
+def expected(record: dict[str, Any], columns: Sequence[Column]) -> Values:
+    """The values of a record, from Python's own reading of it."""
+    row: Values = []
+    for column in columns:
+        value = record.get(column.source)
+        if value in (None, ""):
+            row.append(None)
+        elif isinstance(value, str) and column.type == "text":
+            row.append(value)
+        else:
+            row.append(json.dumps(value))
+    return row
+
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=10)
+VALUES = st.recursive(
+    TEXT
+    | st.sampled_from(["it's", "\\", "\\N", '"', "),(", "),({", "[", "{}", "null", "\x1f", "\n"])
+    | st.none()
+    | st.integers()
+    | st.booleans(),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["a", "b", "j", "z"]), VALUES), min_size=1))
+def test_any_value(records: list[dict[str, Any]]) -> None:
+    """COPY's text and the tuples of `executemany` have the values of the records."""
+    batch = make_batch(*map(json.dumps, records))
+    for columns in (COLUMNS[:2], COLUMNS):
+        rows = [expected(record, columns) for record in records]
+        assert copied(columns, batch) == rows
+        assert list(RowEncoder(columns).tuples(batch)) == rows
+
+
+@pytest.mark.parametrize(
+    ("record", "values"),
+    [
+        ('{"a": "x", "b": 1.50}', ["x", "1.50", None]),
+        ('{"a": "", "b": null}', [None, None, None]),
+        ('{"a": 1, "a": "last", "\\u0061": "x"}', ["x", None, None]),
+        ('{"a": [1,  2.0], "b": {"k" : 1e5}}', ["[1,  2.0]", '{"k" : 1e5}', None]),
+        ('{"j": "x \\u0041"}', [None, None, '"x \\u0041"']),
+        ('{"j": ""}', [None, None, None]),
+        ('{"a": true, "j": {"a": "\\n\'"}}', ["true", None, '{"a": "\\n\'"}']),
+    ],
+)
+def test_values(record: str, values: Values) -> None:
+    """Null, a missing field and '' are NULL; the last of two equal fields counts; the rest is text.
+
+    A json column has the JSON text to the letter.
+    """
+    batch = make_batch(record)
+    assert RowEncoder(COLUMNS).values(batch, 0) == values
+    assert list(RowEncoder(COLUMNS).tuples(batch)) == [values]
+    assert copied(COLUMNS, batch) == [values]
+
+
+def test_unusual_field_names() -> None:
+    """Fields may have any name, and one field may fill two columns."""
+    names = ['quote"', "back\\slash", "line\nbreak", "가", "", "x" * 100]
+    columns = [Column(f"c{n}", field=name) for n, name in enumerate([*names, names[0]])]
+    record = {name: str(n) for n, name in enumerate(names)}
+    assert copied(columns, make_batch(json.dumps(record))) == [["0", "1", "2", "3", "4", "5", "0"]]
+
+
+def test_payloads() -> None:
+    """What each method sends for a plain record, one with escapes and one with nothing."""
+    batch = make_batch('{"a": "it\'s", "b": 1}', '{"a": "\\"x\\\\"}', "{}")
+    payload = {
+        name: make_method(name, Table("t", (Column("a"), Column("b", "integer")))).encode(batch)
+        for name in METHODS
+    }
+    assert payload == {
+        "values": [b"'it''s','1'),('\"x\\',NULL),(NULL,NULL"],
+        "unnest": b"nullif(unnest('{\"it''s\",\"\\\"x\\\\\",NULL}'::text[]),''),"
+        b"unnest('{1,NULL,NULL}'::integer[])",
+        "json": [b'\'[{"a": "it\'\'s", "b": 1},{"a": "\\"x\\\\"},{}]\''],
+        "copy": b"it's\x1f1\n\"x\\\\\x1f\n\x1f\n",
+        "executemany": [["it's", "1"], ['"x\\', None], [None, None]],
+    }
+
+
+BAD = {
+    '{"a": "\\ud800"}': "holds half of a surrogate pair",
+    '{"other": NaN}': "holds NaN",
+    '{"a": "tab\there"}': "holds a control character that is not escaped",
+    '{"a": "x" "b"}': "JSON is malformed",
+    '["a"]': "JSON object",
+    '{"a": "가"}': "is not UTF-8 but seems to be CP949",
+    '{"j": {"a": "가"}}': "is not UTF-8 but seems to be CP949",
+    '{"a": "x\\u0000"}': "holds \\u0000, which PostgreSQL's text cannot hold",
+    '{"j": {"a": "\\u0000"}}': "holds \\u0000, which jsonb cannot hold",
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_bad_record(bad: str) -> None:
+    """The error names file, record and reason, and the field where only its value is at fault."""
+    batch = make_batch('{"a": "fine \\\\u0000", "j": "\\\\u0000"}', bad.encode("cp949"), '{"a": 1}')
+    encoder = RowEncoder(COLUMNS)
+    with pytest.raises(RecordError, match=r"^x\.json: record 6: ") as caught:
+        encoder.check(batch)
+    error = caught.value
+    assert (error.path, error.record) == (batch.path, 6)
+    assert error.reason is not None
+    assert BAD[bad] in error.reason
+    assert error.reason in str(error)
+    assert str(error).endswith("or remove the record")
+    if error.field is not None:
+        assert error.field == error.column == next(iter(json.loads(bad)))
+
+
+@pytest.mark.parametrize("method", ENCODING)
+def test_method_refuses_a_bad_record(method: str) -> None:
+    """A record with text that PostgreSQL cannot hold is refused while it is encoded."""
+    batch = make_batch('{"a": "1"}', '{"a": "\\u0000"}')
+    with pytest.raises(RecordError, match=r'^x\.json: record 6: field "a" holds \\u0000'):
+        make_method(method, Table("t", COLUMNS)).encode(batch)
+
+
+@pytest.mark.parametrize(
+    ("line", "plain"),
+    [
+        (b'"a"\x1f""\x1fnull\x1f1.5\x1ftrue', True),
+        (b'"{"\x1f"a[0]"', True),
+        (b'"a\\n"', False),
+        (b'{"k":1}\x1f""', False),
+        (b'""\x1f[1]', False),
+        (b'"x"\n[1]', False),
+        (b'"x"),([1]', False),
+    ],
+)
+def test_is_plain(line: bytes, plain: bool) -> None:
+    """Plain lines have no backslash and no token that is an object or an array."""
+    assert is_plain(line) is plain
+
+
+def test_quotes() -> None:
+    """All quotes are removed, or all tokens are put in quotes; null is nothing in both."""
+    strings, mixed = b'"a"\x1f""\n"null"\x1f"b"', b'"a"\x1fnull\n1.5\x1f"null"'
+    assert without_quotes(strings, 4) == b"a\x1f\nnull\x1fb"
+    assert all_in_quotes(strings, 4) == strings
+    assert without_quotes(mixed, 4) == b"a\x1f\n1.5\x1fnull"
+    assert all_in_quotes(mixed, 4) == b'"a"\x1f""\n"1.5"\x1f"null"'
