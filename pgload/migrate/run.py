@@ -25,7 +25,7 @@ from pgload.migrate.stopping import INTERRUPTED, Stopping
 from pgload.migrate.upsert import Merge, make_merges
 from pgload.schema.table import Table, create_table
 from pgload.source.reader import read_batches
-from pgload.targets.cloud import STARTED_HERE
+from pgload.targets.cloud import LOCAL_CLOUDS
 from pgload.targets.target import Target
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ class MigrationRun:
         if last.rejects:
             say(f"rejected: {last.rejects:,}, with their reasons in {folder / 'rejects.jsonl'}")
         if status in ("interrupted", "failed") and self._ledger:
-            if self._target.cloud in STARTED_HERE:
+            if self._target.cloud in LOCAL_CLOUDS:
                 say(f"{self._target.cloud} is gone with what was in it")
             else:
                 words = [w for w in self._asked.command if w not in ("--resume", "--restart")]
