@@ -73,7 +73,7 @@ def items_of(document: bytes) -> list[Raw]:
     Raises `NoDataError` for an error reply.
     """
     parsed = check_reply(document)
-    # The longest path first: "items" also stands above "item".
+    # The longest path first, as "items" may hold "item".
     for path in sorted(ITEMS_PATHS, key=len, reverse=True):
         items = _value_at(parsed, path, missing=...)
         if items in ("", None):  # nothing was found

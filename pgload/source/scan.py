@@ -20,7 +20,7 @@ SHOWN_BYTES = 60  # of a record, in a message
 # as in PostgreSQL's own JSON functions.
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-# For each field, in order of appearance, the types of the values that were looked at.
+# For each field, in order of appearance, the types of its values, "" for unknown.
 Fields = dict[str, set[str]]
 
 _decode = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -41,7 +41,7 @@ class Scan:
 
 
 def scan(path: Path, *, infer: bool = True) -> Scan:
-    """Read a whole file, keeping none of it. `infer` looks at the types of the values too.
+    """Read a whole file, keeping none of it. With `infer` it gathers the values' types.
 
     A record that cannot be read is counted and skipped. Raises `SourceError` as `read_records`
     does, and for a file of which no record can be read.
@@ -106,7 +106,7 @@ def add_fields(
             for name in open_fields:
                 if name in found:
                     fields[name].add(type_of(bytes(found[name])))
-            # A column with one text in it is text, whatever else it holds.
+            # A column with one text in it is text, even if it holds other types.
             open_fields = [name for name in open_fields if "text" not in fields[name]]
 
 

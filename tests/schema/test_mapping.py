@@ -49,7 +49,7 @@ def test_own_mapping(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("[[table]\n", r"tables\.toml: Expected"),
         ('[[table]]\nname = "x"\n', "missing required field `files`"),
@@ -59,10 +59,10 @@ def test_own_mapping(tmp_path: Path) -> None:
         ('[[table]]\nfiles = "x"\nname = "x"\ntypes = { a = "int" }\n', "Invalid enum value 'int'"),
     ],
 )
-def test_wrong_mapping(tmp_path: Path, text: str, says: str) -> None:
+def test_wrong_mapping(tmp_path: Path, text: str, message: str) -> None:
     """A mistake in a mapping file is an error that names the file."""
     (tmp_path / "tables.toml").write_text(text)
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(UsageError, match=message):
         read_mapping(tmp_path)
 
 

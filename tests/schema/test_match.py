@@ -62,7 +62,7 @@ def test_exact_name_wins(match) -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "fields", "says"),
+    ("columns", "fields", "message"),
     [
         ("ntce_no text", ["ntceNo", "NtceNo"], "fields 'ntceNo', 'NtceNo' could fill column"),
         ('"A" text, a text', ["á", "A", "a"], None),
@@ -70,12 +70,12 @@ def test_exact_name_wins(match) -> None:
         ('"--" text', ["%%"], None),
     ],
 )
-def test_ambiguous_columns(match, columns: str, fields: list[str], says: str | None) -> None:
+def test_ambiguous_columns(match, columns: str, fields: list[str], message: str | None) -> None:
     """Names that match more than once are an error that lists them all."""
-    if says is None:
+    if message is None:
         assert len(match(f"CREATE TABLE t ({columns})", *fields).unknown) == 1
         return
-    with pytest.raises(UsageError, match=f"^table t: {says}.*: rename one"):
+    with pytest.raises(UsageError, match=f"^table t: {message}.*: rename one"):
         match(f"CREATE TABLE t ({columns})", *fields)
 
 

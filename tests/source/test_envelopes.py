@@ -72,7 +72,7 @@ NO_DATA = {
 
 @pytest.mark.parametrize("text", NO_DATA)
 def test_not_data(tmp_path: Path, text: str) -> None:
-    """An empty file, an error reply saved as data and plain text are errors that name the file."""
+    """A file that holds no records is an error with the file's name and what it holds instead."""
     path = tmp_path / "reply.json"
     path.write_text(text, "utf-8")
     with pytest.raises(SourceError) as caught:

@@ -33,7 +33,7 @@ json_records = st.lists(st.dictionaries(st.text("abc", min_size=1), json_values)
     wrap=st.sampled_from([lambda records: records, envelope, lambda records: {"items": records}]),
 )
 def test_windows_cut_between_records(tmp_path, monkeypatch, records, indent, window, wrap) -> None:
-    """However small the windows and whatever the values hold, all records come back in order."""
+    """All records come back in order, through windows of any size."""
     monkeypatch.setattr(json_stream, "WINDOW_BYTES", window)
     path = tmp_path / "data.json"
     path.write_text(json.dumps(wrap(records), ensure_ascii=False, indent=indent), "utf-8")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pgload.errors import SourceError
-from pgload.source.reader import read_batches
+from pgload.source import reader
+from pgload.source.reader import Batch, read_batches
 from tests.support.files import RECORDS, envelope, read
 
 SHAPES = {
@@ -79,3 +80,22 @@ def test_batches(tmp_path: Path) -> None:
         (7, 1),
     ]
     assert [json.loads(bytes(r)) for batch in batches for r in batch.records] == RECORDS
+
+
+def test_batch_of_long_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch ends before it exceeds the limit in bytes, but has at least one record."""
+    monkeypatch.setattr(reader, "BATCH_BYTES", 100)
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps([{"a": "x" * size} for size in (10, 10, 90, 200, 10)]))
+    assert [len(batch.records) for batch in read_batches(path, 10)] == [2, 1, 1, 1]
+
+
+def test_parts(tmp_path: Path) -> None:
+    """The parts of a batch have the file's record numbers and offsets."""
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(RECORDS), "utf-8")
+    _, batch = read_batches(path, 4)
+    parts = list(batch.parts(2))
+    assert [(part.first_record, len(part.records)) for part in parts] == [(5, 2), (7, 1)]
+    assert parts[1].offset(7) == batch.offset(7)
+    assert Batch(path, 1, batch.records).offset(1) is None

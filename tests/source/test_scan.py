@@ -14,7 +14,7 @@ from pgload.errors import SourceError
 from pgload.schema.mapping import plan_tables
 from pgload.source import json_stream
 from pgload.source.reader import read_batches, read_records
-from pgload.source.scan import scan
+from pgload.source.scan import scan, type_of
 from tests.support.files import read_texts
 
 BAD_RECORDS = {
@@ -97,3 +97,33 @@ def test_memory(tmp_path: Path, monkeypatch, use: str) -> None:
     finally:
         tracemalloc.stop()
     assert peak < path.stat().st_size / 4
+
+
+@pytest.mark.parametrize(
+    ("token", "type_"),
+    [
+        ("null", ""),
+        ('""', ""),
+        ('"1"', "text"),
+        ("true", "boolean"),
+        ("[]", "jsonb"),
+        ('{"a": 1}', "jsonb"),
+        ("-1", "bigint"),
+        (str(2**63 - 1), "bigint"),
+        (str(2**63), "numeric"),
+        (str(-(2**63)), "bigint"),
+        ("1.0", "numeric"),
+        ("1e3", "numeric"),
+    ],
+)
+def test_type_of(token: str, type_: str) -> None:
+    """A JSON value shows the type of its column, unless it is null or empty."""
+    assert type_of(token.encode()) == type_
+
+
+def test_fields_without_types(tmp_path: Path) -> None:
+    """Without `infer` the fields are known and their types are not."""
+    path = tmp_path / "x.json"
+    path.write_text('[{"a": 1}, {"b": "x", "a": null}]')
+    assert scan(path, infer=False).fields == {"a": set(), "b": set()}
+    assert scan(path).fields == {"a": {"bigint", ""}, "b": {"text"}}

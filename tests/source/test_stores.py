@@ -30,7 +30,7 @@ def test_data_files(tmp_path: Path) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    """A folder that does not exist, or is a file, is an error that says so."""
+    """A folder that does not exist, or is a file, is an error."""
     with pytest.raises(SourceError, match=r"/none does not exist: name a folder"):
         data_files(tmp_path / "none")
     (tmp_path / "x.json").touch()
@@ -64,16 +64,14 @@ def test_no_permission() -> None:
         folder.chmod(0)
         with (
             as_nobody(),
-            pytest.raises(
-                SourceError, match=r" cannot be read: permission denied; make"
-            ),
+            pytest.raises(SourceError, match=r" cannot be read: permission denied; make"),
         ):
             data_files(folder)
         folder.chmod(0o700)
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "message"),
     [
         (lambda path: path.mkdir(), "is a folder, not a file; rename it, or name it as --data"),
         (lambda path: os.mkfifo(path), "is a pipe or a device, not a file"),
@@ -84,18 +82,18 @@ def test_no_permission() -> None:
         (lambda _: None, "cannot be read: no such file or directory"),
     ],
 )
-def test_not_a_file(tmp_path: Path, make: Callable[[Path], object], says: str) -> None:
+def test_not_a_file(tmp_path: Path, make: Callable[[Path], object], message: str) -> None:
     """Anything but a regular file is refused by name, without waiting for it."""
     folder = tmp_path / "data"
     folder.mkdir()
     make(folder / "x.json")
     for use in (read, scan, content_id, Stamp.of):
-        with pytest.raises(SourceError, match=rf"^x\.json: {says}"):
+        with pytest.raises(SourceError, match=rf"^x\.json: {message}"):
             use(folder / "x.json")
 
 
 def test_link(tmp_path: Path) -> None:
-    """A link to a regular file is read, wherever the file is and whatever else is a link."""
+    """A link to a regular file is read, in whichever folder it is."""
     (tmp_path / "data").mkdir()
     (tmp_path / "a.json").write_text('[{"a": 1}]')
     (tmp_path / "data" / "x.json").symlink_to("../a.json")
@@ -147,9 +145,9 @@ def test_change_while_read(tmp_path: Path, monkeypatch, change: str, shape: str)
     (tmp_path / "y.json").write_text("[]")
     batches = read_batches(path, 5)
     assert len(next(batches).records) == 5
-    make, says = CHANGES[change]
+    make, message = CHANGES[change]
     make(path)
-    with pytest.raises(SourceError, match=rf"^x\.json: {says}"):
+    with pytest.raises(SourceError, match=rf"^x\.json: {message}"):
         next(batches), next(batches), next(batches)
 
 

@@ -122,7 +122,7 @@ def test_unconfigured_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cloud", "rtt_ms", "says"),
+    ("cloud", "rtt_ms", "message"),
     [
         ("GPC", None, "--cloud GPC is not configured: did you mean GCP"),
         ("EMBEDED", None, "--cloud EMBEDED is not configured: did you mean EMBEDDED"),
@@ -130,11 +130,11 @@ def test_unconfigured_default() -> None:
         ("GCP", 20.0, "--rtt 20 is for EMBEDDED and CONTAINER, not for GCP"),
     ],
 )
-def test_check_cloud(cloud: str, rtt_ms: float | None, says: str) -> None:
+def test_check_cloud(cloud: str, rtt_ms: float | None, message: str) -> None:
     """A wrong name, a missing variable, or a latency where none can be added, is an error."""
     check_cloud("GCP", GCP, None)
     check_cloud("EMBEDDED", {}, 20)
-    with pytest.raises(UsageError, match=f"^{says}"):
+    with pytest.raises(UsageError, match=f"^{message}"):
         check_cloud(cloud, GCP, rtt_ms)
 
 

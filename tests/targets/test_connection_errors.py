@@ -32,7 +32,7 @@ def connect(variables: dict[str, str], **changed: str) -> Connection:
 
 
 @pytest.mark.parametrize(
-    ("changed", "says"),
+    ("changed", "message"),
     [
         (
             {"PASSWORD": "wrong-word"},
@@ -62,11 +62,13 @@ def connect(variables: dict[str, str], **changed: str) -> Connection:
         ),
     ],
 )
-def test_failed_connection(variables: dict[str, str], changed: dict[str, str], says: str) -> None:
+def test_failed_connection(
+    variables: dict[str, str], changed: dict[str, str], message: str
+) -> None:
     """A failed connection is one line with the cloud and the variable to check, no password."""
     with pytest.raises(TargetError) as caught:
         connect(variables, **changed)
-    assert str(caught.value).startswith(says)
+    assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
     assert SECRET not in str(caught.value)
     assert "wrong-word" not in str(caught.value)
@@ -81,7 +83,7 @@ def test_several_addresses(variables: dict[str, str]) -> None:
 @pytest.mark.parametrize("password", ["S3\udcffCRET", "S3\0CRET"], ids=ascii)
 def test_password_that_cannot_be_sent(variables: dict[str, str], password: str) -> None:
     """A password that the driver refuses is an error of one line, without it."""
-    with pytest.raises(TargetError, match="^GCP: the driver cannot use the values") as caught:
+    with pytest.raises(TargetError, match=r"^GCP: the driver cannot use the values") as caught:
         connect(variables, PASSWORD=password)
     assert caught.value.__suppress_context__
     assert "CRET" not in str(caught.value)

@@ -62,9 +62,9 @@ def test_two_at_once(server: Target) -> None:
 
 
 HOLDER = """
-from pgload.errors import TargetError
-from pgload.targets.embedded import embedded
-with embedded() as target:
+import os
+from pgload.targets.cloud import open_target
+with open_target("EMBEDDED", os.environ) as target:
     print(target.parameters["host"], flush=True)
     input()
 """
@@ -126,7 +126,7 @@ def test_cache_that_is_a_file(tmp_path: Path) -> None:
     """A cache that cannot be used is an error with the variable's name."""
     (tmp_path / "file").touch()
     with (
-        pytest.raises(TargetError, match="cannot be used: .* EMBEDDED_CACHE"),
+        pytest.raises(TargetError, match=r"cannot be used: .* EMBEDDED_CACHE"),
         start(tmp_path / "file"),
     ):
         pass
@@ -149,7 +149,7 @@ def test_inherited_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_server_that_cannot_start() -> None:
-    """A server that refuses to start says why, at once."""
+    """A server that refuses to start is an error with its reason, at once."""
     with (
         pytest.raises(TargetError, match=r"the server did not start: .*no_such_setting"),
         embedded(no_such_setting="1"),
