@@ -84,7 +84,7 @@ def read_records(path: Path, stamp: Stamp | None = None) -> Iterator[list[Raw]]:
 
     The format is recognised by the content: an array, the API's envelope (`response.body.items`,
     `items`, `items.item`), JSON Lines, or a single object; pretty-printed or compact. A record is
-    the file's own text and not checked: it may be something else than an object, not UTF-8, or
+    the file's own text and not checked: it may be something other than an object, not UTF-8, or
     malformed, as long as its end can be found. The caller rejects such records.
 
     Raises `SourceError`, naming the file, when it is unreadable, empty, broken (with the byte
