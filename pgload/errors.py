@@ -1,6 +1,7 @@
-"""Errors that a user can mend: one line each, in lower case, with the value in it and what to do.
+"""Errors that a user can fix: one line each, in lower case, with the value in it and what to do.
 
-Both doors print the message of a `PgloadError` without a traceback; anything else is a bug.
+The command line and the pytest plugin print the message of a `PgloadError` without a traceback;
+any other exception is a bug.
 """
 
 from __future__ import annotations
@@ -21,17 +22,18 @@ class TargetError(PgloadError):
 
 
 class TooManyConnectionsError(TargetError):
-    """The server takes no further connection."""
+    """The server accepts no further connection."""
 
 
 class SourceError(PgloadError):
-    """A file that holds no data: not JSON, an error reply, empty, unreadable."""
+    """A file without usable data: not JSON, an error reply, empty, unreadable."""
 
 
 class RecordError(SourceError):
-    """One record that no column can take; the message names file, record number and reason.
+    """One record that cannot be stored; the message names file, record number and reason.
 
-    So do the attributes, as far as it is known, for whoever goes on with the other records.
+    The attributes hold the same facts, as far as they are known, for callers that reject the
+    record and continue with the others.
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from functools import partial
 from itertools import count
@@ -11,14 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from pgload.targets.embedded import embedded
 from pgload.targets.target import Target
 from tests.support.checkout import Run, make_checkout, run_module
+from tests.support.servers import embedded
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-# The same examples in every run, so that a red test says something about the change.
+# The same examples in every run, so that a failure is due to the change.
 settings.register_profile(
     "pgload",
     derandomize=True,
@@ -28,6 +29,17 @@ settings.register_profile(
 settings.load_profile("pgload")
 
 _numbers = count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def embedded_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One run of initdb for all embedded servers, those of other workers and processes too."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of the run, which the workers share
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMBEDDED_CACHE", str(folder / "embedded"))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pgload.cli import parser
-from pgload.targets.embedded import embedded
+from tests.support.servers import embedded
 from tests.support.checkout import ROOT, Run, configure, environment
 
 ENGLISH, KOREAN = ROOT / "README.md", ROOT / "README.ko.md"

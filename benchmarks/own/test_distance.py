@@ -8,7 +8,7 @@ import pytest
 from benchmarks.own import peers
 from pgload.load.loader import Loader
 from pgload.source.reader import read_batches
-from pgload.targets.cloud import STARTED_HERE
+from pgload.targets.cloud import LOCAL_CLOUDS
 from pgload.targets.delay import delayed
 
 RTT = 20  # ms
@@ -17,7 +17,7 @@ RTT = 20  # ms
 @pytest.fixture
 def site(open_site, cloud):
     """A site that is not far away already."""
-    if cloud not in STARTED_HERE or "rtt_asked_ms" in open_site.facts:
+    if cloud not in LOCAL_CLOUDS or "rtt_asked_ms" in open_site.facts:
         pytest.skip(f"{cloud} has a distance of its own")
     return open_site
 

@@ -238,7 +238,7 @@ class Runner:
         benchmark.extra_info.update(extra_info([measured]))
         site = self._sites[cloud]
         if not isinstance(site, str):
-            benchmark.extra_info["rtt_asked_ms"] = site.target.known.get("rtt_asked_ms")
+            benchmark.extra_info["rtt_asked_ms"] = site.target.facts.get("rtt_asked_ms")
 
     def _failed(
         self, error: PgloadError, name: str, site: BenchTarget, setting: Setting

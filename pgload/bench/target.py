@@ -228,7 +228,7 @@ def server_facts(target: Target, connection: Connection) -> dict[str, Any]:
         "instance_type": target.instance_type,
         "price_per_hour": target.price_per_hour,
         **_shape(target.instance_type),
-        **target.known,
+        **target.facts,
     }
 
 

@@ -26,7 +26,7 @@ from pgload.migrate.retry import RetryingWriter
 from pgload.migrate.upsert import Upsert, make_upserts
 from pgload.schema.table import Table, create_table
 from pgload.source.reader import read_batches
-from pgload.targets.cloud import STARTED_HERE
+from pgload.targets.cloud import LOCAL_CLOUDS
 from pgload.targets.target import Target
 
 if TYPE_CHECKING:
@@ -314,7 +314,7 @@ class MigrationRun:
         if last.rejects:
             say(f"rejected: {last.rejects:,} records, with the reasons in {output_dir / REJECTS}")
         if status in ("interrupted", "failed") and self._ledger:
-            if self._target.cloud in STARTED_HERE:
+            if self._target.cloud in LOCAL_CLOUDS:
                 say(f"{self._target.cloud} was removed with its data")
             else:
                 words = [w for w in self._options.command if w not in ("--resume", "--restart")]

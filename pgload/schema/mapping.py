@@ -1,4 +1,4 @@
-"""Which file goes to which table: `tables.toml`, file names, and column types by the values."""
+"""Which table a file goes to, by `tables.toml` or its name, and column types from the values."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ MAPPING_NAME = "tables.toml"
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of a mapping file."""
 
-    files: str
-    name: str
-    key: tuple[str, ...] = ()
-    types: dict[str, ColumnType] = {}
+    files: str  # a shell pattern for the file's name
+    name: str  # of the table
+    key: tuple[str, ...] = ()  # fields
+    types: dict[str, ColumnType] = {}  # by field; the others are text
 
 
 class _Mapping(msgspec.Struct, forbid_unknown_fields=True):
@@ -33,9 +33,9 @@ class _Mapping(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_mapping(folder: Path) -> list[Rule]:
-    """The rules of `folder/tables.toml`, if there is one, before those that come with pgload.
+    """The rules of `folder/tables.toml`, if there is one, followed by pgload's own.
 
-    Raises `UsageError` for a mapping file that is no TOML or has an unknown entry or type.
+    Raises `UsageError` for a mapping file that is not TOML or has an unknown entry or type.
     """
     paths = [folder / MAPPING_NAME, Path(__file__).with_name(MAPPING_NAME)]
     return [rule for path in paths if path.is_file() for rule in _rules(path)]
@@ -56,7 +56,7 @@ def _rules(path: Path) -> list[Rule]:
 
 
 def table_for(path: Path, rules: Iterable[Rule]) -> tuple[Table, bool]:
-    """The table of a file, without columns yet, and whether a rule named it."""
+    """The table of a file, with only the rule's columns, and whether a rule named it."""
     for rule in rules:
         if fnmatchcase(path.name, rule.files):
             columns = tuple(Column(name, type_) for name, type_ in rule.types.items())
@@ -66,10 +66,10 @@ def table_for(path: Path, rules: Iterable[Rule]) -> tuple[Table, bool]:
 
 
 def plan_tables(files: Mapping[Path, Iterable[Raw]], rules: Iterable[Rule]) -> dict[Path, Table]:
-    """The table of each file, with a column for every field that occurs in any of its files.
+    """The table of each file, with a column for every field of the records of any of its files.
 
-    The records are looked at one by one, so they may come from a generator. Raises `RecordError`
-    for one that cannot be read, and otherwise as `plan_fields` does.
+    Records may come from a generator. Raises `RecordError` for one that cannot be read, and
+    otherwise as `plan_fields` does.
     """
     rules = list(rules)
     fields = {
@@ -80,18 +80,18 @@ def plan_tables(files: Mapping[Path, Iterable[Raw]], rules: Iterable[Rule]) -> d
 
 
 def plan_fields(files: Mapping[Path, Fields], rules: Iterable[Rule]) -> dict[Path, Table]:
-    """The table of each file, with a column for every field of any of its files.
+    """The table of each file, with a column for every field of any of the table's files.
 
-    Under a rule a column is text unless the rule says otherwise; without one it is what its
-    values are. A file is left out when no file of its table has a field. Raises `SourceError` for
-    a field that cannot be a column.
+    A column's type is the rule's, text if the rule gives none, and that of the values without a
+    rule. A file is omitted when no file of its table has a field. Raises `SourceError` for a field
+    whose name cannot be a column's.
     """
     rules, all_fields, tables = list(rules), dict[str, Fields](), dict[Path, Table]()
     for path, fields in files.items():
         tables[path], by_rule = table_for(path, rules)
-        known = all_fields.setdefault(tables[path].name, {})
+        of_table = all_fields.setdefault(tables[path].name, {})
         for name, types in fields.items():
-            known.setdefault(_identifier(name, path), set()).update(() if by_rule else types)
+            of_table.setdefault(_identifier(name, path), set()).update(() if by_rule else types)
     return {
         path: _with_columns(table, all_fields[table.name])
         for path, table in tables.items()
@@ -108,6 +108,7 @@ def _with_columns(table: Table, fields: Fields) -> Table:
 
 
 def _common_type(found: set[str]) -> str:
+    """The type that all values of a column fit; "" stands for values that do not show one."""
     found = found - {""}
     if found == {"bigint", "numeric"}:
         return "numeric"
@@ -115,10 +116,11 @@ def _common_type(found: set[str]) -> str:
 
 
 def _identifier(name: str, path: Path) -> str:
+    """The name, if PostgreSQL takes it as it is; `path` is the file that it is from."""
     size = len(name.encode(errors="replace"))
     if not 0 < size <= MAX_IDENTIFIER_BYTES or "\0" in name:
         raise SourceError(
             f"{path.name}: {name[:40]!r} cannot be a name in PostgreSQL, which takes 1 to "
-            f"{MAX_IDENTIFIER_BYTES} bytes: rename it"
+            f"{MAX_IDENTIFIER_BYTES} bytes and no NUL: rename it"
         )
     return name

@@ -1,6 +1,6 @@
-"""Tables that exist: which one a file's records go to, which field fills which column, which keys.
+"""Matching to a table that exists: the table, the column that each field fills, the unique keys.
 
-Everything here reads the server's catalog over a connection in autocommit mode, and writes nothing.
+The functions read the server's catalog, over a connection in autocommit mode, and write nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from pgload.schema.table import Column, Table, qualified_name, quoted, snake_cas
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-# How a name is compared with one in the catalog; the first comparison that finds any decides.
-READINGS: tuple[Callable[[str], str], ...] = (str, str.casefold, snake_case)
-NO_TABLES = {
+# Names are compared exactly, then without case, then in snake_case, until one matches.
+NORMALIZATIONS: tuple[Callable[[str], str], ...] = (str, str.casefold, snake_case)
+# By pg_class.relkind.
+UNSUPPORTED_RELATIONS = {
     "v": "a view: name the table behind it",
     "m": "a materialised view: name the table behind it",
     "f": "a foreign table: migrate to the server that holds it",
@@ -29,8 +30,8 @@ SELECT c.oid, n.nspname, c.relname, c.relkind, array_position(%(schemas)s::name[
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = ANY(%(schemas)s::name[]) AND c.relkind = ANY('{r,p,v,m,f}')
 """
-# A domain counts as the type that it is made of: that is what its text is read as, and whether it
-# is JSON shows. Whether it allows NULL or has a default is told on the way down.
+# A domain counts as its base type, which decides how text is read and whether it is JSON. NOT NULL
+# and a default may come from the column or from any of the domains.
 _COLUMNS = """
 WITH RECURSIVE types AS (
     SELECT a.attnum, a.attname, a.attgenerated, a.attidentity,
@@ -49,7 +50,7 @@ SELECT d.attname, format_type(d.type, d.modifier),
        pg_get_serial_sequence(%(table)s::regclass::text, d.attname) IS NOT NULL
 FROM types d JOIN pg_type t ON t.oid = d.type WHERE t.typtype <> 'd' ORDER BY d.attnum
 """
-# Only what ON CONFLICT takes: whole, plain columns, checked at once.
+# Only what ON CONFLICT accepts: not partial, not on expressions, not deferrable.
 _KEYS = """
 SELECT ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, n)
              JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
@@ -63,41 +64,43 @@ ORDER BY i.indisprimary DESC, c.relname
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """An existing table, and how records with certain fields fill it."""
+    """An existing table, and how the fields of some records fill it."""
 
     table: Table  # its columns are those that a field fills; its key is of columns
     unknown: tuple[str, ...]  # fields without a column
-    computed: tuple[str, ...]  # fields whose column lets nobody but the server write it
+    computed: tuple[str, ...]  # fields whose column is generated always
     missing: tuple[str, ...]  # columns that need a value and have no field
-    sequences: tuple[str, ...]  # columns that a field fills now, and a sequence later: it lags
+    sequences: tuple[str, ...]  # columns with a sequence, which a load by fields does not advance
 
     @property
     def renamed(self) -> tuple[Column, ...]:
-        """The columns whose name is not quite that of their field."""
+        """The columns whose name differs from that of their field."""
         return tuple(column for column in self.table.columns if column.field is not None)
 
 
 class _Existing(NamedTuple):
+    """A column in the catalog, as `_COLUMNS` selects it."""
+
     name: str
     type: str
     computed: bool  # generated always
-    filled: bool  # by a default or an identity, where a row says nothing
+    filled: bool  # by a default or an identity, if a row has no value
     required: bool
     sequence: bool
 
 
 def match_table(table: Table, fields: Iterable[str], connection: Connection) -> Match | None:
-    """The table that exists under this name, or None; and which of the fields fill its columns.
+    """The existing table of this name and the columns that the fields fill; None without a table.
 
-    It is looked for in the table's schema, or along the search path if it names none. A name fits
-    to the letter, else without regard to case, else in snake_case (`bidNtceNo`, `bid_ntce_no`);
-    a column takes one field at most, and a field fills one column.
+    It is searched for in the table's schema, or along the search path if it has none. Names match
+    exactly, else without case, else in snake_case (`bidNtceNo`, `bid_ntce_no`); a column takes at
+    most one field, and a field fills one column.
 
-    A column that the server fills by itself and that has no field is left to it. If it has one,
-    the field is written, as records brought from elsewhere keep their ids, and has to be in every
-    record; a column that is generated always is left out, and its field is in `computed`.
+    The server fills a column with a default that has no field. If it has one, the field is written
+    (records from elsewhere keep their ids) and has to be in every record. A column that is
+    generated always is omitted, and its field is in `computed`.
 
-    Raises `UsageError` for what is no table and for names that fit more than once.
+    Raises `UsageError` for a view or a foreign table, and for names that match more than once.
     """
     found = _find(table, connection)
     if found is None:
@@ -107,7 +110,7 @@ def match_table(table: Table, fields: Iterable[str], connection: Connection) -> 
         cursor.execute(_COLUMNS, {"table": oid})
         columns = {row[0]: _Existing(*row) for row in cursor.fetchall()}
     fields = list(dict.fromkeys(fields))
-    column_of = _fit(fields, list(columns), f"table {name}")
+    column_of = _match_fields(fields, list(columns), table_name=name)
     field_of = {column: field for field, column in column_of.items()}
     filled = [column for column in columns.values() if column.name in field_of]
     written = [column for column in filled if not column.computed]
@@ -131,9 +134,9 @@ def match_table(table: Table, fields: Iterable[str], connection: Connection) -> 
 
 
 def keys_of(table: Table, connection: Connection) -> list[tuple[str, ...]]:
-    """The columns of each key that ON CONFLICT can name, the primary key first.
+    """The columns of each unique key that ON CONFLICT can name, the primary key first.
 
-    Not those of a partial or deferrable index or one on expressions, which it cannot.
+    It cannot name a partial or deferrable index, or one on expressions.
     """
     with connection.cursor() as cursor:
         cursor.execute(_KEYS, {"table": qualified_name(table, connection)})
@@ -141,11 +144,10 @@ def keys_of(table: Table, connection: Connection) -> list[tuple[str, ...]]:
 
 
 def conflict_key(table: Table, connection: Connection) -> tuple[str, ...]:
-    """The key by which a record that comes again is known.
+    """The columns of the unique key by which ON CONFLICT recognises a record that is there already.
 
-    That is the table's own, from `tables.toml`, if the server keeps it unique; else the first of
-    the server's keys that records fill, its primary key before others. Raises `UsageError` when
-    there is none, which says how to make one.
+    That is the key from `tables.toml` if it names one, else the first of the server's keys that the
+    records fill. Raises `UsageError` when the server has no such key.
     """
     keys = keys_of(table, connection)
     if table.key:
@@ -160,13 +162,13 @@ def conflict_key(table: Table, connection: Connection) -> tuple[str, ...]:
     wanted = ", ".join(quoted(table.key, connection)) or "…"
     raise UsageError(
         f"table {table.name} has no unique key{f' of {wanted}' if table.key else ''} that records "
-        f"fill, so none can be told to come again: add one (ALTER TABLE … ADD UNIQUE ({wanted})), "
+        f"fill, so a conflict cannot be detected: add one (ALTER TABLE … ADD UNIQUE ({wanted})), "
         "or use --on-conflict error"
     )
 
 
 def _find(table: Table, connection: Connection) -> tuple[int, str, str] | None:
-    """The oid, schema and name of the table; the schemas are tried in their order."""
+    """The oid, schema and name of the table; the first schema that has one decides."""
     with connection.cursor() as cursor:
         if table.schema is None:
             cursor.execute("SELECT current_schemas(false)::text[]")
@@ -176,48 +178,51 @@ def _find(table: Table, connection: Connection) -> tuple[int, str, str] | None:
             schemas = [table.schema]
         cursor.execute(_TABLES, {"schemas": schemas})
         relations = cursor.fetchall()
-    for reading in READINGS:
-        fitting = [each for each in relations if reading(each[2]) == reading(table.name)]
-        if fitting:
-            first = min(each[4] for each in fitting)
-            fitting = [each for each in fitting if each[4] == first]
-        if len(fitting) > 1:
-            names = ", ".join(f'"{each[2]}"' for each in fitting)
+    for normalize in NORMALIZATIONS:
+        matching = [each for each in relations if normalize(each[2]) == normalize(table.name)]
+        if not matching:
+            continue
+        first = min(each[4] for each in matching)
+        matching = [each for each in matching if each[4] == first]
+        oid, schema, name, kind, _ = matching[0]
+        if len(matching) > 1:
+            names = ", ".join(f'"{each[2]}"' for each in matching)
             raise UsageError(
-                f"table {table.name} could be any of {names} in schema {fitting[0][1]}: "
-                "name the right one to the letter in tables.toml"
+                f"table {table.name} could be any of {names} in schema {schema}: "
+                "give the exact name in tables.toml"
             )
-        for oid, schema, name, kind, _ in fitting:
-            if kind in NO_TABLES:
-                raise UsageError(f"{schema}.{name} is {NO_TABLES[kind]}")
-            return oid, schema, name
+        if kind in UNSUPPORTED_RELATIONS:
+            raise UsageError(f"{schema}.{name} is {UNSUPPORTED_RELATIONS[kind]}")
+        return oid, schema, name
     return None
 
 
-def _fit(fields: Sequence[str], columns: Sequence[str], where: str) -> dict[str, str]:
+def _match_fields(
+    fields: Sequence[str], columns: Sequence[str], *, table_name: str
+) -> dict[str, str]:
     """The column of each field that has one."""
     column_of: dict[str, str] = {}
-    for reading in READINGS:
+    for normalize in NORMALIZATIONS:
         taken = set(column_of.values())
-        left = _by(reading, (field for field in fields if field not in column_of))
-        free = _by(reading, (column for column in columns if column not in taken))
-        for name, candidates in left.items():
-            fitting = free.get(name, [])
-            if len(fitting) > 1 or (fitting and len(candidates) > 1):
+        open_fields = _grouped(normalize, (field for field in fields if field not in column_of))
+        open_columns = _grouped(normalize, (column for column in columns if column not in taken))
+        for name, candidates in open_fields.items():
+            matching = open_columns.get(name, [])
+            if len(matching) > 1 or (matching and len(candidates) > 1):
                 raise UsageError(
-                    f"{where}: {_listed('field', candidates)} could fill "
-                    f"{_listed('column', fitting)}: rename one so that it fits to the letter"
+                    f"table {table_name}: {_listed('field', candidates)} could fill "
+                    f"{_listed('column', matching)}: rename one so that it matches exactly"
                 )
-            for column in fitting:
+            for column in matching:
                 column_of[candidates[0]] = column
     return column_of
 
 
-def _by(reading: Callable[[str], str], names: Iterable[str]) -> Mapping[str, list[str]]:
+def _grouped(normalize: Callable[[str], str], names: Iterable[str]) -> Mapping[str, list[str]]:
     groups = defaultdict[str, list[str]](list)
     for name in names:
-        groups[reading(name)].append(name)
-    groups.pop("", None)  # nothing is left of a name without a letter
+        groups[normalize(name)].append(name)
+    groups.pop("", None)  # snake_case of a name without a letter or digit
     return groups
 
 

@@ -1,1 +1,1 @@
-"""From JSON files to batches of records."""
+"""Where bytes come from, and how they become records and batches."""

@@ -1,4 +1,4 @@
-"""What the procurement API wraps its records in, and what it says instead of records."""
+"""The procurement API's envelopes around records, and its error replies instead of records."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from msgspec import Raw
 
 
 class NoDataError(Exception):
-    """A document holds no records; the message is what it is instead."""
+    """A document holds no records; the message, without a subject, is what it is instead."""
 
 
-# Where a reply keeps its records; "item" below "items" is how old replies were converted from XML.
+# Where a reply holds its records; "item" in "items" comes from replies converted from XML.
 ITEMS_PATHS = (
     ("items",),
     ("items", "item"),
@@ -26,7 +26,7 @@ ITEMS_PATHS = (
     ("response", "body", "items", "item"),
 )
 SUCCESS_CODES = ("0", "00", "000")
-# Where a reply says how it went; () is the reply itself, if it says nothing else.
+# Where a reply holds its result code; () is the reply itself, if it holds nothing else.
 HEADER_PATHS = (
     ("header",),
     ("response", "header"),
@@ -40,14 +40,14 @@ MESSAGE_KEYS = ("resultMsg", "returnAuthMsg", "errMsg")
 
 Decode = Callable[[bytes], Any]
 
-MAX_GUESSES = 20  # places called "items" that are looked at
+MAX_GUESSES = 20  # fields called "items" that are tried
 
 _ITEMS = re.compile(rb'"items?"\s*:\s*(?=\[)')
 _XML_ELEMENT = re.compile(rb"<(\w+)>\s*([^<]*?)\s*</\1>")
 
 
 def find_items(head: bytes) -> tuple[bytes, Decode] | None:
-    """What stands before the list of items, and a decoder from the whole document to that list.
+    """The text before the list of items, and a decoder from the whole document to that list.
 
     `head` is the beginning of a JSON object. None when it holds no list at a known path.
     Raises `NoDataError` for an error reply.
@@ -55,13 +55,13 @@ def find_items(head: bytes) -> tuple[bytes, Decode] | None:
     for match in islice(_ITEMS.finditer(head), MAX_GUESSES):
         prefix = head[: match.end()]
         for path in ITEMS_PATHS:
-            # If the prefix goes on as null and as many braces as the path is deep make it whole,
-            # then the bracket really stands there, and not in a string or deeper down.
+            # The list is at this path, and not in a string or deeper, exactly when the prefix
+            # completed by null and one closing brace per key parses.
             try:
                 document = msgspec.json.decode(prefix + b"null" + b"}" * len(path))
             except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
-            if _at(document, path, missing="") is None:
+            if _value_at(document, path, missing="") is None:
                 _check(document)
                 return prefix, _decoder(path)
     return None
@@ -73,10 +73,10 @@ def items_of(document: bytes) -> list[Raw]:
     Raises `NoDataError` for an error reply.
     """
     parsed = check_reply(document)
-    # The longest path first: "items" also stands above "item".
+    # The longest path first, as "items" may hold "item".
     for path in sorted(ITEMS_PATHS, key=len, reverse=True):
-        items = _at(parsed, path, missing=...)
-        if items in ("", None):  # the reply to a question without an answer
+        items = _value_at(parsed, path, missing=...)
+        if items in ("", None):  # nothing was found
             return []
         if isinstance(items, dict):
             return [_decoder(path, Raw)(document)]
@@ -97,46 +97,48 @@ def check_reply(document: bytes) -> Any:
 
 
 def explain_no_data(text: bytes) -> str:
-    """Why `text`, which begins like no JSON array or object, holds no records."""
+    """Why `text`, which does not begin like a JSON array or object, holds no records."""
     if not text:
-        return "is empty"
+        return "is empty; remove it, or get it again"
     if text.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in text[:4]:
         return "is UTF-16: convert it to UTF-8 first"
     if text.startswith(b"<"):
-        said = {
+        elements = {
             name.decode(): value.decode(errors="replace")
             for name, value in _XML_ELEMENT.findall(text)
         }
-        return _reply(said) or "is XML, not JSON: ask the API for type=json"
+        return _explain_reply(elements) or "is XML, not JSON: ask the API for type=json"
     line = text.split(b"\n", 1)[0][:80].decode(errors="replace").strip()
-    return f"is not JSON but begins with {line!r}; if an API replied so, ask it again"
+    return f"is not JSON but begins with {line!r}; if it is an API's reply, request it again"
 
 
 def _check(document: Any) -> None:
     header = _header(document)
     code = next((str(header[key]) for key in CODE_KEYS if key in header), None)
     if code is not None and code not in SUCCESS_CODES:
-        raise NoDataError(_reply({key: str(value) for key, value in header.items()}))
+        raise NoDataError(_explain_reply({key: str(value) for key, value in header.items()}))
 
 
 def _header(document: Any) -> dict[str, Any]:
-    """The part of a reply that says how it went; empty for anything else."""
+    """The part of a reply that holds its result code; empty for anything else."""
     for path in HEADER_PATHS:
-        header = _at(document, path, missing=None)
-        if isinstance(header, dict) and header.keys() & set(CODE_KEYS):
-            only = header.keys() <= {*CODE_KEYS, *MESSAGE_KEYS}
-            if path or only:  # a record, too, may have a field of such a name
-                return header
+        header = _value_at(document, path, missing=None)
+        if not isinstance(header, dict) or not header.keys() & set(CODE_KEYS):
+            continue
+        # A record may have a field of such a name too.
+        if path or header.keys() <= {*CODE_KEYS, *MESSAGE_KEYS}:
+            return header
     return {}
 
 
-def _reply(said: dict[str, str]) -> str:
-    code = next((said[key] for key in CODE_KEYS if key in said), "")
-    message = ", ".join(said[key] for key in MESSAGE_KEYS if said.get(key))
-    return f"is an error reply, not data: {code} {message}; ask the API again" if code else ""
+def _explain_reply(header: dict[str, str]) -> str:
+    """What an error reply is; empty without a result code."""
+    code = next((header[key] for key in CODE_KEYS if key in header), "")
+    message = ", ".join(header[key] for key in MESSAGE_KEYS if header.get(key))
+    return f"is an error reply, not data: {code} {message}; request it again" if code else ""
 
 
-def _at(document: Any, path: tuple[str, ...], missing: Any) -> Any:
+def _value_at(document: Any, path: tuple[str, ...], missing: Any) -> Any:
     for key in path:
         if not isinstance(document, dict) or key not in document:
             return missing
@@ -146,7 +148,7 @@ def _at(document: Any, path: tuple[str, ...], missing: Any) -> Any:
 
 @cache
 def _decoder(path: tuple[str, ...], leaf: Any = list[Raw]) -> Decode:
-    """From the document to what stands at `path` in it, as a `leaf`."""
+    """A decoder from the document to the value at `path` in it, of the type `leaf`."""
     shape = leaf
     for key in reversed(path):
         shape = msgspec.defstruct("Reply", [("below", shape)], rename={"below": key})

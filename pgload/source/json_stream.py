@@ -1,8 +1,8 @@
-"""An array's or JSON Lines' records, as many at a time as fit into a window of the file.
+"""The records of a JSON array or of JSON Lines, as many at a time as fit into a window of the file.
 
 A record is cut out as bytes (`msgspec.Raw`), not turned into Python objects. A window is read into
-memory of its own instead of being mapped: a mapped file that shrinks while it is read ends the
-process with SIGBUS. What stays in memory is the windows whose records are in use.
+a buffer instead of being mapped: a mapped file that is truncated while it is read ends the process
+with SIGBUS. Only the windows whose records are in use stay in memory.
 """
 
 from __future__ import annotations
@@ -19,19 +19,23 @@ from pgload.source.envelopes import Decode, check_reply
 from pgload.source.stores import DataFile
 
 WINDOW_BYTES = 4 << 20
-SALVAGE_BYTES = 64 << 20  # the longest stretch in which a broken record's end is looked for
+SALVAGE_BYTES = 64 << 20  # the longest text in which the end of a malformed record is searched for
 
-_lines = msgspec.json.Decoder(Raw)
-_array = msgspec.json.Decoder(list[Raw])
+_decode_lines = msgspec.json.Decoder(Raw).decode_lines
+_decode_array = msgspec.json.Decoder(list[Raw]).decode
+
 _BETWEEN_RECORDS = re.compile(rb"\}\s*,\s*(?=\{)")
 _ERROR_BYTE = re.compile(r" \(byte (\d+)\)$")
 _NOT_A_NUMBER = re.compile(rb"-?(NaN|Infinity|nan|inf)")
-
-decode_array = _array.decode
+# What may stand before the next bracket, or the next comma between records: strings, words, and
+# numbers. Anything else means that a quote is missing, so that what looks like a string is not one.
+_WITHIN = rb'(?:[\s:\w.+%s-]++|"(?:[^"\\]++|\\.)*+")*+'
+_TO_BRACKET = re.compile(_WITHIN % b"," + rb"([][{}])", re.DOTALL)
+_TO_COMMA = re.compile(_WITHIN % b"" + rb"([][{},])", re.DOTALL)
 
 
 class Window(NamedTuple):
-    """Consecutive records of a file, and the text that they stand in, one after the other."""
+    """Consecutive records of a file, and the text that holds them."""
 
     records: list[Raw]
     text: bytes | bytearray
@@ -47,17 +51,17 @@ class Window(NamedTuple):
 
 
 def array_windows(
-    data: DataFile, offset: int, prefix: bytes = b"", decode: Decode = decode_array
+    data: DataFile, offset: int, prefix: bytes = b"", decode: Decode = _decode_array
 ) -> Iterator[Window]:
-    """The records of the array whose `[` stands before `offset`.
+    """The records of the array whose `[` is the byte before `offset`.
 
-    `prefix` is what stands before that bracket; `decode` gets the list out of the whole document.
-    Records that do not parse come as they are, where the end of each is plain.
-    Raises `SourceError` for an array that is broken otherwise.
+    `prefix` is the document's text before that bracket; `decode` gets the list of records from the
+    whole document. A malformed record is given as it is if its end can be found.
+    Raises `SourceError` when the array is broken in any other way.
     """
     size, first = WINDOW_BYTES, offset
     while True:
-        # One byte more on each side: the records between two cuts become an array in place.
+        # A spare byte on each side for brackets, which make the records between two cuts an array.
         buffer = bytearray(size + 2)
         end = 1 + data.fill(offset, memoryview(buffer)[1:-1])
         buffer[0] = ord("[")
@@ -67,22 +71,22 @@ def array_windows(
                 text = b"".join((prefix, memoryview(buffer)[:end]))
                 records, used = decode(text), end - 1
                 if prefix and not records and offset == first:
-                    check_reply(text)  # an error may be told behind an empty list
+                    check_reply(text)  # an error may be reported after an empty list
             elif cut := _cut(buffer, end):
                 records, used = cut
             else:
                 size *= 2
                 continue
         except msgspec.DecodeError as error:
-            saved = _salvaged(buffer, end, prefix, at_end=at_end)
-            if saved is None:
+            salvaged = _salvage_array(buffer, end, prefix, at_end=at_end)
+            if salvaged is None:
                 if not at_end and size < SALVAGE_BYTES:
                     size *= 2
                     continue
                 if at_end:
                     raise broken(data, text, offset - 1 - len(prefix), error) from None
                 raise broken(data, buffer, offset - 1, error) from None
-            records, used, at_end = saved
+            records, used, at_end = salvaged
         if records:
             yield Window(records, buffer, offset - 1)
         if at_end:
@@ -92,17 +96,17 @@ def array_windows(
 
 
 def _cut(buffer: bytearray, end: int) -> tuple[list[Raw], int] | None:
-    """The whole records in `buffer[1:end]` and how many bytes they take up.
+    """The complete records in `buffer[1:end]`, and their length in bytes.
 
     A cut between two records looks like `}, {`, which nested objects and strings can hold as well.
-    So a cut is tried and is right exactly when what stands before it parses; the last one nearly
-    always is, and the last one with balanced brackets is the second guess. None: neither was.
-    Raises msgspec's error for text that would be wrong wherever it is cut.
+    So a place is tried, and is right exactly when the text before it parses: the last such place
+    nearly always does; the last one with balanced brackets is the second try. None if both fail.
+    Raises msgspec's error for text that does not parse wherever it is cut.
     """
     for position, after in _possible_cuts(buffer, end):
         hidden, buffer[position] = buffer[position], ord("]")
         try:
-            return _array.decode(memoryview(buffer)[: position + 1]), after - 1
+            return _decode_array(memoryview(buffer)[: position + 1]), after - 1
         except msgspec.DecodeError as error:
             buffer[position] = hidden
             byte = _ERROR_BYTE.search(str(error))
@@ -117,7 +121,7 @@ def _possible_cuts(buffer: bytearray, end: int) -> Iterator[tuple[int, int]]:
     if last is None:
         return
     yield last
-    # Counting brackets takes longer than parsing, so it is only done when the first guess failed.
+    # Counting brackets takes longer than parsing, so it is only done when the first try failed.
     checked, depth = end, _depth(buffer, 1, end)
     for position, after in _places_like_a_cut(buffer, end):
         depth -= _depth(buffer, position, checked)
@@ -129,7 +133,7 @@ def _possible_cuts(buffer: bytearray, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _places_like_a_cut(buffer: bytearray, end: int) -> Iterator[tuple[int, int]]:
-    """From the end: wherever an object's end is followed by a comma and an object's beginning."""
+    """Backwards: the places where a `}` is followed by a comma and a `{`."""
     position = end
     while (position := buffer.rfind(b"}", 1, position)) > 0:
         if between := _BETWEEN_RECORDS.match(buffer, position, end):
@@ -137,30 +141,18 @@ def _places_like_a_cut(buffer: bytearray, end: int) -> Iterator[tuple[int, int]]
 
 
 def _depth(buffer: bytearray, start: int, end: int) -> int:
+    """How many more brackets are opened than closed in `buffer[start:end]`."""
+
     def count(char: bytes) -> int:
         return buffer.count(char, start, end)
 
     return count(b"{") + count(b"[") - count(b"}") - count(b"]")
 
 
-def _salvaged(
-    buffer: bytearray, end: int, prefix: bytes, *, at_end: bool
-) -> tuple[list[Raw], int, bool] | None:
-    """Records, bytes used, and whether the array ended; None where nothing is plain."""
-    saved = salvage(bytes(memoryview(buffer)[1:end]))
-    if saved is None or (at_end and not saved.ended):
-        return None
-    if saved.ended:
-        tail = bytes(memoryview(buffer)[1 + saved.used : end])
-        if not at_end or not is_json(prefix + b"[]" + tail):
-            return None
-    return saved.records, saved.used, saved.ended
-
-
 def line_windows(data: DataFile, offset: int) -> Iterator[Window]:
-    """The records of JSON Lines from `offset` on; one that does not parse comes as it is.
+    """The records of JSON Lines from `offset` on; a malformed record is given as it is.
 
-    Raises `SourceError` for a line that is not plainly one record.
+    Raises `SourceError` for a line that does not hold exactly one record.
     """
     size = WINDOW_BYTES
     while True:
@@ -174,89 +166,42 @@ def line_windows(data: DataFile, offset: int) -> Iterator[Window]:
             continue
         text = memoryview(buffer)[:used]
         try:
-            records = _lines.decode_lines(text)
+            records = _decode_lines(text)
         except (msgspec.DecodeError, RecursionError):
-            records = list(_one_by_one(data, bytes(text), offset))
+            records = list(_salvage_lines(data, bytes(text), offset))
         if records:
             yield Window(records, buffer, offset)
         offset += used
         size = WINDOW_BYTES
 
 
-def _one_by_one(data: DataFile, text: bytes, offset: int) -> Iterator[Raw]:
+def _salvage_lines(data: DataFile, text: bytes, offset: int) -> Iterator[Raw]:
     for line in re.findall(rb"[^\n]*\n|[^\n]+", text):
         try:
-            yield from _lines.decode_lines(line)
+            yield from _decode_lines(line)
         except (msgspec.DecodeError, RecursionError) as error:
-            saved = salvage(line + b"]")
-            if saved is None or not saved.ended or len(saved.records) != 1:
-                # Cut off, or a piece of a record that goes on over several lines.
-                said = error if isinstance(error, msgspec.DecodeError) else None
-                raise broken(data, line, offset, said) from None
-            yield saved.records[0]
+            salvaged = salvage(line + b"]")
+            if salvaged is None or not salvaged.ended or len(salvaged.records) != 1:
+                # Cut off, or a part of a record that continues on the next lines.
+                known = error if isinstance(error, msgspec.DecodeError) else None
+                raise broken(data, line, offset, known) from None
+            yield salvaged.records[0]
         offset += len(line)
 
 
-def is_json(text: bytes) -> bool:
-    """Whether the text is one JSON document."""
-    try:
-        msgspec.json.decode(text, type=Raw)
-    except msgspec.DecodeError:
-        return False
-    return True
-
-
-def broken(
-    data: DataFile,
-    text: bytes | bytearray,
-    offset: int,
-    error: msgspec.DecodeError | None = None,
-) -> SourceError:
-    """The error for `text`, which stands at byte `offset` of the file and does not parse."""
-    try:
-        if error is None:
-            msgspec.json.decode(text, type=Raw)
-    except msgspec.DecodeError as found:
-        error = found
-    said = str(error)
-    byte = _ERROR_BYTE.search(said)
-    at = int(byte[1]) if byte else len(text)
-    reason = _ERROR_BYTE.sub("", said).removeprefix("JSON is malformed: ")
-    mend = "mend or remove the file"
-    if reason == "trailing characters":
-        at, reason = at - 1, "something follows the end of the document"  # msgspec counts it in
-        if text[at : at + 1] in (b"{", b"["):
-            reason = "a second document begins"
-            mend = "put all records into one array, or each on a line of its own"
-    elif reason == "Input data was truncated":
-        reason = "the file ends too early"
-        mend = "get the whole file"
-    elif _NOT_A_NUMBER.match(text, at) or _NOT_A_NUMBER.match(text, max(0, at - 1)):
-        reason, mend = "NaN and Infinity are no JSON", "write null instead"
-    return SourceError(f"{data.path.name}: broken JSON at byte {offset + at:,}: {reason}; {mend}")
-
-
-# What may stand up to the next bracket, or the next comma between records: strings, words, numbers.
-# Anything else there means that a quote is missing, and that strings and what is between them have
-# changed places: nothing can be told any more.
-_WITHIN = rb'(?:[\s:\w.+%s-]++|"(?:[^"\\]++|\\.)*+")*+'
-_TO_BRACKET = re.compile(_WITHIN % b"," + rb"([][{}])", re.DOTALL)
-_TO_COMMA = re.compile(_WITHIN % b"" + rb"([][{},])", re.DOTALL)
-
-
 class Salvage(NamedTuple):
-    """Records as they are written, parseable or not."""
+    """Records as they are written, well-formed or not."""
 
     records: list[Raw]
-    used: int  # bytes, with the comma or the bracket behind the last record
-    ended: bool  # whether that was the array's own bracket
+    used: int  # bytes, including the comma or bracket after the last record
+    ended: bool  # whether that was the bracket that ends the array
 
 
 def salvage(text: bytes) -> Salvage | None:
-    """The records in `text`, which begins right behind an array's bracket or behind a comma in it.
+    """The records in `text`, which begins after an array's opening bracket or a comma in it.
 
-    A record that `text` holds only the beginning of is left for later. None when brackets, quotes
-    and commas give no clear picture either.
+    A record that does not end in `text` is left for later. None when the brackets, quotes and
+    commas do not show where the records end.
     """
     records: list[Raw] = []
     depth = start = at = 0
@@ -279,3 +224,57 @@ def salvage(text: bytes) -> Salvage | None:
             if ended:
                 return Salvage(records, start, ended=True)
     return Salvage(records, start, ended=False) if records else None
+
+
+def _salvage_array(
+    buffer: bytearray, end: int, prefix: bytes, *, at_end: bool
+) -> tuple[list[Raw], int, bool] | None:
+    """Records, their length in bytes, and whether the array ended; None if nothing is certain."""
+    salvaged = salvage(bytes(memoryview(buffer)[1:end]))
+    if salvaged is None or (at_end and not salvaged.ended):
+        return None
+    if salvaged.ended:
+        tail = bytes(memoryview(buffer)[1 + salvaged.used : end])
+        if not at_end or not is_json(prefix + b"[]" + tail):
+            return None
+    return salvaged.records, salvaged.used, salvaged.ended
+
+
+def is_json(text: bytes) -> bool:
+    """Whether the text is one JSON document."""
+    try:
+        msgspec.json.decode(text, type=Raw)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+def broken(
+    data: DataFile,
+    text: bytes | bytearray,
+    offset: int,
+    error: msgspec.DecodeError | None = None,
+) -> SourceError:
+    """The error for `text`, at byte `offset` of the file, which does not parse."""
+    try:
+        if error is None:
+            msgspec.json.decode(text, type=Raw)
+    except msgspec.DecodeError as found:
+        error = found
+    message = str(error)
+    byte = _ERROR_BYTE.search(message)
+    at = int(byte[1]) if byte else len(text)
+    reason = _ERROR_BYTE.sub("", message).removeprefix("JSON is malformed: ")
+    fix = "fix or remove the file"
+    if reason == "trailing characters":
+        at -= 1  # msgspec gives the byte after the first that is too many
+        reason = "something follows the end of the document"
+        if text[at : at + 1] in (b"{", b"["):
+            reason = "a second document begins"
+            fix = "put all records into one array, or each on a line of its own"
+    elif reason == "Input data was truncated":
+        reason = "the file ends too early"
+        fix = "get the whole file"
+    elif _NOT_A_NUMBER.match(text, at) or _NOT_A_NUMBER.match(text, max(0, at - 1)):
+        reason, fix = "NaN and Infinity are not JSON", "write null instead"
+    return SourceError(f"{data.path.name}: broken JSON at byte {offset + at:,}: {reason}; {fix}")

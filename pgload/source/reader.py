@@ -32,7 +32,7 @@ class Batch:
     windows: Sequence[tuple[int, Window]] = field(default=(), repr=False, compare=False)
 
     def parts(self, size: int) -> Iterator[Batch]:
-        """The batch in pieces of `size` records; the last one may be smaller."""
+        """The batch in parts of `size` records; the last one may be smaller."""
         for at in range(0, len(self.records), size):
             records = self.records[at : at + size]
             yield Batch(self.path, self.first_record + at, records, self.windows)
@@ -40,7 +40,7 @@ class Batch:
     def offset(self, record: int) -> int | None:
         """The byte, counted from 0, at which the record of that number begins in the file.
 
-        None in a batch that was not read from a file. It is searched for, so this takes a while.
+        None for a batch that was not read from a file. Slow: the window's text is searched.
         """
         for first, window in self.windows:
             if first <= record < first + len(window.records):
@@ -51,9 +51,9 @@ class Batch:
 def read_batches(path: Path, batch_size: int, stamp: Stamp | None = None) -> Iterator[Batch]:
     """The file's records in order, `batch_size` at a time; the last batch may be smaller.
 
-    So may one of long records: a batch ends before it gets longer than `BATCH_BYTES`, with one
-    record at least. Nothing but the file's content and the batch size decides where.
-    Raises `SourceError` as `read_records` does, after the whole batches before the fault.
+    A batch of long records is smaller too: it ends before it exceeds `BATCH_BYTES`, but has at
+    least one record. The boundaries depend on the file's content and the batch size alone.
+    Raises `SourceError` as `read_records` does, after the complete batches before the fault.
     """
     first, waiting, windows = 1, list[Raw](), list[tuple[int, Window]]()
     for window in _read(path, stamp):
@@ -71,7 +71,7 @@ def read_batches(path: Path, batch_size: int, stamp: Stamp | None = None) -> Ite
 
 
 def _batch_length(records: Sequence[Raw], at: int, batch_size: int) -> int:
-    """How many records from `at` on are a batch; 0 when more of them have to be known."""
+    """How many records from `at` on make a batch; 0 when more have to be read first."""
     sizes = list(accumulate(map(len, records[at : at + batch_size])))
     fitting = bisect_right(sizes, BATCH_BYTES)
     if fitting < len(sizes):
@@ -82,14 +82,14 @@ def _batch_length(records: Sequence[Raw], at: int, batch_size: int) -> int:
 def read_records(path: Path, stamp: Stamp | None = None) -> Iterator[list[Raw]]:
     """The file's records in order, as many at a time as fit into a window.
 
-    Takes an array, the API's envelope (`response.body.items`, `items`, `items.item`), JSON Lines,
-    or a single object; pretty-printed or compact; under any file name. A record is the text that
-    stands in the file: it may be no object, hold bytes that are no UTF-8, or not even parse where
-    its end is plain all the same, and then it is for its reader to refuse it.
+    The format is recognised by the content: an array, the API's envelope (`response.body.items`,
+    `items`, `items.item`), JSON Lines, or a single object; pretty-printed or compact. A record is
+    the file's own text and not checked: it may be something other than an object, not UTF-8, or
+    malformed, as long as its end can be found. The caller rejects such records.
 
-    Raises `SourceError`, naming the file, for one that is unreadable, empty, broken (with the byte
-    counted from 0), an error reply instead of data, that changes while it is read, or is not the
-    one any more that the `stamp` was taken of.
+    Raises `SourceError`, naming the file, when it is unreadable, empty, broken (with the byte
+    counted from 0), an error reply instead of data, changes while it is read, or has changed since
+    the `stamp` was taken.
     """
     for window in _read(path, stamp):
         yield window.records
@@ -100,19 +100,22 @@ def _read(path: Path, stamp: Stamp | None) -> Iterator[Window]:
         with opened(path, stamp) as data:
             yield from _windows(data)
     except RecursionError:
-        raise SourceError(f"{path.name}: holds values nested too deeply to be read") from None
+        raise SourceError(
+            f"{path.name}: holds values nested too deeply to be read; fix or remove the file"
+        ) from None
     except NoDataError as reason:
         raise SourceError(f"{path.name}: {reason}") from None
 
 
 def _windows(data: DataFile) -> Iterator[Window]:
+    """The file's windows, read in the format that its content shows."""
     head = data.read(0, HEAD_BYTES)
     bom = len(BOM) if head.startswith(BOM) else 0
     start = len(head) - len(head[bom:].lstrip())
-    begin = head[start : start + 1]
-    if begin not in (b"[", b"{") or b"\0" in head[:8]:
+    first = head[start : start + 1]
+    if first not in (b"[", b"{") or b"\0" in head[:8]:
         raise NoDataError(explain_no_data(head[start:]))
-    if begin == b"[":
+    if first == b"[":
         yield from array_windows(data, start + 1)
         return
     if b"\n" not in head[start:]:

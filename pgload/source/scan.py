@@ -1,4 +1,4 @@
-"""One pass over a file before anything is written: what it holds, and whether it is sound."""
+"""One pass over a file before anything is written: its fields, their types, and its faults."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from pgload.source.reader import read_records
 from pgload.source.stores import Stamp, content_id
 
 BIGINT_DIGITS = 20  # the longest bigint, with its sign
+SHOWN_BYTES = 60  # of a record, in a message
+# What msgspec raises for a record. A field that occurs twice is not an error: the last one counts,
+# as in PostgreSQL's own JSON functions.
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-# For each field, in order of appearance, the types of its values as far as they were looked at.
+# For each field, in order of appearance, the types of its values, "" for unknown.
 Fields = dict[str, set[str]]
 
 _decode = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -24,7 +28,7 @@ _decode = msgspec.json.Decoder(dict[str, Raw]).decode
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a file holds. `stamp` and `content` tell whether it is still the same later on."""
+    """What a file holds; `stamp` and `content` show later whether it is still the same."""
 
     path: Path
     stamp: Stamp
@@ -32,16 +36,15 @@ class Scan:
     records: int
     bytes: int  # of the records' JSON text
     fields: Fields
-    unreadable: int  # records among them that no column can take
+    unreadable: int  # records among them that cannot be decoded
     first_error: RecordError | None  # of those
 
 
 def scan(path: Path, *, infer: bool = True) -> Scan:
-    """Read a whole file, keeping none of it. Without `infer` its values' types are not looked at.
+    """Read a whole file, keeping none of it. With `infer` it gathers the values' types.
 
-    A record that cannot be read is counted and passed over. Raises `SourceError` as `read_records`
-    does, and for a file of which no record can be read. So a file that passes is sound to its end,
-    and nothing of one that does not has been written yet.
+    A record that cannot be read is counted and skipped. Raises `SourceError` as `read_records`
+    does, and for a file of which no record can be read.
     """
     stamp, content = Stamp.of(path), content_id(path)
     fields = Fields()
@@ -54,7 +57,16 @@ def scan(path: Path, *, infer: bool = True) -> Scan:
         size += sum(map(len, window))
     if first_error is not None and unreadable == records:
         raise SourceError(f"{path.name}: no record can be read: {first_error.reason}")
-    return Scan(path, stamp, content, records, size, fields, unreadable, first_error)
+    return Scan(
+        path=path,
+        stamp=stamp,
+        content=content,
+        records=records,
+        bytes=size,
+        fields=fields,
+        unreadable=unreadable,
+        first_error=first_error,
+    )
 
 
 def fields_of(path: Path, records: Iterable[Raw], *, infer: bool = True) -> Fields:
@@ -68,17 +80,21 @@ def fields_of(path: Path, records: Iterable[Raw], *, infer: bool = True) -> Fiel
 def add_fields(
     fields: Fields, path: Path, records: Iterable[Raw], *, first: int = 1, infer: bool
 ) -> Iterator[RecordError]:
-    """Add the fields of consecutive records; gives the errors of those that cannot be read."""
+    """Add the fields of consecutive records; yields an error for each that cannot be read.
+
+    `first` is the number of the first record. Raises `SourceError` for a field's name that is not
+    UTF-8: it would be taken for another field, whose values would be lost.
+    """
     open_fields = [name for name, types in fields.items() if "text" not in types]
     for number, record in enumerate(records, first):
         try:
             found = _decode(record)
-            str(record, "utf-8")  # msgspec looks at names only
+            str(record, "utf-8")  # msgspec checks names only
         except DECODE_ERRORS as error:
-            if isinstance(error, UnicodeDecodeError) and not _has_sound_names(record):
-                # It would be taken for another field, and its values be left out.
+            if isinstance(error, UnicodeDecodeError) and not _names_are_utf8(record):
+                reason = explain_encoding(bytes(record))
                 raise SourceError(
-                    f"{path.name}: record {number}: a field's name {no_utf8(bytes(record))}"
+                    f"{path.name}: record {number}: a field's name {reason}"
                 ) from None
             yield record_error(path, number, record, error)
             continue
@@ -90,20 +106,12 @@ def add_fields(
             for name in open_fields:
                 if name in found:
                     fields[name].add(type_of(bytes(found[name])))
-            # A column with one text in it is text, whatever else it holds.
+            # A column with one text in it is text, even if it holds other types.
             open_fields = [name for name in open_fields if "text" not in fields[name]]
 
 
-def _has_sound_names(record: Raw) -> bool:
-    try:
-        _decode(record)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def type_of(token: bytes) -> str:
-    """The type of one JSON value; "" for null and the empty string, which say nothing."""
+    """The PostgreSQL type of one JSON value; "" for null and "", which do not show one."""
     first = token[:1]
     if token in (b"null", b'""'):
         return ""
@@ -117,17 +125,11 @@ def type_of(token: bytes) -> str:
     return "bigint" if whole and -(2**63) <= int(token) < 2**63 else "numeric"
 
 
-# What msgspec raises for a record. A field that is given twice is no error: the last one counts,
-# as it does for PostgreSQL's own JSON functions.
-DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-SHOWN = 60  # bytes of a record that are shown
-
-
 def record_error(path: Path, number: int, record: Raw, error: Exception) -> RecordError:
-    """The error for the file's `number`-th record, at which msgspec raised `error`."""
+    """The error for the file's `number`-th record, for which msgspec raised `error`."""
     reason = _reason(bytes(record), error)
     return RecordError(
-        f"{path.name}: record {number}: {reason}; mend or remove the record",
+        f"{path.name}: record {number}: {reason}; fix or remove the record",
         path=path,
         record=number,
         reason=reason,
@@ -137,10 +139,10 @@ def record_error(path: Path, number: int, record: Raw, error: Exception) -> Reco
 def field_error(
     path: Path, number: int, field: str, column: str, token: bytes, error: ValueError
 ) -> RecordError:
-    """The error for the value of one field."""
-    reason = no_utf8(token) if isinstance(error, UnicodeDecodeError) else str(error)
+    """The error for the value of one field of the file's `number`-th record."""
+    reason = explain_encoding(token) if isinstance(error, UnicodeDecodeError) else str(error)
     return RecordError(
-        f'{path.name}: record {number}: field "{field}" {reason}; mend or remove the record',
+        f'{path.name}: record {number}: field "{field}" {reason}; fix or remove the record',
         path=path,
         record=number,
         field=field,
@@ -149,8 +151,8 @@ def field_error(
     )
 
 
-def no_utf8(text: bytes) -> str:
-    """Why bytes that are no UTF-8 are refused, with the encoding that they seem to be in."""
+def explain_encoding(text: bytes) -> str:
+    """What is wrong with text that is not UTF-8, with the encoding that it may have."""
     try:
         text.decode("cp949")
     except UnicodeDecodeError:
@@ -158,25 +160,33 @@ def no_utf8(text: bytes) -> str:
     return "is not UTF-8 but seems to be CP949; convert the file (iconv -f CP949 -t UTF-8)"
 
 
+def _names_are_utf8(record: Raw) -> bool:
+    try:
+        _decode(record)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _reason(text: bytes, error: Exception) -> str:
     try:
         chars = text.decode()
     except UnicodeDecodeError:
-        return no_utf8(text)
+        return explain_encoding(text)
     if isinstance(error, RecursionError):
         return "is nested too deeply to be read"
     if isinstance(error, msgspec.ValidationError):
-        return f"{text[:SHOWN].decode(errors='replace')!r} is no JSON object"
-    # Python's own parser takes more than JSON allows. What it takes tells what the fault is.
+        return f"{text[:SHOWN_BYTES].decode(errors='replace')!r} is not a JSON object"
+    # Python's own parser accepts more than JSON allows: what it accepts shows what is wrong.
     constants: list[str] = []
     try:
         json.loads(chars, parse_constant=constants.append, strict=False)
     except (ValueError, RecursionError):
         return str(error)
     if constants:
-        return f"holds {constants[0]}, which is no JSON: null would be"
+        return f"holds {constants[0]}, which is not JSON: use null"
     try:
         json.loads(chars)
     except ValueError:
         return "holds a control character that is not escaped"
-    return "holds half of a surrogate pair (\\ud800 to \\udfff), which is no character"
+    return "holds half of a surrogate pair (\\ud800 to \\udfff), which is not a character"

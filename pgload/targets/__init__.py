@@ -1,1 +1,1 @@
-"""The servers behind the cloud names."""
+"""From a cloud's name to a connection."""

@@ -1,4 +1,4 @@
-"""Clouds as `.env` describes them: `<CLOUD>_DB_HOST` and its sisters, or `<CLOUD>_DATABASE_URL`."""
+"""From a cloud's name to its target: configured as `<CLOUD>_DB_…` in `.env`, or started here."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pgload.targets.delay import delayed
 from pgload.targets.embedded import embedded
 from pgload.targets.target import Target
 
+LOCAL_CLOUDS = ("EMBEDDED", "CONTAINER")  # started by pgload; they need no account
 REQUIRED = ("HOST", "NAME", "USER", "PASSWORD")
 DEFAULTS: Mapping[str, Any] = {
     "port": "5432",
@@ -23,20 +24,18 @@ DEFAULTS: Mapping[str, Any] = {
     "keepalives_idle": 30,  # a dead peer is noticed within about a minute
     "keepalives_interval": 10,
     "keepalives_count": 3,
-    "tcp_user_timeout": 60000,  # ms; the same for one that is gone while data is sent to it
+    "tcp_user_timeout": 60000,  # ms; the same for a peer that dies while data is sent to it
 }
 Environment = Mapping[str, str]
 
 
 def environment(folder: Path) -> Environment:
-    """The variables of `folder/.env`, with the process's real environment winning over them."""
+    """The variables of `folder/.env`; real environment variables win over them."""
     from dotenv import dotenv_values
 
-    # A "$" in a password is a "$".
-    from_file = {
-        k: v for k, v in dotenv_values(folder / ".env", interpolate=False).items() if v is not None
-    }
-    return from_file | os.environ
+    # Without interpolation, as a "$" in a password is a "$".
+    values = dotenv_values(folder / ".env", interpolate=False)
+    return {name: value for name, value in values.items() if value is not None} | os.environ
 
 
 def is_configured(cloud: str, variables: Environment) -> bool:
@@ -47,24 +46,81 @@ def is_configured(cloud: str, variables: Environment) -> bool:
 def configured(variables: Environment) -> list[str]:
     """The clouds of which every required variable has a value."""
     names = {
-        name.removesuffix(end)
+        name.removesuffix(suffix)
         for name in variables
-        for end in ("_DB_HOST", "_DATABASE_URL")
-        if name.endswith(end)
+        for suffix in ("_DB_HOST", "_DATABASE_URL")
+        if name.endswith(suffix)
     }
     return sorted(name for name in names if name and is_configured(name, variables))
+
+
+def default_cloud(variables: Environment) -> str:
+    """`CLOUD_PROVIDER`, else `ENV`, if that cloud is configured; otherwise EMBEDDED."""
+    for variable in ("CLOUD_PROVIDER", "ENV"):
+        cloud = variables.get(variable, "").upper()
+        if cloud in LOCAL_CLOUDS or (cloud and is_configured(cloud, variables)):
+            return cloud
+    return "EMBEDDED"
+
+
+def unconfigured_default(variables: Environment) -> str | None:
+    """The cloud that CLOUD_PROVIDER names, if it is not configured."""
+    cloud = variables.get("CLOUD_PROVIDER", "").upper()
+    usable = cloud in LOCAL_CLOUDS or not cloud or is_configured(cloud, variables)
+    return None if usable else cloud
+
+
+def check_cloud(cloud: str, variables: Environment, rtt_ms: float | None) -> None:
+    """Raise `UsageError` for a cloud that is not configured, without connecting to anything.
+
+    `rtt_ms` is the simulated latency, which only a local cloud can have.
+    """
+    if cloud in LOCAL_CLOUDS:
+        return
+    near = get_close_matches(cloud, (*LOCAL_CLOUDS, *configured(variables)), n=1)
+    if near and not is_configured(cloud, variables):
+        raise UsageError(f"--cloud {cloud} is not configured: did you mean {near[0]}?")
+    cloud_target(cloud, variables)
+    if rtt_ms is not None:
+        raise UsageError(
+            f"--rtt {rtt_ms:g} is for {' and '.join(LOCAL_CLOUDS)}, not for {cloud}, which has a "
+            "latency of its own: omit it"
+        )
+
+
+@contextmanager
+def open_target(
+    cloud: str, variables: Environment, *, shape: Shape | None = None, rtt_ms: float | None = None
+) -> Iterator[Target]:
+    """The target of that name; a local cloud's server is started first and stopped at the end.
+
+    `shape` is for CONTAINER; `rtt_ms` adds that simulated latency to a local cloud's server.
+    Raises `UsageError` for a cloud that is not configured, `TargetError` for a server that does
+    not start.
+    """
+    with ExitStack() as stack:
+        if cloud == "EMBEDDED":
+            cache = variables.get("EMBEDDED_CACHE")
+            target = stack.enter_context(embedded(Path(cache) if cache else None))
+        elif cloud == "CONTAINER":
+            target = stack.enter_context(container(shape or Shape()))
+        else:
+            target = cloud_target(cloud, variables)
+        if rtt_ms is not None and cloud in LOCAL_CLOUDS:
+            target = stack.enter_context(delayed(target, rtt_ms))
+        yield target
 
 
 def cloud_target(cloud: str, variables: Environment) -> Target:
     """The target that the variables describe.
 
-    Raises `UsageError` naming the variables that are missing or hold no number.
+    Raises `UsageError` naming the variables that are missing or malformed.
     """
 
     def get(name: str) -> str | None:
         return variables.get(f"{cloud}_DB_{name}") or None
 
-    def fact(name: str) -> str | None:
+    def get_either(name: str) -> str | None:
         return get(name) or variables.get(f"{cloud}_{name}") or None
 
     missing = _missing(cloud, variables)
@@ -79,8 +135,8 @@ def cloud_target(cloud: str, variables: Environment) -> Target:
         "dbname": get("NAME"),
         "user": get("USER"),
         "password": get("PASSWORD"),
-        "sslmode": fact("SSLMODE"),
-        "sslrootcert": fact("SSLROOTCERT"),
+        "sslmode": get_either("SSLMODE"),
+        "sslrootcert": get_either("SSLROOTCERT"),
     }
     url = variables.get(f"{cloud}_DATABASE_URL")
     parameters = {**DEFAULTS, **(_from_url(cloud, url) if url else {})}
@@ -88,21 +144,28 @@ def cloud_target(cloud: str, variables: Environment) -> Target:
     return Target(
         cloud,
         parameters,
-        instance_type=fact("INSTANCE_TYPE") or variables.get("INSTANCE_TYPE"),
-        price_per_hour=_price(cloud, fact("PRICE_PER_HOUR")),
+        instance_type=get_either("INSTANCE_TYPE") or variables.get("INSTANCE_TYPE"),
+        price_per_hour=_price(cloud, get_either("PRICE_PER_HOUR")),
     )
+
+
+def _missing(cloud: str, variables: Environment) -> list[str]:
+    if variables.get(f"{cloud}_DATABASE_URL"):
+        return []
+    names = [f"{cloud}_DB_{name}" for name in REQUIRED]
+    return [name for name in names if not variables.get(name)]
 
 
 def _from_url(cloud: str, url: str) -> dict[str, Any]:
     from psycopg2 import ProgrammingError
     from psycopg2.extensions import parse_dsn
 
-    # With an unescaped sign in it, a part of the password would be taken for the host or the
-    # database, and shown.
+    # With an unescaped "@" or "/" in the password, a part of it would be taken for the host or the
+    # database's name, and shown.
     authority, _, rest = url.partition("://")[2].partition("?")[0].partition("/")
     try:
         parameters = dict(parse_dsn(url)) if authority.count("@") == 1 and "@" not in rest else {}
-    except (ProgrammingError, ValueError):  # the message repeats the URL, password and all
+    except (ProgrammingError, ValueError):  # the message repeats the URL with the password
         parameters = {}
     if not parameters.keys() >= {"host", "user", "dbname"}:
         raise UsageError(
@@ -117,64 +180,3 @@ def _price(cloud: str, text: str | None) -> float | None:
         return None if text is None else float(text)
     except ValueError:
         raise UsageError(f"{cloud}_PRICE_PER_HOUR is {text!r}: give a number, as in 0.35") from None
-
-
-def _missing(cloud: str, variables: Environment) -> list[str]:
-    if variables.get(f"{cloud}_DATABASE_URL"):
-        return []
-    names = [f"{cloud}_DB_{name}" for name in REQUIRED]
-    return [name for name in names if not variables.get(name)]
-
-
-STARTED_HERE = ("EMBEDDED", "CONTAINER")  # the clouds that need no account
-
-
-def default_cloud(variables: Environment) -> str:
-    """`CLOUD_PROVIDER`, else `ENV`, where that cloud is configured; otherwise EMBEDDED."""
-    for variable in ("CLOUD_PROVIDER", "ENV"):
-        cloud = variables.get(variable, "").upper()
-        if cloud in STARTED_HERE or (cloud and is_configured(cloud, variables)):
-            return cloud
-    return "EMBEDDED"
-
-
-def unconfigured_default(variables: Environment) -> str | None:
-    """The cloud that CLOUD_PROVIDER names although it is not configured, if it does."""
-    cloud = variables.get("CLOUD_PROVIDER", "").upper()
-    known = cloud in STARTED_HERE or not cloud or is_configured(cloud, variables)
-    return None if known else cloud
-
-
-def check_cloud(cloud: str, variables: Environment, rtt_ms: float | None) -> None:
-    """Raise `UsageError` if the cloud cannot be meant so; connects to nothing."""
-    if cloud in STARTED_HERE:
-        return
-    near = get_close_matches(cloud, (*STARTED_HERE, *configured(variables)), n=1)
-    if near and not is_configured(cloud, variables):
-        raise UsageError(f"--cloud {cloud} is not configured: did you mean {near[0]}?")
-    cloud_target(cloud, variables)
-    if rtt_ms is not None:
-        raise UsageError(
-            f"--rtt is for {' and '.join(STARTED_HERE)}: {cloud} has a distance of its own"
-        )
-
-
-@contextmanager
-def open_target(
-    cloud: str, variables: Environment, *, shape: Shape | None = None, rtt_ms: float | None = None
-) -> Iterator[Target]:
-    """The target of that name, started first where it is one that we start, stopped at the end.
-
-    `shape` is for CONTAINER; `rtt_ms` moves a server started here so many milliseconds away.
-    Raises `UsageError` for a cloud that is not configured, `TargetError` for one that cannot start.
-    """
-    with ExitStack() as stack:
-        if cloud == "EMBEDDED":
-            target = stack.enter_context(embedded())
-        elif cloud == "CONTAINER":
-            target = stack.enter_context(container(shape or Shape()))
-        else:
-            target = cloud_target(cloud, variables)
-        if rtt_ms is not None and cloud in STARTED_HERE:
-            target = stack.enter_context(delayed(target, rtt_ms))
-        yield target

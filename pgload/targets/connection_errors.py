@@ -1,4 +1,4 @@
-"""Why a server cannot be reached, in one line: what, which variable to look at, what to do."""
+"""The driver's errors as one line: the fault, the variable to check, what to do."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from pgload.errors import TargetError, TooManyConnectionsError
 
-OLDEST = 13  # the oldest major version of PostgreSQL that is supported
+OLDEST_VERSION = 13  # the oldest major version of PostgreSQL that is supported
 
-# What libpq says → what to say instead. {cloud}, {host}, … are filled in.
-_TROUBLES = (
+# A pattern in libpq's message → our message, with {cloud}, {host}, … filled in.
+_MESSAGES = (
     (
         r"could not translate host name",
         "the host {host!r} is unknown: check {cloud}_DB_HOST",
@@ -39,13 +39,13 @@ _TROUBLES = (
     ),
     (
         r"server does not support SSL",
-        "the server refuses TLS, which {cloud}_DB_SSLMODE={sslmode} asks for: turn TLS on there, "
+        "the server refuses TLS, which {cloud}_DB_SSLMODE={sslmode} requires: turn TLS on there, "
         "or set {cloud}_DB_SSLMODE=disable if you trust the network",
     ),
     (
         r"root certificate file",
-        "no root certificate to check the server's against: set {cloud}_DB_SSLROOTCERT to the "
-        "provider's file, or {cloud}_DB_SSLMODE=require to go without the check",
+        "there is no root certificate to check the server's with: set {cloud}_DB_SSLROOTCERT to "
+        "the provider's file, or {cloud}_DB_SSLMODE=require to omit the check",
     ),
     (
         r"certificate verify failed|does not match host name|certificate",
@@ -58,44 +58,47 @@ _TROUBLES = (
     ),
     (
         r"role \".*\" does not exist",
-        "there is no user {user!r}: check {cloud}_DB_USER",
+        "there is no user {user!r}: check {cloud}_DB_USER, or create it",
     ),
     (
         r"invalid response to SSL negotiation|expected authentication request|protocol version",
-        "what answers at {host}:{port} is not PostgreSQL: check {cloud}_DB_PORT",
+        "the server at {host}:{port} is not PostgreSQL: check {cloud}_DB_PORT",
     ),
 )
 _TOO_MANY = re.compile(r"too many (clients|connections)|remaining connection slots")
 
 
-def explain(cloud: str, parameters: Mapping[str, Any], error: Exception) -> TargetError:
-    """The error to raise for one that the driver raised while connecting; never with a secret."""
+def connection_error(cloud: str, parameters: Mapping[str, Any], error: Exception) -> TargetError:
+    """The error to raise for the driver's error while connecting; never holds the password."""
     import psycopg2
 
-    said = one_line(error)
-    if _TOO_MANY.search(said):
+    message = one_line(error)
+    if _TOO_MANY.search(message):
         return TooManyConnectionsError(
             f"{cloud}: the server has no connection left for user {parameters.get('user')!r}: "
-            "end other clients, raise its max_connections, or ask for fewer"
+            "end other clients, raise its max_connections, or use fewer connections"
         )
-    known = {"host": "", "port": 5432, "user": "", "dbname": "", "sslmode": "prefer", **parameters}
-    known |= {"cloud": cloud, "password": ""}
-    # libpq tells of every address that it tried; the last one decided.
-    decided = said[max(0, said.rfind("connection to server")) :]
-    for pattern, text in _TROUBLES:
-        if re.search(pattern, decided):
-            return TargetError(f"{cloud}: {text.format(**known)}")
+    values = {"host": "", "port": 5432, "user": "", "dbname": "", "sslmode": "prefer", **parameters}
+    values |= {"cloud": cloud, "password": ""}
+    # libpq lists every address that it tried; the last one's failure counts.
+    last = message[max(0, message.rfind("connection to server")) :]
+    for pattern, text in _MESSAGES:
+        if re.search(pattern, last):
+            return TargetError(f"{cloud}: {text.format(**values)}")
     password = str(parameters.get("password") or "")
-    if password and (password in said or not isinstance(error, psycopg2.Error)):
-        said = f"the driver cannot use what {cloud} is configured with ({type(error).__name__})"
-    return TargetError(f"{cloud}: {said}")
+    if password and (password in message or not isinstance(error, psycopg2.Error)):
+        message = (
+            f"the driver cannot use the values that {cloud} is configured with "
+            f"({type(error).__name__}): check the {cloud}_DB_ variables for odd characters"
+        )
+    return TargetError(f"{cloud}: {message}")
 
 
 @contextmanager
 def one_line_errors(cloud: str, parameters: Mapping[str, Any], rights: str) -> Iterator[None]:
     """Turn the driver's errors into a `TargetError` of one line.
 
-    `rights` says which ones are needed and how they are given.
+    `rights` is the part of the message that names the privileges needed and how to grant them.
     """
     import psycopg2
 
@@ -103,8 +106,8 @@ def one_line_errors(cloud: str, parameters: Mapping[str, Any], rights: str) -> I
         yield
     except psycopg2.errors.InsufficientPrivilege as error:
         raise TargetError(
-            f"{cloud}: user {parameters.get('user')!r} lacks a right: {one_line(error)}; {rights}, "
-            f"or set another {cloud}_DB_USER"
+            f"{cloud}: user {parameters.get('user')!r} lacks a privilege: {one_line(error)}; "
+            f"{rights}, or set another {cloud}_DB_USER"
         ) from None
     except psycopg2.Error as error:
         state = f" (SQLSTATE {error.pgcode})" if error.pgcode else ""
@@ -112,7 +115,7 @@ def one_line_errors(cloud: str, parameters: Mapping[str, Any], rights: str) -> I
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, on one line."""
+    """An error's message on one line."""
     return " ".join(str(error).split())
 
 
@@ -122,8 +125,12 @@ def check_server(cloud: str, version: int, product: str) -> None:
     `version` is libpq's number, as 180004; `product` what the server calls itself.
     """
     if not product.startswith("PostgreSQL"):
-        raise TargetError(f"{cloud}: the server is {product.split(' on ')[0]!r}, not PostgreSQL")
-    if version < OLDEST * 10000:
         raise TargetError(
-            f"{cloud}: the server is PostgreSQL {version // 10000}; pgload needs {OLDEST} or newer"
+            f"{cloud}: the server is {product.split(' on ')[0]!r}, not PostgreSQL: "
+            f"check {cloud}_DB_HOST"
+        )
+    if version < OLDEST_VERSION * 10000:
+        raise TargetError(
+            f"{cloud}: the server is PostgreSQL {version // 10000}; "
+            f"pgload needs {OLDEST_VERSION} or newer"
         )

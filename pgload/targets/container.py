@@ -1,12 +1,10 @@
-"""A PostgreSQL in a container, by testcontainers, shaped like an instance type if asked for."""
+"""A PostgreSQL server in a container, by testcontainers, with the size of an instance type."""
 
 from __future__ import annotations
 
-import gc
 import re
 import secrets
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ START_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Shape:
-    """What a container is started from and how much of the machine it gets."""
+    """The image of a container, and how much of the machine it gets."""
 
     image: str = IMAGE
     cpus: float | None = None  # None: all of them
@@ -38,18 +36,26 @@ class Shape:
         found = re.fullmatch(r"db-custom-([1-9]\d*)-([1-9]\d*)", name)
         if found is None:
             raise UsageError(
-                f"--instance {name!r}: write db-custom-<vCPUs>-<MB>, as in db-custom-1-3840, or "
-                "use --container-cpus and --container-memory"
+                f"--instance {name!r}: write db-custom-<vCPUs>-<MB>, as in db-custom-1-3840"
             )
         return cls(image, cpus=int(found[1]), memory_mb=int(found[2]), instance_type=name)
+
+    def limits(self) -> dict[str, Any]:
+        """The limits as arguments of Docker's `containers.run`."""
+        limits: dict[str, Any] = {}
+        if self.cpus is not None:
+            limits["nano_cpus"] = round(self.cpus * 1e9)
+        if self.memory_mb is not None:
+            limits["mem_limit"] = f"{self.memory_mb}m"
+        return limits
 
 
 @contextmanager
 def container(shape: Shape) -> Iterator[Target]:
     """Start the container, wait until its server answers, remove it at the end.
 
-    Raises `UsageError` when the package or Docker is missing, `TargetError` when the image cannot
-    be had or the server does not start.
+    Raises `UsageError` when testcontainers or Docker is missing, `TargetError` when the image
+    cannot be pulled or the server does not start.
     """
     try:
         from docker.errors import APIError, DockerException, NotFound
@@ -58,38 +64,26 @@ def container(shape: Shape) -> Iterator[Target]:
         raise UsageError(
             "--cloud CONTAINER needs testcontainers: pip install testcontainers"
         ) from None
-    # Of this container only, and known to nobody else.
-    password = secrets.token_urlsafe(16)
+    password = secrets.token_urlsafe(16)  # the container's own
     name = f"pgload-{secrets.token_hex(6)}"
-    limits: dict[str, Any] = {}
-    if shape.cpus is not None:
-        limits["nano_cpus"] = round(shape.cpus * 1e9)
-    if shape.memory_mb is not None:
-        limits["mem_limit"] = f"{shape.memory_mb}m"
-    refused = ""
     try:
         server = DockerContainer(shape.image).with_name(name).with_exposed_ports(PORT)
-        server.with_kwargs(**limits)
     except DockerException as error:
-        refused = _one_line(error)
-    if refused:
-        with warnings.catch_warnings():  # Docker's client leaves the socket open that it tried
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
         raise UsageError(
             "--cloud CONTAINER needs a Docker engine that this user may use: start it, or use "
-            f"--cloud EMBEDDED, which needs none ({refused})"
-        )
+            f"--cloud EMBEDDED, which needs none ({_one_line(error)})"
+        ) from None
+    server.with_kwargs(**shape.limits()).with_env("POSTGRES_PASSWORD", password)
     try:
         try:
-            server.with_env("POSTGRES_PASSWORD", password).start()
+            server.start()
         except APIError as error:
             hint = (
-                f"; check --image {shape.image}; where the image of testcontainers' reaper cannot "
-                "be had, set TESTCONTAINERS_RYUK_DISABLED=true"
+                f"; check --image {shape.image}; if the image of testcontainers' reaper cannot be "
+                "pulled, set TESTCONTAINERS_RYUK_DISABLED=true"
             )
-            pulled = "/images/" in str(error)
-            raise TargetError(f"CONTAINER: {_one_line(error)}{hint if pulled else ''}") from None
+            pulling = "/images/" in str(error)
+            raise TargetError(f"CONTAINER: {_one_line(error)}{hint if pulling else ''}") from None
         target = Target(
             "CONTAINER",
             {
@@ -101,13 +95,13 @@ def container(shape: Shape) -> Iterator[Target]:
                 "connect_timeout": 5,
             },
             instance_type=shape.instance_type,
-            known={"image": shape.image, "cpus": shape.cpus, "memory_mb": shape.memory_mb},
+            facts={"image": shape.image, "cpus": shape.cpus, "memory_mb": shape.memory_mb},
         )
         _wait_until_up(target, server)
         yield target
     finally:
         client = server.get_docker_client().client
-        with suppress(NotFound):  # by name: cut off while it was made, `server` does not know it
+        with suppress(NotFound):  # by name: interrupted while it starts, `server` has no container
             client.containers.get(name).remove(force=True, v=True)
         client.close()
 
@@ -124,7 +118,7 @@ def _wait_until_up(target: Target, server: Any) -> None:
             if running.status == "exited" or time.monotonic() > deadline:
                 log = b"".join(server.get_logs()).decode(errors="replace").strip().splitlines()
                 raise TargetError(
-                    f"CONTAINER: the server did not start: {log[-1] if log else 'it said nothing'}"
+                    f"CONTAINER: the server did not start: {log[-1] if log else 'its log is empty'}"
                 ) from None
             time.sleep(0.1)
 

@@ -1,8 +1,8 @@
-"""A distance on loopback: connections to a server through a process that holds bytes back.
+"""Simulated latency: a proxy in front of a server that delays what it forwards.
 
-The process is another one than the client's, so that its work does not count as the client's, and
-listens on a Unix socket in a private directory. Bandwidth is not limited, only time: each
-direction delays what it reads by half the round-trip time and keeps its order.
+The proxy is a process of its own, so that its CPU time does not count as the client's, and listens
+on a Unix socket in a private directory. Each direction delays what it reads by half the round-trip
+time and keeps its order; bandwidth is not limited.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from pgload.targets.target import Target
 
 SOCKET = ".s.PGSQL.5432"  # the name that libpq looks for in a directory
 CHUNK_BYTES = 256 << 10
-IN_FLIGHT_BYTES = 64 << 20  # per direction; more waits in the sender, as on a real link
+IN_FLIGHT_BYTES = 64 << 20  # per direction; the sender waits with more, as on a real link
 
 
 @contextmanager
 def delayed(target: Target, rtt_ms: float) -> Iterator[Target]:
-    """The same target, `rtt_ms` milliseconds further away; 0 is no detour at all.
+    """The same target with `rtt_ms` milliseconds added to each round trip; with 0, no proxy.
 
-    Raises `TargetError` when the way cannot be set up.
+    Raises `TargetError` when the proxy cannot be started.
     """
-    known = {**target.known, "rtt_asked_ms": rtt_ms}
+    facts = {**target.facts, "rtt_asked_ms": rtt_ms}
     if rtt_ms == 0:
-        yield replace(target, known=known)
+        yield replace(target, facts=facts)
         return
     host, port = str(target.parameters["host"]), int(target.parameters.get("port", 5432))
     with tempfile.TemporaryDirectory(prefix="pgload-", ignore_cleanup_errors=True) as folder:
@@ -53,10 +53,13 @@ def delayed(target: Target, rtt_ms: float) -> Iterator[Target]:
             assert process.stdin is not None
             assert process.stdout is not None
             if process.stdout.readline() != b"ready\n":
-                raise TargetError(f"{target.cloud}: the delay of {rtt_ms} ms could not be set up")
+                raise TargetError(
+                    f"{target.cloud}: the proxy for --rtt {rtt_ms:g} did not start in {folder}: "
+                    "set TMPDIR=/tmp if that path is too long for a Unix socket"
+                )
             try:
                 parameters = {**target.parameters, "host": folder, "port": 5432}
-                yield replace(target, parameters=parameters, known=known)
+                yield replace(target, parameters=parameters, facts=facts)
             finally:
                 process.stdin.close()
 
@@ -68,34 +71,35 @@ def _address(host: str, port: int) -> tuple[int, str | tuple[str, int]]:
 
 
 def _serve(listener: socket.socket, host: str, port: int, one_way: float) -> None:
+    """Connect every client to the server, with `one_way` seconds of delay in each direction."""
     family, address = _address(host, port)
     while True:
-        near, _ = listener.accept()
-        far = socket.socket(family)
+        client, _ = listener.accept()
+        server = socket.socket(family)
         try:
-            far.connect(address)
+            server.connect(address)
         except OSError:
-            near.close()
+            client.close()
             continue
         if family == socket.AF_INET:
-            far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for source, sink in ((near, far), (far, near)):
-            line = _Line(source, sink, one_way)
-            for part in (line.read, line.write):
-                threading.Thread(target=part, daemon=True).start()
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for source, sink in ((client, server), (server, client)):
+            direction = _Direction(source, sink, one_way)
+            for work in (direction.read, direction.write):
+                threading.Thread(target=work, daemon=True).start()
 
 
-class _Line:
+class _Direction:
     """One direction of a connection."""
 
     def __init__(self, source: socket.socket, sink: socket.socket, one_way: float) -> None:
         self._source, self._sink, self._one_way = source, sink, one_way
-        self._chunks: deque[tuple[float, bytes]] = deque()
+        self._chunks: deque[tuple[float, bytes]] = deque()  # when it is due, and what
         self._bytes = 0
         self._changed = threading.Condition()
 
     def read(self) -> None:
-        """Take what comes, with the time at which it is due at the other end."""
+        """Queue what arrives, with the time at which it is due at the other end."""
         chunk = b"."
         while chunk:
             try:
@@ -110,7 +114,7 @@ class _Line:
                 self._changed.notify_all()
 
     def write(self) -> None:
-        """Pass each chunk on when it is due; an empty one is the end."""
+        """Send each chunk when it is due; an empty one is the end of the stream."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._chunks))
@@ -124,23 +128,22 @@ class _Line:
                 self._sink.sendall(chunk)
             except OSError:
                 break
-        self._end()
-
-    def _end(self) -> None:
-        # The other direction may still have something to say.
-        with suppress(OSError):
+        with suppress(OSError):  # the other direction may still be in use
             self._sink.shutdown(socket.SHUT_WR)
 
 
 def _main(folder: str, host: str, port: str, one_way: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(f"{folder}/{SOCKET}")
+        try:
+            listener.bind(f"{folder}/{SOCKET}")
+        except OSError as error:
+            sys.exit(f"pgload: {error}")
         listener.listen(128)
         arguments = (listener, host, int(port), float(one_way))
         threading.Thread(target=_serve, args=arguments, daemon=True).start()
         print("ready", flush=True)
         sys.stdin.buffer.read()
-        shutil.rmtree(folder, ignore_errors=True)  # where the parent was killed
+        shutil.rmtree(folder, ignore_errors=True)  # in case the parent was killed
 
 
 if __name__ == "__main__":

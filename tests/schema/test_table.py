@@ -1,4 +1,4 @@
-"""A file finds its table by a mapping that users extend, or by its own name and values."""
+"""Names as SQL, and the DDL of a table."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pgload.errors import SourceError, UsageError
-from pgload.schema.mapping import Rule, read_mapping, table_for
-from pgload.schema.table import Column, create_table, describe
+from pgload.schema.mapping import read_mapping
+from pgload.schema.table import Column, Table, create_table, describe, input_type, snake_case
 from tests.support.loading import make_table, plan, write_json
 
 if TYPE_CHECKING:
@@ -17,114 +16,26 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    ("file", "table"),
+    ("name", "snake"),
     [
-        ("BidPublicInfoService_BID_CNSTWK_202506010000.json", "bid_pblanclistinfo_cnstwk"),
-        ("BidPublicInfoService_BID_SERVC_202506010000.json", "bid_pblanclistinfo_servc"),
-        ("BidPublicInfoService_BID_THNG_202506010000.json", "bid_pblanclistinfo_thng"),
-        ("BidPublicInfoService_BID_FRGCPT_202506010000.json", "bid_pblanclistinfo_frgcpt"),
-        ("PubDataOpnStdService_ScsBidInfo_202506010000.json", "opn_std_scsbid_info"),
-        ("PubDataOpnStdService_ScsBidInfo__202506010000.json", "opn_std_scsbid_info"),
+        ("bidNtceNo", "bid_ntce_no"),
+        ("bid_ntce_no", "bid_ntce_no"),
+        ("BidNtceNo", "bid_ntce_no"),
+        ("VAT", "vat"),
+        ("VATAmount", "vat_amount"),
+        ("d2bMngNo", "d2b_mng_no"),
+        ("bid-ntce no", "bid_ntce_no"),
+        ("공고 번호", "공고_번호"),
+        ("--", ""),
     ],
 )
-def test_known_files(tmp_path: Path, file: str, table: str) -> None:
-    """The five kinds of notices go to their tables, the double underscore included."""
-    found, by_rule = table_for(tmp_path / file, read_mapping(tmp_path))
-    assert (found.name, by_rule) == (table, True)
-    assert found.key[:2] == ("bidNtceNo", "bidNtceOrd")
-
-
-def test_own_mapping(tmp_path: Path) -> None:
-    """A `tables.toml` beside the data maps new files and overrules what comes with pgload."""
-    (tmp_path / "tables.toml").write_text(
-        '[[table]]\nfiles = "order*"\nname = "orders"\nkey = ["no"]\ntypes = { sum = "numeric" }\n'
-        '[[table]]\nfiles = "BidPublicInfoService_BID_THNG_*"\nname = "goods"\n'
-    )
-    rules = read_mapping(tmp_path)
-    assert rules[0] == Rule("order*", "orders", ("no",), {"sum": "numeric"})
-    assert table_for(tmp_path / "BidPublicInfoService_BID_THNG_1.json", rules)[0].name == "goods"
-    path = write_json(tmp_path / "orders_1.json", [{"no": "1", "sum": "2.50", "note": 3}])
-    table = plan(path, rules=rules)[path]
-    assert table.columns == (Column("no"), Column("sum", "numeric"), Column("note"))
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("[[table]\n", r"tables\.toml: Expected"),
-        ('[[table]]\nname = "x"\n', "missing required field `files`"),
-        ('[[table]]\nfiles = ["x"]\nname = "x"\n', r"Expected `str`, got `array` - at .*files"),
-        ('[[table]]\nfiles = "x"\nname = "x"\nkey = "no"\n', "Expected `array`, got `str`"),
-        ('[[table]]\nfiles = "x"\nname = "x"\ncolour = 1\n', "unknown field `colour`"),
-        ('[[table]]\nfiles = "x"\nname = "x"\ntypes = { a = "int" }\n', "Invalid enum value 'int'"),
-    ],
-)
-def test_wrong_mapping(tmp_path: Path, text: str, says: str) -> None:
-    """A mistake in a mapping file is an error that names the file."""
-    (tmp_path / "tables.toml").write_text(text)
-    with pytest.raises(UsageError, match=says):
-        read_mapping(tmp_path)
-
-
-def test_inferred_table(tmp_path: Path) -> None:
-    """Without a mapping the file names the table, and values that agree on a type give it."""
-    records = [
-        {"i": 1, "n": 1, "b": True, "j": {"x": 1}, "t": "1", "mix": 1, "none": None, "empty": ""},
-        {"i": None, "n": 1.5, "b": "", "j": [1], "t": "x", "mix": "x", "big": 2**63, "new": False},
-    ]
-    path = write_json(tmp_path / "Orders-2025_0601.json", records)
-    table = plan(path)[path]
-    assert table.name == "orders"
-    assert {column.name: column.type for column in table.columns} == {
-        "i": "bigint",
-        "n": "numeric",
-        "b": "boolean",
-        "j": "jsonb",
-        "t": "text",
-        "mix": "text",
-        "none": "text",
-        "empty": "text",
-        "big": "numeric",
-        "new": "boolean",
-    }
-    assert describe(table) == "orders: 4 text, 1 bigint, 2 numeric, 2 boolean, 1 jsonb"
-
-
-def test_columns_of_all_files(tmp_path: Path) -> None:
-    """A table has a column for every field of any of its files: fields come and go by the month."""
-    paths = [
-        write_json(tmp_path / "x_202501.json", [{"a": "1"}, {"a": "1", "b": "2"}]),
-        write_json(tmp_path / "x_202502.json", [{"b": "1", "c": "2"}]),
-    ]
-    tables = plan(*paths)
-    assert tables[paths[0]] == tables[paths[1]]
-    assert [column.name for column in tables[paths[0]].columns] == ["a", "b", "c"]
-
-
-@pytest.mark.parametrize("name", ["x" * 64, "가" * 22, "nul\0"], ids=ascii)
-def test_impossible_names(tmp_path: Path, name: str) -> None:
-    """A field that PostgreSQL would cut or refuse as a column's name is an error, not a guess."""
-    path = write_json(tmp_path / "x.json", [{name: "1"}])
-    with pytest.raises(SourceError, match=r"x\.json: .* cannot be a name in PostgreSQL"):
-        plan(path)
-
-
-def test_record_that_is_no_object(tmp_path: Path) -> None:
-    """Every record has to be an object."""
-    path = write_json(tmp_path / "x.json", [{"a": "1"}, 5])
-    with pytest.raises(SourceError, match=r"x\.json: record 2: '5' is no JSON object; mend"):
-        plan(path)
-
-
-def test_huge_number(tmp_path: Path) -> None:
-    """A number of more digits than Python would convert is still a number."""
-    path = tmp_path / "x.json"
-    path.write_text(f'[{{"a": {"9" * 5000}}}]')
-    assert plan(path)[path].columns == (Column("a", "numeric"),)
+def test_snake_case(name: str, snake: str) -> None:
+    """Names in any usual form have the same snake_case."""
+    assert snake_case(name) == snake
 
 
 def test_create_table(tmp_path: Path, connection: Connection, schema: str) -> None:
-    """Columns are the fields to the letter; id, createdAt and updatedAt are the database's own."""
+    """Columns have the fields' exact names; the server fills id, createdAt and updatedAt."""
     records = [{"bidNtceNo": "1", 'a "b"; --': "2", "updatedAt": "x", "%s": 1}]
     path = write_json(tmp_path / "x.json", records)
     table = make_table(path, schema, connection)
@@ -146,7 +57,7 @@ def test_create_table(tmp_path: Path, connection: Connection, schema: str) -> No
 
 
 def test_unique_key(tmp_path: Path, connection: Connection) -> None:
-    """The key becomes a constraint only where it is asked for."""
+    """The key becomes a constraint only with `unique_key`."""
     path = write_json(
         tmp_path / "BidPublicInfoService_BID_THNG_1.json", [{"bidNtceNo": "1", "bidNtceOrd": "0"}]
     )
@@ -154,3 +65,25 @@ def test_unique_key(tmp_path: Path, connection: Connection) -> None:
     constraint = 'UNIQUE ("bidNtceNo", "bidNtceOrd")'
     assert constraint in create_table(table, connection, unique_key=True)
     assert constraint not in create_table(table, connection, unique_key=False)
+
+
+def test_describe() -> None:
+    """A table's columns are counted by type, pgload's own types first."""
+    columns = (Column("a"), Column("b", "uuid"), Column("c", "bigint"), Column("d"))
+    assert describe(Table("t", columns)) == "t: 2 text, 1 bigint, 1 uuid"
+
+
+@pytest.mark.parametrize(
+    ("type_", "cast"),
+    [
+        ("character varying(10)", "character varying"),
+        ("character(4)", "bpchar"),
+        ("bit(3)", "bit varying"),
+        ("timestamp(0) without time zone", "timestamp without time zone"),
+        ("numeric(15,2)", "numeric"),
+        ("text", "text"),
+    ],
+)
+def test_input_type(type_: str, cast: str) -> None:
+    """Text is cast without a length, which would truncate it."""
+    assert input_type(Column("a", type_)) == cast

@@ -45,7 +45,7 @@ def containers() -> set[str]:
 def test_shape(started: Target) -> None:
     """An instance type in Google's notation limits processors and memory, and is recorded."""
     assert started.instance_type == "db-custom-1-512"
-    assert started.known == {"image": TEST_IMAGE, "cpus": 1, "memory_mb": 512}
+    assert started.facts == {"image": TEST_IMAGE, "cpus": 1, "memory_mb": 512}
     limits = [
         subprocess.run(
             ["docker", "inspect", "-f", "{{.HostConfig.NanoCpus}} {{.HostConfig.Memory}}", one],
@@ -85,13 +85,20 @@ def test_unknown_image() -> None:
 
 
 def test_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an engine the error says what to do instead."""
+    """Without an engine the error names EMBEDDED, which needs none."""
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
     with (
         pytest.raises(UsageError, match=r"needs a Docker engine .* use --cloud EMBEDDED"),
         container(Shape(TEST_IMAGE)),
     ):
         pass
+
+
+def test_limits() -> None:
+    """An instance type in Google's notation limits processors and memory."""
+    shape = Shape.of_instance(IMAGE, "db-custom-2-7680")
+    assert shape.limits() == {"nano_cpus": 2 * 10**9, "mem_limit": "7680m"}
+    assert Shape().limits() == {}
 
 
 @pytest.mark.parametrize("name", ["db-f1-micro", "db-custom-1", "2x4"])
@@ -147,7 +154,7 @@ def ssl_in_use(variables: dict[str, str]) -> bool:
 
 
 def test_tls(tls: dict[str, str], tmp_path: Path) -> None:
-    """A connection uses TLS unasked; verify-full checks the certificate against its root."""
+    """A connection uses TLS by default; verify-full checks the certificate against its root."""
     unchecked = {name: value for name, value in tls.items() if "ROOT" not in name}
     assert ssl_in_use(unchecked)
     full = tls | {"GCP_DB_SSLMODE": "verify-full"}

@@ -1,4 +1,4 @@
-"""A rehearsed distance delays, in both directions, and changes nothing else."""
+"""Simulated latency delays in both directions and changes nothing else."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg2
 import pytest
 
 from pgload.errors import TargetError
 from pgload.targets.delay import delayed
 from pgload.targets.target import Target
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -32,10 +34,10 @@ def round_trip(connection: Connection) -> float:
 
 @pytest.mark.parametrize("rtt_ms", [5, 40])
 def test_round_trip(server: Target, connection: Connection, rtt_ms: float) -> None:
-    """A round trip takes as much longer as was asked for, and the target says so."""
+    """A round trip takes longer by the latency asked for, which is in the target's facts."""
     near = round_trip(connection)
     with delayed(server, rtt_ms) as target:
-        assert target.known["rtt_asked_ms"] == rtt_ms
+        assert target.facts["rtt_asked_ms"] == rtt_ms
         far = target.connect()
         added = round_trip(far) - near
         far.close()
@@ -43,14 +45,14 @@ def test_round_trip(server: Target, connection: Connection, rtt_ms: float) -> No
 
 
 def test_no_delay(server: Target) -> None:
-    """0 ms is no detour: nothing stands in the way that could cost time."""
+    """0 ms is no proxy, which would cost time."""
     with delayed(server, 0) as target:
         assert target.parameters == server.parameters
-        assert target.known["rtt_asked_ms"] == 0
+        assert target.facts["rtt_asked_ms"] == 0
 
 
 def test_bytes(server: Target) -> None:
-    """What goes through, in either direction and over many connections, comes out unchanged."""
+    """Bytes arrive unchanged, in both directions and over many connections."""
     with delayed(server, 2) as target:
 
         def echo(n: int) -> bool:
@@ -69,7 +71,7 @@ def test_bytes(server: Target) -> None:
 
 
 def test_requests_overlap(server: Target) -> None:
-    """Connections wait side by side: ten take about as long as one."""
+    """Connections are delayed at the same time: ten take about as long as one."""
     with delayed(server, 40) as target, ThreadPoolExecutor(10) as threads:
         connections = list(threads.map(lambda _: target.connect(), range(10)))
         start = time.perf_counter()
@@ -91,8 +93,6 @@ def test_end_of_a_connection(server: Target, connection: Connection) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,))
             assert cursor.fetchone() == (True,)
-        import psycopg2
-
         with far.cursor() as cursor, pytest.raises(psycopg2.OperationalError):
             cursor.execute("SELECT 1")
         far.close()
@@ -100,10 +100,12 @@ def test_end_of_a_connection(server: Target, connection: Connection) -> None:
         pid = other.info.backend_pid
         other.close()
         with connection.cursor() as cursor:
-            left = 1
-            while left:
+
+            def gone() -> bool:
                 cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", (pid,))
-                left = cursor.fetchone()[0]
+                return cursor.fetchone() == (0,)
+
+            wait_until(gone)
 
 
 def test_long_directory(server: Target, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -111,5 +113,5 @@ def test_long_directory(server: Target, monkeypatch: pytest.MonkeyPatch, tmp_pat
     folder = tmp_path / ("x" * 100)
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    with pytest.raises(TargetError, match="the delay of 5 ms could not be set up"):
+    with pytest.raises(TargetError, match=r"--rtt 5 did not start in .*: set TMPDIR=/tmp"):
         delayed(server, 5).__enter__()

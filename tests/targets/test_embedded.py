@@ -1,9 +1,11 @@
-"""The embedded server is durable, alone, and gone when Python is."""
+"""The embedded server is durable, private, and stops with Python."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -13,8 +15,9 @@ import psutil
 import pytest
 
 from pgload.errors import TargetError
-from pgload.targets.embedded import embedded
+from pgload.targets.embedded import embedded as start
 from pgload.targets.target import Target
+from tests.support.servers import embedded
 
 
 def settings(target: Target) -> dict[str, str]:
@@ -29,7 +32,7 @@ def settings(target: Target) -> dict[str, str]:
 
 
 def test_settings(server: Target) -> None:
-    """What decides how fast it writes is as PostgreSQL ships it, durable."""
+    """The settings that decide how fast it writes are PostgreSQL's defaults, durable ones."""
     found = settings(server)
     assert (found["fsync"], found["synchronous_commit"], found["full_page_writes"]) == ("on",) * 3
     assert found["listen_addresses"] == ""
@@ -40,8 +43,8 @@ def test_settings(server: Target) -> None:
 
 
 def test_two_at_once(server: Target) -> None:
-    """A second server beside the first has its own data, and takes nothing along when it ends."""
-    with embedded() as other:
+    """A second server has data of its own, and its end does not affect the first."""
+    with start() as other:  # without a cache
         connection = other.connect()
         with connection.cursor() as cursor:
             cursor.execute("CREATE TABLE only_here (a int)")
@@ -58,9 +61,9 @@ def test_two_at_once(server: Target) -> None:
 
 
 HOLDER = """
-from pgload.errors import TargetError
-from pgload.targets.embedded import embedded
-with embedded() as target:
+import os
+from pgload.targets.cloud import open_target
+with open_target("EMBEDDED", os.environ) as target:
     print(target.parameters["host"], flush=True)
     input()
 """
@@ -89,8 +92,56 @@ def test_end_of_python(end: signal.Signals) -> None:
     assert not folder.exists()
 
 
+def test_cache(tmp_path: Path) -> None:
+    """The first start keeps an empty cluster, the next ones copy it and leave it as it is."""
+    cache = tmp_path / "new" / "cache"
+    for _ in range(2):
+        with start(cache) as target:
+            connection = target.connect()
+            with connection.cursor() as cursor:
+                cursor.execute("CREATE TABLE only_here (a int)")
+            connection.close()
+    (kept,) = cache.iterdir()
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o700
+    assert (kept / "PG_VERSION").is_file()
+    assert not (kept / "postmaster.pid").exists()
+
+
+def test_cache_made_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two processes that create the cluster at once, both start and one is kept."""
+    rename = Path.rename
+
+    def rename_later(copy: Path, kept: Path) -> Path:
+        shutil.copytree(copy, kept)
+        return rename(copy, kept)
+
+    monkeypatch.setattr(Path, "rename", rename_later)
+    with start(tmp_path) as target:
+        target.connect().close()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_cache_that_is_a_file(tmp_path: Path) -> None:
+    """A cache that cannot be used is an error with the variable's name."""
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(TargetError, match=r"cannot be used: .* EMBEDDED_CACHE"),
+        start(tmp_path / "file"),
+    ):
+        pass
+
+
+def test_inherited_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's process does not inherit exported passwords."""
+    monkeypatch.setenv("GCP_DB_PASSWORD", "s3cret")
+    with embedded() as target:
+        folder = Path(target.parameters["host"])
+        postmaster = int((folder / "data" / "postmaster.pid").read_text().split()[0])
+        assert "GCP_DB_PASSWORD" not in psutil.Process(postmaster).environ()
+
+
 def test_server_that_cannot_start() -> None:
-    """A server that refuses to start says why, at once."""
+    """A server that refuses to start is an error with its reason, at once."""
     with (
         pytest.raises(TargetError, match=r"the server did not start: .*no_such_setting"),
         embedded(no_such_setting="1"),
@@ -99,7 +150,7 @@ def test_server_that_cannot_start() -> None:
 
 
 def test_long_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A directory in which no Unix socket could be made is named, with what to do."""
+    """A directory whose path is too long for a Unix socket is an error."""
     folder = tmp_path / ("x" * 100)
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))

@@ -1,0 +1,123 @@
+"""A file finds its table by a mapping that users extend, or by its own name and values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pgload.errors import SourceError, UsageError
+from pgload.schema.mapping import Rule, read_mapping, table_for
+from pgload.schema.table import Column, describe
+from tests.support.loading import plan, write_json
+
+if TYPE_CHECKING:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("file", "table"),
+    [
+        ("BidPublicInfoService_BID_CNSTWK_202506010000.json", "bid_pblanclistinfo_cnstwk"),
+        ("BidPublicInfoService_BID_SERVC_202506010000.json", "bid_pblanclistinfo_servc"),
+        ("BidPublicInfoService_BID_THNG_202506010000.json", "bid_pblanclistinfo_thng"),
+        ("BidPublicInfoService_BID_FRGCPT_202506010000.json", "bid_pblanclistinfo_frgcpt"),
+        ("PubDataOpnStdService_ScsBidInfo_202506010000.json", "opn_std_scsbid_info"),
+        ("PubDataOpnStdService_ScsBidInfo__202506010000.json", "opn_std_scsbid_info"),
+    ],
+)
+def test_known_files(tmp_path: Path, file: str, table: str) -> None:
+    """The five kinds of notices go to their tables, the double underscore included."""
+    found, by_rule = table_for(tmp_path / file, read_mapping(tmp_path))
+    assert (found.name, by_rule) == (table, True)
+    assert found.key[:2] == ("bidNtceNo", "bidNtceOrd")
+
+
+def test_own_mapping(tmp_path: Path) -> None:
+    """A `tables.toml` beside the data maps new files, and wins over pgload's own."""
+    (tmp_path / "tables.toml").write_text(
+        '[[table]]\nfiles = "order*"\nname = "orders"\nkey = ["no"]\ntypes = { sum = "numeric" }\n'
+        '[[table]]\nfiles = "BidPublicInfoService_BID_THNG_*"\nname = "goods"\n'
+    )
+    rules = read_mapping(tmp_path)
+    assert rules[0] == Rule("order*", "orders", ("no",), {"sum": "numeric"})
+    assert table_for(tmp_path / "BidPublicInfoService_BID_THNG_1.json", rules)[0].name == "goods"
+    path = write_json(tmp_path / "orders_1.json", [{"no": "1", "sum": "2.50", "note": 3}])
+    table = plan(path, rules=rules)[path]
+    assert table.columns == (Column("no"), Column("sum", "numeric"), Column("note"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[table]\n", r"tables\.toml: Expected"),
+        ('[[table]]\nname = "x"\n', "missing required field `files`"),
+        ('[[table]]\nfiles = ["x"]\nname = "x"\n', r"Expected `str`, got `array` - at .*files"),
+        ('[[table]]\nfiles = "x"\nname = "x"\nkey = "no"\n', "Expected `array`, got `str`"),
+        ('[[table]]\nfiles = "x"\nname = "x"\ncolour = 1\n', "unknown field `colour`"),
+        ('[[table]]\nfiles = "x"\nname = "x"\ntypes = { a = "int" }\n', "Invalid enum value 'int'"),
+    ],
+)
+def test_wrong_mapping(tmp_path: Path, text: str, message: str) -> None:
+    """A mistake in a mapping file is an error that names the file."""
+    (tmp_path / "tables.toml").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        read_mapping(tmp_path)
+
+
+def test_inferred_table(tmp_path: Path) -> None:
+    """Without a mapping the file names the table, and values that agree on a type give it."""
+    records = [
+        {"i": 1, "n": 1, "b": True, "j": {"x": 1}, "t": "1", "mix": 1, "none": None, "empty": ""},
+        {"i": None, "n": 1.5, "b": "", "j": [1], "t": "x", "mix": "x", "big": 2**63, "new": False},
+    ]
+    path = write_json(tmp_path / "Orders-2025_0601.json", records)
+    table = plan(path)[path]
+    assert table.name == "orders"
+    assert {column.name: column.type for column in table.columns} == {
+        "i": "bigint",
+        "n": "numeric",
+        "b": "boolean",
+        "j": "jsonb",
+        "t": "text",
+        "mix": "text",
+        "none": "text",
+        "empty": "text",
+        "big": "numeric",
+        "new": "boolean",
+    }
+    assert describe(table) == "orders: 4 text, 1 bigint, 2 numeric, 2 boolean, 1 jsonb"
+
+
+def test_columns_of_all_files(tmp_path: Path) -> None:
+    """A table has a column for every field of any of its files."""
+    paths = [
+        write_json(tmp_path / "x_202501.json", [{"a": "1"}, {"a": "1", "b": "2"}]),
+        write_json(tmp_path / "x_202502.json", [{"b": "1", "c": "2"}]),
+    ]
+    tables = plan(*paths)
+    assert tables[paths[0]] == tables[paths[1]]
+    assert [column.name for column in tables[paths[0]].columns] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("name", ["x" * 64, "가" * 22, "nul\0"], ids=ascii)
+def test_impossible_names(tmp_path: Path, name: str) -> None:
+    """A field that PostgreSQL would truncate or refuse as a column's name is an error."""
+    path = write_json(tmp_path / "x.json", [{name: "1"}])
+    with pytest.raises(SourceError, match=r"x\.json: .* cannot be a name in PostgreSQL"):
+        plan(path)
+
+
+def test_record_not_an_object(tmp_path: Path) -> None:
+    """Every record has to be an object."""
+    path = write_json(tmp_path / "x.json", [{"a": "1"}, 5])
+    with pytest.raises(SourceError, match=r"x\.json: record 2: '5' is not a JSON object; fix"):
+        plan(path)
+
+
+def test_huge_number(tmp_path: Path) -> None:
+    """A number of more digits than Python would convert is still a number."""
+    path = tmp_path / "x.json"
+    path.write_text(f'[{{"a": {"9" * 5000}}}]')
+    assert plan(path)[path].columns == (Column("a", "numeric"),)
