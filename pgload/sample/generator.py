@@ -34,15 +34,13 @@ REVISED = 0.146  # share of records that revise a notice: 9,443 records had 8,06
 FIRST_SERIAL = 50_000_000  # far beyond the numbers of real notices
 
 NOTICE = "?bidPbancNo=R25BK{0:08}&bidPbancOrd={1:03}"
-PAGE = f"https://www.g2b.go.kr/link/PNPE027_01/single/{NOTICE}"
-DOWNLOAD = f"https://www.g2b.go.kr/pn/pnp/pnpe/UntyAtchFile/downloadFile.do{NOTICE}"
+DOCUMENT = f"https://www.g2b.go.kr/pn/pnp/pnpe/UntyAtchFile/downloadFile.do{NOTICE}"
 # Fields that follow from a record's serial number and revision.
 TEMPLATES = {
     "bidNtceNo": "R25BK{0:08}",
     "bidNtceOrd": "{1:03}",
     "untyNtceNo": "R25BM{0:08}",
-    "bidNtceDtlUrl": PAGE,
-    "bidNtceUrl": PAGE,
+    "bidNtceDtlUrl": f"https://www.g2b.go.kr/link/PNPE027_01/single/{NOTICE}",
 }
 
 Record = dict[str, str]
@@ -51,7 +49,7 @@ Maker = Callable[[Random, int], str]  # makes a value of so many characters
 
 
 def notices(kind: str, records: int, seed: int = 0) -> Iterator[Record]:
-    """So many records of a kind, with all its fields in wire order; "" stands for nothing.
+    """Generates records of a kind, with all its fields in wire order; "" stands for nothing.
 
     `bidNtceNo` and `bidNtceOrd` together are unique. Raises `UsageError` for an unknown kind or a
     negative count.
@@ -168,7 +166,7 @@ def _chunks(kind: str, records: int, seed: int) -> Iterator[list[Record]]:
 
 
 def _keys(rng: Random, place: int, index: int) -> Keys:
-    """No serial number is in two chunks, or in two kinds."""
+    """A serial number, in no other chunk and no other kind, and a revision for each row."""
     keys, revision = Keys(), 0
     for row in range(index * ROWS, (index + 1) * ROWS):
         revision = revision + 1 if keys and rng.random() < REVISED else 0
@@ -184,7 +182,7 @@ class Column:
         self._name, self._family = f"{sample}/{field.name}", f"{sample}/{family}"
         self._template = TEMPLATES.get(field.name)
         if field.logical == "url" and not self._template:
-            self._template = f"{DOWNLOAD}&fileType=&fileSeq={field.name.removeprefix(family) or 1}"
+            self._template = f"{DOCUMENT}&fileType=&fileSeq={field.name.removeprefix(family) or 1}"
         # A measured share that was rounded to nothing is still that of its distinct values.
         share = field.filled or (field.distinct or 0) / field_list().measured_rows
         if field.filled is None:
@@ -220,13 +218,13 @@ class Column:
 
 def _pool(field: Field, rng: Random) -> tuple[str, ...]:
     """As many values as are distinct, up to `POOL`, with the field's lengths."""
-    make = _maker(field)
     mean, longest = pools()["lengths"][field.logical]
     longest = field.length_max or min(longest, field.max_length or longest)
     mean = field.length_mean or min(mean, longest)
     count = min(field.distinct or POOL, POOL)
     mostly_zero = field.logical == "number" and mean < longest / 2
-    return tuple(make(rng, length) for length in _lengths(mean, longest, count, mostly_zero))
+    make, lengths = _maker(field), _lengths(mean, longest, count, mostly_zero)
+    return tuple(make(rng, length) for length in lengths)
 
 
 def _maker(field: Field) -> Maker:
@@ -239,7 +237,7 @@ def _maker(field: Field) -> Maker:
 
 
 def _lengths(mean: float, longest: int, count: int, mostly_zero: bool) -> Iterator[int]:
-    """So many lengths with this mean, evenly over a lower range and over an upper one."""
+    """So many lengths with this mean, some spread over a lower range, the others over an upper."""
     lower, upper = (0.7 * mean, mean), (mean, longest)
     if mostly_zero:
         lower, upper = (1, 1), (longest / 2, longest)
@@ -338,7 +336,7 @@ def _lines(chunks: Iterable[list[Record]]) -> Iterator[bytes]:
 
 
 def _write(path: Path, parts: Iterable[bytes]) -> None:
-    # Under another name until it is complete: a file that has its name can be trusted.
+    # Under another name until it is complete, so that a file with its own name is complete.
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
