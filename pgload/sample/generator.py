@@ -148,27 +148,28 @@ def _chunks(kind: str, records: int, seed: int) -> Iterator[list[Record]]:
         raise UsageError(f"unknown kind of notice {kind!r}: choose one of {', '.join(KINDS)}")
     if records < 0:
         raise UsageError(f"a sample of {records} records: ask for 0 or more")
-    sample, fields = f"{seed}/{kind}", field_list().kinds[kind].fields
-    measured = {field.name: field for field in field_list().kinds[MEASURED].fields}
-    columns = {field.name: Column(sample, measured.get(field.name, field)) for field in fields}
+    return _generate(kind, records, f"{seed}/{kind}")
 
-    def chunk(index: int) -> list[Record]:
-        keys = _keys(Random(f"{sample}/{index}"), KINDS.index(kind), index)
+
+def _generate(kind: str, records: int, sample: str) -> Iterator[list[Record]]:
+    measured = {field.name: field for field in field_list().kinds[MEASURED].fields}
+    fields = field_list().kinds[kind].fields
+    columns = {field.name: Column(sample, measured.get(field.name, field)) for field in fields}
+    for index, first in enumerate(range(0, records, ROWS)):
+        keys = _keys(Random(f"{sample}/{index}"), KINDS.index(kind), first)
         values = {name: column.values(index, keys) for name, column in columns.items()}
         for oddity in pools()["oddities"]:
             odd = values.get(oddity["field"], [])
             for row in range(oddity["first"], len(odd), oddity["every"]):
                 odd[row] = oddity["form"].replace("{}", odd[row])
-        rows = islice(zip(*values.values(), strict=True), records - index * ROWS)
-        return [dict(zip(values, row, strict=True)) for row in rows]
-
-    return map(chunk, range((records + ROWS - 1) // ROWS))
+        rows = islice(zip(*values.values(), strict=True), records - first)
+        yield [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def _keys(rng: Random, place: int, index: int) -> Keys:
+def _keys(rng: Random, place: int, first: int) -> Keys:
     """A serial number, in no other chunk and no other kind, and a revision for each row."""
     keys, revision = Keys(), 0
-    for row in range(index * ROWS, (index + 1) * ROWS):
+    for row in range(first, first + ROWS):
         revision = revision + 1 if keys and rng.random() < REVISED else 0
         keys.append((FIRST_SERIAL + (row - revision) * len(KINDS) + place, revision))
     return keys
@@ -183,15 +184,14 @@ class Column:
         self._template = TEMPLATES.get(field.name)
         if field.logical == "url" and not self._template:
             self._template = f"{DOCUMENT}&fileType=&fileSeq={field.name.removeprefix(family) or 1}"
-        # A measured share that was rounded to nothing is still that of its distinct values.
-        share = field.filled or (field.distinct or 0) / field_list().measured_rows
         if field.filled is None:
-            share = pools()["filled"].get(field.name, 1.0)
-        self._share = share
+            self._share = float(pools()["filled"].get(field.name, 1))
+        else:  # a share that was rounded to 0 is still that of the distinct values
+            self._share = field.filled or (field.distinct or 0) / field_list().measured_rows
         weights = pools()["values"].get(field.name, {})
         self._weights = list(accumulate(weights.values())) or None
         self._pool = tuple(weights)
-        if share and not weights and not self._template:
+        if self._share and not weights and not self._template:
             self._pool = _pool(field, Random(self._name))
 
     def values(self, index: int, keys: Keys) -> list[str]:
@@ -201,8 +201,6 @@ class Column:
             # One draw for a numbered family: its second field is filled only beside the first.
             draw = Random(f"{self._family}/{index}/filled").random
             rows = [row for row in rows if draw() < self._share]
-        if not rows:
-            return column
         if self._template:
             drawn = [self._template.format(*keys[row]) for row in rows]
         else:
@@ -251,8 +249,7 @@ def _lengths(mean: float, longest: int, count: int, mostly_zero: bool) -> Iterat
 def _text(rng: Random, length: int, words: Sequence[str], start: str, ends: Sequence[str]) -> str:
     end = rng.choices(ends)[0].replace("#", str(1 + int(rng.random() * 2500)))
     room = max(length - len(start) - len(end), 2)
-    # A word and a space are at least three characters.
-    text = " ".join(rng.choices(words, k=room // 3 + 1))[:room]
+    text = " ".join(rng.choices(words, k=room // 3 + 1))[:room]  # words have 2 characters or more
     return start + text.rstrip() + end
 
 
@@ -286,8 +283,7 @@ def _mail(rng: Random, length: int) -> str:
     return "".join(letters) + "@example.go.kr"
 
 
-# Makers by a field's name and logical type; the first pattern that matches decides. The texts of
-# `pools.toml` come after these.
+# Makers by a field's name and type; the first match decides, before the texts of `pools.toml`.
 MAKERS: dict[str, Maker] = {
     "(Ofcl|exctv|Ceo)Nm text": _person,
     "Tel(No)? text": lambda rng, _: f"02-0000-{_digits(rng, 4)}",
