@@ -1,1 +1,1 @@
-"""How the sample's procurement notices are made; `generator` is the entry point."""
+"""Generated procurement notices; `generator` is the entry point."""
