@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from pgload.cli import parser
-from tests.support.servers import embedded
 from tests.support.checkout import ROOT, Run, configure, environment
+from tests.support.servers import embedded
 
 ENGLISH, KOREAN = ROOT / "README.md", ROOT / "README.ko.md"
 # One setting of a small load, where a command asks for nothing else.

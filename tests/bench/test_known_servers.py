@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.support.servers import embedded
 from pgload.targets.target import Target
 from tests.support.checkout import Run, configure
+from tests.support.servers import embedded
 
 # Every table made in the database gets a trigger that sleeps before each COPY or INSERT.
 SLOW = """

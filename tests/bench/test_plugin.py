@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.servers import embedded
 from pgload.targets.target import Target
 from tests.support.checkout import QUICK, SECRET, Run, configure, environment, saved
 from tests.support.loading import write_json
+from tests.support.servers import embedded
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812

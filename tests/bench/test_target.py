@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 
 from pgload.bench.target import client_facts, server_facts
-from tests.support.servers import embedded
 from pgload.targets.target import Target
+from tests.support.servers import embedded
 
 
 def test_settings_that_are_not_the_default() -> None:

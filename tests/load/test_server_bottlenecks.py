@@ -18,9 +18,9 @@ from pgload.load.observe import Observer
 from pgload.schema.table import Table, qualified_name
 from pgload.source.reader import Batch, read_batches
 from pgload.targets.delay import delayed
-from tests.support.servers import embedded
 from pgload.targets.target import Target
 from tests.support.loading import empty, make_table, round_trip, write_json
+from tests.support.servers import embedded
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812

@@ -22,9 +22,9 @@ import pytest
 from pgload.contract import METHODS
 from pgload.errors import TargetError
 from pgload.load.methods import MultiValues
-from tests.support.servers import embedded
 from pgload.targets.target import Target
 from tests.support.migrating import MigrationSandbox, Restarts, make_sandbox
+from tests.support.servers import embedded
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
