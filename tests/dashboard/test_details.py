@@ -47,7 +47,7 @@ def test_files_batches_and_rejects(show: Show, tmp_path: Path, language: str) ->
 
 
 def test_a_running_migration_has_files_and_batches(show: Show, tmp_path: Path) -> None:
-    """The files by its progress, the batches by `batches.jsonl`, whose last line is half written."""
+    """The files by the progress, the batches by `batches.jsonl` with its half written last line."""
     folder = save_running(tmp_path / "out")
     path = save_batches(folder, [batch(n) for n in range(4)])
     with path.open("a") as lines:

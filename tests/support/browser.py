@@ -90,9 +90,7 @@ def open_browser(width: int = 1400, height: int = 900) -> Iterator[BrowserPage]:
             executable_path=CHROMIUM, args=ARGUMENTS, chromium_sandbox=False
         )
         try:
-            page = browser.new_page(
-                viewport={"width": width, "height": height}, locale="en-US"
-            )
+            page = browser.new_page(viewport={"width": width, "height": height}, locale="en-US")
             page.set_default_timeout(LIMIT * 1000)
             yield BrowserPage(page)
         finally:

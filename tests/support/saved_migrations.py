@@ -138,10 +138,14 @@ def save_ended(
     **changes: Any,
 ) -> Path:
     """A migration of 10,000 records in 25 seconds, with one reject. Gives its folder."""
-    states = list(files) if files is not None else [
-        file_state("a.json"),
-        file_state("b.json", "completed_with_errors", records=4999, rejects=1),
-    ]
+    states = (
+        list(files)
+        if files is not None
+        else [
+            file_state("a.json"),
+            file_state("b.json", "completed_with_errors", records=4999, rejects=1),
+        ]
+    )
     results = {
         "status": "completed_with_errors",
         **SETTING,
