@@ -19,6 +19,7 @@ from pgload.dashboard.widgets import (
     heading,
     metrics,
     plain,
+    rounded,
     setting,
     status,
     table,
@@ -260,8 +261,8 @@ def _history(sources: Sources) -> None:
             words("batch_size"): [each.batch_size for each in facts],
             words("connections"): [each.num_connections for each in facts],
             words("records"): [each.records for each in migrations],
-            words("took_seconds"): [each.seconds for each in migrations],
-            words("rate_average"): [each.average_records_per_second for each in facts],
+            words("took_seconds"): [rounded(each.seconds) for each in migrations],
+            words("rate_average"): [rounded(each.average_records_per_second) for each in facts],
             words("rejects"): [each.rejects for each in facts],
         }
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 
 from pgload.report.i18n import Words
 from pgload.report.migration_batches import BatchSummary, Total
 from pgload.report.plots import BARS, SCATTER, STACKED, Plot, Point
 
 PARTS = ("encode", "write", "commit")  # of the time of a batch
-NAME_LENGTH = 24  # characters
+LABEL_ROOM = 72  # characters under a chart, for the labels of all bars
+LABEL_LENGTHS = (8, 20)  # characters of one label, at least and at most
 LARGEST = 12  # tables or workers in a chart: those with most records
 
 
@@ -42,11 +44,11 @@ def _throughput(batches: BatchSummary, words: Words) -> Plot:
 
 def _batches(batches: BatchSummary, words: Words) -> Plot:
     dots: dict[str, dict[float, Point]] = {}
-    largest = _largest(batches.tables)
+    labels = _labels(_largest(batches.tables))
     for end, batch in batches.drawn:
-        if batch.table_name in largest:
+        if (label := labels.get(batch.table_name)) is not None:
             point = Point(batch.total_duration_seconds * 1000, note=f"#{batch.batch_number}")
-            dots.setdefault(_short(batch.table_name), {})[end] = point
+            dots.setdefault(label, {})[end] = point
     return Plot(
         name="batches_over_run",
         kind=SCATTER,
@@ -81,6 +83,7 @@ def _workers(batches: BatchSummary, words: Words) -> Plot:
 
 def _parts(batches: BatchSummary, words: Words) -> Plot:
     tables = {name: each for name, each in _largest(batches.tables).items() if each.in_parts}
+    labels = _labels(tables)
     return Plot(
         name="time_by_part",
         kind=STACKED,
@@ -91,7 +94,7 @@ def _parts(batches: BatchSummary, words: Words) -> Plot:
         unit="{:,.0f} %",
         series={
             words(part): {
-                _short(name): Point(100 * getattr(total, part) / total.in_parts)
+                labels[name]: Point(100 * getattr(total, part) / total.in_parts)
                 for name, total in tables.items()
             }
             for part in PARTS
@@ -117,8 +120,10 @@ def _largest(totals: Mapping[str, Total]) -> dict[str, Total]:
     return {name: total for name, total in totals.items() if name in kept}
 
 
-def _short(name: str) -> str:
-    """A name short enough for a chart."""
-    if len(name) <= NAME_LENGTH:
-        return name
-    return f"{name[: NAME_LENGTH // 2]}…{name[-NAME_LENGTH // 2 :]}"
+def _labels(names: Collection[str]) -> dict[str, str]:
+    """A label for each name: the end of a long one, or the whole name if that is not unique."""
+    least, most = LABEL_LENGTHS
+    length = min(max(LABEL_ROOM // max(len(names), 1), least), most)
+    short = {name: name if len(name) <= length else f"…{name[1 - length :]}" for name in names}
+    uses = Counter(short.values())
+    return {name: label if uses[label] == 1 else name for name, label in short.items()}

@@ -103,10 +103,17 @@ def count(value: float | None, digits: int = 0) -> str:
     return EMPTY if value is None else f"{value:,.{digits}f}"
 
 
+def rounded(value: float | None, digits: int = 1) -> float | None:
+    """A number for a table, rounded; None stays None."""
+    return None if value is None else round(value, digits)
+
+
 def duration(seconds: float | None, words: Words) -> str:
-    """Seconds in their two largest units, as `1 min 38 s`; a dash for None."""
+    """Seconds as `0.4 s` or, in their two largest units, `1 min 38 s`; a dash for None."""
     if seconds is None:
         return EMPTY
+    if seconds < 10:
+        return f"{seconds:.1f} {words('unit_s')}"
     return contract.duration(seconds, lambda name: words(f"unit_{name}"))
 
 

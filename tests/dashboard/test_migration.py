@@ -77,7 +77,7 @@ def test_an_ended_migration_and_the_history(show: Show, tmp_path: Path, language
     assert metrics(app)[heading(words("records"))] == "9,999"
     assert metrics(app)[heading(words("files"))] == "2 / 2"
     assert column(app, words("rejects")) == [1]
-    assert column(app, words("rate_average")) == [399.96]
+    assert column(app, words("rate_average")) == [400.0]
     assert column(app, words("state")) == [words("status_completed_with_errors")]
 
 
