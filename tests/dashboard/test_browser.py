@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,11 @@ def stop_after(folder: Path, migration: subprocess.Popen[Any], records: int) -> 
     return progress(folder)
 
 
+def contains(expected: dict[str, str], shown: dict[str, str]) -> bool:
+    """Whether all of the expected numbers are shown."""
+    return expected.items() <= shown.items()
+
+
 def open_tab(browser: BrowserPage, number: int) -> None:
     """Open a tab by its number, again if the page was replaced at the moment of the click."""
     browser.wait_for(
@@ -152,7 +158,7 @@ def test_a_migration_is_shown_from_begin_to_end(dashboard: str, tmp_path: Path) 
                     "Records/s on average": f"{state['average_records_per_second']:,.0f}",
                     "Files": f"{state['files_completed'] + state['files_failed']} / {FILES + 1}",
                 }
-                browser.wait_for(METRICS, lambda shown, now=expected: now.items() <= shown.items())
+                browser.wait_for(METRICS, partial(contains, expected))
                 assert "running · EMBEDDED, executemany, batch size 100" in browser.text
                 migration.send_signal(signal.SIGCONT)
             assert migration.wait(LIMIT) == 1, (tmp_path / "migrate.out").read_text()

@@ -12,16 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgload.contract import LOG, PROGRESS, REJECTS, RESULTS, STATS
+from pgload.migrate.outputs import Outputs
+from pgload.migrate.progress import FileFacts
 from pgload.report import migrations
+from pgload.report.migration_batches import BatchLine
 from pgload.report.migrations import (
     QUIET,
     SILENT,
+    MigratedFile,
+    MigrationOutput,
     last_lines,
     read_migration,
     read_migrations,
     read_rejects,
     run_folders,
 )
+from tests.support.running import content, facts, stat
+from tests.support.running import reject as reject_of_migrate
 from tests.support.saved_migrations import (
     RUN,
     TABLE,
@@ -132,6 +139,32 @@ def test_results_win_over_the_progress(tmp_path: Path) -> None:
     assert (found.files_completed, found.files_failed) == (1, 1)
     assert found.started == "2025-01-15 10:30:03"
     assert found.ended == "2025-01-15 10:30:28"
+
+
+def test_the_files_that_migrate_writes_are_read(tmp_path: Path) -> None:
+    """Every key that is read is written, and the numbers are the same ones."""
+    with Outputs(tmp_path, facts(total_files=2)) as out:
+        for name in ("a.json", "b.json"):
+            out.file_started(FileFacts(name, TABLE))
+            out.batch(stat(1, file=name))
+        out.reject([reject_of_migrate(7, file="b.json")])
+        out.file_finished("a.json")
+        out.file_finished("b.json")
+
+    (found,), problems = read_migrations(tmp_path)
+    assert problems == []
+    assert found.state == "completed_with_errors"
+    assert found.records == found.batches.whole.records == 2000
+    assert [(each.file, each.status, each.committed, each.rejects) for each in found.files] == [
+        ("a.json", "completed", 1000, 0),
+        ("b.json", "completed_with_errors", 1000, 1),
+    ]
+    assert [each.record for each in read_rejects(found.folder, 9)] == [7]
+    progress, results = (content(found.folder, name) for name in (PROGRESS, RESULTS))
+    assert set(MigrationOutput.__struct_fields__) <= {*progress, *results}
+    assert set(MigratedFile.__struct_fields__) <= set(results["files"][0])
+    line = content(found.folder, STATS)["batches"][0]
+    assert set(BatchLine.__struct_fields__) <= set(line)
 
 
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:

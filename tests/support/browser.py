@@ -37,13 +37,12 @@ needs_browser = pytest.mark.skipif(
 
 
 class BrowserPage:
-    """A page, and the `errors` of its console, scripts and requests."""
+    """A page, and the `errors` of its console and its scripts."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
         self.errors: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("requestfailed", lambda request: self.errors.append(f"failed: {request.url}"))
         page.on(
             "console",
             lambda message: self.errors.append(message.text) if message.type == "error" else None,
