@@ -26,7 +26,7 @@ from pgload.dashboard.widgets import (
     table,
 )
 from pgload.report.i18n import Words
-from pgload.report.migration_batches import BatchLine, BatchSummary, Total, read_batches
+from pgload.report.migration_batches import BatchLine, BatchSummary, Total, read_batch_summary
 from pgload.report.migrations import (
     SavedMigration,
     SavedReject,
@@ -54,7 +54,7 @@ def show(sources: Sources) -> None:
         words("run"), list(migrations), format_func=lambda key: _name(migrations[key], words)
     )
     migration = migrations[chosen]
-    batches, problem = read_batches(migration.folder)
+    batches, problem = read_batch_summary(migration.folder)
     for line in (*migration.problems, problem):
         if line:
             st.warning(f"{words('unreadable')} {plain(line)}")

@@ -28,7 +28,7 @@ from pgload.dashboard.widgets import (
 from pgload.report.migrations import (
     ENDED,
     RUNNING,
-    MigratedFile,
+    SavedFile,
     SavedMigration,
     last_lines,
     read_migration,
@@ -180,14 +180,14 @@ class DataFile:
     size: int  # bytes
     modified: float  # POSIX time
     migration: SavedMigration | None = None
-    state: MigratedFile | None = None
+    state: SavedFile | None = None
 
     @property
     def status(self) -> str:
         """The status of the file in that migration, or `changed` if it was written to since."""
         if self.migration is None or self.state is None:
             return "pending"
-        return "changed" if self.modified > self.migration.begun else self.state.status
+        return "changed" if self.modified > self.migration.started_at else self.state.status
 
 
 def data_files(data: Path, migrations: list[SavedMigration]) -> list[DataFile]:
@@ -195,7 +195,7 @@ def data_files(data: Path, migrations: list[SavedMigration]) -> list[DataFile]:
 
     Raises `OSError` if the folder cannot be read.
     """
-    known: dict[str, tuple[SavedMigration, MigratedFile]] = {}
+    known: dict[str, tuple[SavedMigration, SavedFile]] = {}
     for migration in migrations:
         for state in migration.files:
             if state.status != "pending":
@@ -226,7 +226,7 @@ def _data(sources: Sources) -> None:
     size = sum(each.size for each in files)
     st.caption(words("data_sum", folder=folder, n=count(len(files)), size=count(size / 1e6, 1)))
     shown = files[:SHOWN_FILES]
-    states = [each.state or MigratedFile() for each in shown]
+    states = [each.state or SavedFile() for each in shown]
     clouds = [each.migration.facts.cloud_provider if each.migration else None for each in shown]
     table(
         {

@@ -118,7 +118,7 @@ class BatchSummary:
     broken: int = 0  # lines that cannot be read
 
 
-def read_batches(folder: Path) -> tuple[BatchSummary, str | None]:
+def read_batch_summary(folder: Path) -> tuple[BatchSummary, str | None]:
     """The batches of the run in `folder`, none without a file; and why its file cannot be read.
 
     In a run that has not ended, or was killed, `batches.jsonl` is more recent than the statistics,
@@ -140,7 +140,7 @@ def read_batches(folder: Path) -> tuple[BatchSummary, str | None]:
     return BatchSummary(), None
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _read(path: Path, _version: FileVersion) -> BatchSummary:
     content = path.read_bytes()
     if path.name == STATS:

@@ -24,7 +24,7 @@ from pgload.report.migration_batches import (
     FileVersion,
     Moment,
     file_version,
-    read_batches,
+    read_batch_summary,
 )
 
 ON_PAGE = 5  # migrations
@@ -35,7 +35,7 @@ SILENT = 60.0  # seconds after which a process with that number is taken for ano
 LOG_TAIL = 1 << 14  # bytes
 
 
-class MigratedFile(msgspec.Struct, frozen=True):
+class SavedFile(msgspec.Struct, frozen=True):
     """The state of one file of a migration, with the keys of the output files."""
 
     file: str = ""
@@ -54,7 +54,7 @@ class MigratedFile(msgspec.Struct, frozen=True):
         return self.records + self.records_before
 
 
-class ConnectionState(msgspec.Struct, frozen=True):
+class SavedConnection(msgspec.Struct, frozen=True):
     """What a connection of a running migration does, and for how many seconds."""
 
     worker: int = 0
@@ -92,8 +92,8 @@ class MigrationOutput(msgspec.Struct, frozen=True):
     completion_time: Moment | None = None
     pid: int | None = None
     current_file: str | None = None
-    connections: tuple[ConnectionState, ...] | None = None
-    files: tuple[MigratedFile, ...] | None = None
+    connections: tuple[SavedConnection, ...] | None = None
+    files: tuple[SavedFile, ...] | None = None
 
 
 NOTHING = MigrationOutput()
@@ -166,7 +166,7 @@ class SavedMigration:
         return self.facts.files_failed if known is None else known
 
     @property
-    def begun(self) -> float:
+    def started_at(self) -> float:
         """POSIX time at which the run began; infinite if unknown."""
         return self.facts.start_time.timestamp() if self.facts.start_time else math.inf
 
@@ -196,7 +196,7 @@ class SavedMigration:
         return ENDED if gone or age > SILENT else RUNNING
 
     @property
-    def files(self) -> tuple[MigratedFile, ...]:
+    def files(self) -> tuple[SavedFile, ...]:
         """Its files; one that was running when the migration ended is `unfinished`."""
         files = self.facts.files or ()
         if self.state == RUNNING:
@@ -209,7 +209,7 @@ class SavedMigration:
     @property
     def batches(self) -> BatchSummary:
         """The summary of its batches; empty if their file cannot be read."""
-        return read_batches(self.folder)[0]
+        return read_batch_summary(self.folder)[0]
 
 
 def read_migrations(
@@ -220,7 +220,7 @@ def read_migrations(
     problems: list[str] = []
     for folder in run_folders(outputs):
         migration = read_migration(folder)
-        _, problem = read_batches(folder)
+        _, problem = read_batch_summary(folder)
         for line in (*migration.problems, problem):
             if line:
                 problems.append(f"{one_line(str(folder))}: {line}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pgload.contract import BATCHES, STATS
-from pgload.report.migration_batches import DOTS, BatchLine, read_batches, summarise
+from pgload.report.migration_batches import DOTS, BatchLine, read_batch_summary, summarise
 from tests.support.saved_migrations import batch, save_batches, save_ended
 
 
@@ -47,12 +47,12 @@ def test_many_batches_are_drawn_by_the_slowest() -> None:
 def test_batches_of_a_run_that_has_not_ended(tmp_path: Path) -> None:
     """`batches.jsonl` is read before the statistics; broken lines are counted."""
     folder = save_ended(tmp_path, batches=[batch(1)])
-    assert read_batches(folder)[0].whole.batches == 1
+    assert read_batch_summary(folder)[0].whole.batches == 1
     path = save_batches(folder, [batch(1), batch(2)])
     with path.open("a") as lines:
         lines.write('[3]\n{"half": ')
 
-    found, problem = read_batches(folder)
+    found, problem = read_batch_summary(folder)
 
     assert (found.whole.batches, found.broken, problem) == (2, 1, None)
 
@@ -61,11 +61,11 @@ def test_broken_statistics_are_a_problem(tmp_path: Path) -> None:
     """The line names the file; without files there are no batches and no problem."""
     (tmp_path / STATS).write_text('{"batches": [{"end_time": "yesterday"}]}')
 
-    found, problem = read_batches(tmp_path)
+    found, problem = read_batch_summary(tmp_path)
 
     assert found.whole.batches == 0
     assert problem is not None
     assert problem.startswith(f"{STATS}: Invalid RFC3339")
     (tmp_path / STATS).unlink()
-    assert read_batches(tmp_path) == (type(found)(), None)
+    assert read_batch_summary(tmp_path) == (type(found)(), None)
     assert not (tmp_path / BATCHES).exists()

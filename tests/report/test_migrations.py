@@ -19,8 +19,8 @@ from pgload.report.migration_batches import BatchLine
 from pgload.report.migrations import (
     QUIET,
     SILENT,
-    MigratedFile,
     MigrationOutput,
+    SavedFile,
     last_lines,
     read_migration,
     read_migrations,
@@ -162,7 +162,7 @@ def test_the_files_that_migrate_writes_are_read(tmp_path: Path) -> None:
     assert [each.record for each in read_rejects(found.folder, 9)] == [7]
     progress, results = (content(found.folder, name) for name in (PROGRESS, RESULTS))
     assert set(MigrationOutput.__struct_fields__) <= {*progress, *results}
-    assert set(MigratedFile.__struct_fields__) <= set(results["files"][0])
+    assert set(SavedFile.__struct_fields__) <= set(results["files"][0])
     line = content(found.folder, STATS)["batches"][0]
     assert set(BatchLine.__struct_fields__) <= set(line)
 

@@ -1,4 +1,4 @@
-"""The one page: what it says first, that it is whole and safe, and that a browser shows it."""
+"""The page: its answer, its completeness and safety, and how a browser shows it."""
 
 from __future__ import annotations
 
