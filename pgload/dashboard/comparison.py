@@ -16,7 +16,7 @@ from pgload.report.i18n import Words
 from pgload.report.migration_batches import FileVersion, file_version
 from pgload.report.plots import plots
 from pgload.report.saved import SavedRun, read_runs
-from pgload.report.sides import make_sides, with_baseline
+from pgload.report.sides import Difference, make_sides, with_baseline
 from pgload.report.svg import colours
 
 LISTED = 200
@@ -141,9 +141,7 @@ def _answer(decision: Decision, words: Words) -> None:
             f"**{words(decision.lead.word)}** {plain(sure)} {_interval_text(decision, words)}"
         )
     for caveat in decision.lead_caveats:
-        values = " / ".join(caveat.values.values())
-        what = f"{words(caveat.decides or 'but')}, {caveat.fact} {values}"
-        st.warning(f"{words('but')} {plain(what)}")
+        st.warning(_caveat(caveat, words))
     if decision.single_pass:
         st.caption(plain(words("single_pass")))
     if decision.cheapest and (cost := decision.best[decision.cheapest].cost):
@@ -167,12 +165,19 @@ def _interval_text(decision: Decision, words: Words) -> str:
     return plain(words("interval", low=f"{lead.low:.2f}", high=f"{lead.high:.2f}"))
 
 
+def _caveat(caveat: Difference, words: Words) -> str:
+    """A difference between the sides that may explain the result."""
+    values = " / ".join(caveat.values.values())
+    decides = words(caveat.decides or "differences")
+    return plain(f"{words('but')} {decides}, {caveat.fact} {values}")
+
+
 def _verdicts(decision: Decision, other: Against, words: Words) -> None:
     base, ours = decision.sides[decision.baseline], decision.sides[other.side]
     title = f"{words('verdicts')}: {other.side} {words('beside')} {decision.baseline}"
     st.markdown(f"**{plain(title)}**")
     for caveat in other.caveats:
-        st.caption(plain(f"{words('but')} {caveat}"))
+        st.caption(_caveat(caveat, words))
     pairs = list(other.by_setting.items())
     if not pairs:
         st.caption(words("no_common_setting"))

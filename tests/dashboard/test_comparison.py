@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgload.report.i18n import Words
 from tests.support.dashboard import Show, checked, column, metrics, visible_text
 from tests.support.saved_runs import load, save
 
@@ -48,3 +49,17 @@ def test_a_comparison_has_the_numbers_of_the_page(show: Show, tmp_path: Path) ->
     assert metrics(app) == {"Records/s": "79,602"}
     assert set(column(app, "method")) == {"values"}
     assert "Choose at least one" in visible_text(choose("Clouds"))
+
+
+def test_what_may_explain_the_result_is_in_the_language(show: Show, tmp_path: Path) -> None:
+    """With the lead and with the verdicts: a setting of the servers that differs."""
+    for number, (cloud, fsync) in enumerate({"GCP": "on", "AWS": "off"}.items(), start=1):
+        loads = [load(cloud, seconds=[number, number, number])]
+        servers = {cloud: {"settings": {"fsync": fsync}}}
+        save(tmp_path / "saved", f"{number:04}_{cloud}", loads, servers=servers)
+
+    shown = visible_text(show("comparison", "ko"))
+
+    assert "durability" not in shown
+    caveat = f"{Words('ko')('durability')}, setting fsync"
+    assert shown.count(caveat) == 2
