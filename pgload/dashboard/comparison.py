@@ -1,4 +1,4 @@
-"""The tab that compares saved benchmark runs: what `compare` writes, for the runs chosen here."""
+"""The tab that compares saved benchmark runs: the numbers of `compare`, for selected runs."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from pathlib import Path
 
 import streamlit as st
 
-from pgload.dashboard.widgets import EMPTY, Places, charts, heading, plain, table
+from pgload.dashboard.widgets import EMPTY, Sources, charts, heading, plain, table, text
 from pgload.errors import SourceError
 from pgload.report.decision import Against, Comparison, Decision, compare_sides
 from pgload.report.i18n import Words
+from pgload.report.migration_batches import FileVersion, file_version
 from pgload.report.plots import plots
 from pgload.report.saved import SavedRun, read_runs
-from pgload.report.sides import make_sides, with_baseline
+from pgload.report.sides import Difference, make_sides, with_baseline
 from pgload.report.svg import colours
-from pgload.report.watch import Stamp, stamp_of, text
 
 LISTED = 200
 
 
-def show(places: Places) -> None:
-    """The whole tab."""
-    words = places.words
-    runs, problems = saved_runs(places.storage)
+def show(sources: Sources) -> None:
+    """Show the tab."""
+    words = sources.words
+    runs, problems = saved_runs(sources.storage)
     if not runs:
-        st.info(words("no_benchmark", folder=plain(places.storage)))
+        st.info(words("no_benchmark", folder=plain(sources.storage)))
         _list(words("left_out"), problems)
         return
     chosen, baseline = _choose(runs, words)
@@ -55,13 +55,13 @@ def show(places: Places) -> None:
 
 
 def saved_runs(storage: Path) -> tuple[list[SavedRun], list[str]]:
-    """All saved runs that measured something, the newest first, and what could not be read."""
+    """All saved runs with a measurement, the newest first, and what could not be read."""
     found: list[SavedRun] = []
     problems = []
     for path in {*storage.glob("*.json"), *storage.glob("*/*.json")}:
         try:
-            if (stamp := stamp_of(path)) is not None:
-                found += _runs(path, stamp)
+            if (version := file_version(path)) is not None:
+                found += _runs(path, version)
         except (SourceError, RecursionError) as error:
             problems.append(f"{path}: {error}")
     found = [run for run in found if run.measurements]
@@ -69,14 +69,14 @@ def saved_runs(storage: Path) -> tuple[list[SavedRun], list[str]]:
 
 
 @lru_cache(maxsize=512)
-def _runs(path: Path, _stamp: Stamp) -> tuple[SavedRun, ...]:
+def _runs(path: Path, _version: FileVersion) -> tuple[SavedRun, ...]:
     return tuple(read_runs(path))
 
 
 def _choose(runs: Sequence[SavedRun], words: Words) -> tuple[list[SavedRun], str | None]:
-    """The runs that the reader wants compared, by the methods wanted; and the first side's name.
+    """The selected runs with the selected methods only, and the name of the baseline.
 
-    As in `compare`, the newest run of each cloud unless others are chosen.
+    Selected at first is, as in `compare`, the newest run of each cloud.
     """
     one, two = st.columns([3, 2])
     names = {_name(run): run for run in runs}
@@ -116,7 +116,7 @@ def _data(decision: Decision, words: Words) -> str:
 
 
 def _answer(decision: Decision, words: Words) -> None:
-    """The decision, as the page says it first."""
+    """The fastest side, by how much, and the caveats, as at the top of the page."""
     best = decision.best[decision.fastest]
     each = best.measurement
     how = words(
@@ -141,9 +141,7 @@ def _answer(decision: Decision, words: Words) -> None:
             f"**{words(decision.lead.word)}** {plain(sure)} {_interval_text(decision, words)}"
         )
     for caveat in decision.lead_caveats:
-        values = " / ".join(caveat.values.values())
-        what = f"{words(caveat.decides or 'but')}, {caveat.fact} {values}"
-        st.warning(f"{words('but')} {plain(what)}")
+        st.warning(_caveat(caveat, words))
     if decision.single_pass:
         st.caption(plain(words("single_pass")))
     if decision.cheapest and (cost := decision.best[decision.cheapest].cost):
@@ -154,8 +152,8 @@ def _answer(decision: Decision, words: Words) -> None:
         near = "; ".join(f"{setting.short} ({v.ratio:.2f})" for setting, v in best.near[:3])
         st.caption(plain(f"{words('as_good')}: {near}"))
     if each.bottleneck:
-        held = words.maybe(each.bottleneck, each.bottleneck)
-        st.caption(plain(f"{words('bottleneck')}: {held}. {each.advice or ''}"))
+        bottleneck = words.maybe(each.bottleneck, each.bottleneck)
+        st.caption(plain(f"{words('bottleneck')}: {bottleneck}. {each.advice or ''}"))
     if each.unstable:
         st.warning(plain(f"{words('unstable')}: {each.unstable}"))
 
@@ -167,12 +165,19 @@ def _interval_text(decision: Decision, words: Words) -> str:
     return plain(words("interval", low=f"{lead.low:.2f}", high=f"{lead.high:.2f}"))
 
 
+def _caveat(caveat: Difference, words: Words) -> str:
+    """A difference between the sides that may explain the result."""
+    values = " / ".join(caveat.values.values())
+    decides = words(caveat.decides or "differences")
+    return plain(f"{words('but')} {decides}, {caveat.fact} {values}")
+
+
 def _verdicts(decision: Decision, other: Against, words: Words) -> None:
     base, ours = decision.sides[decision.baseline], decision.sides[other.side]
     title = f"{words('verdicts')}: {other.side} {words('beside')} {decision.baseline}"
     st.markdown(f"**{plain(title)}**")
     for caveat in other.caveats:
-        st.caption(plain(f"{words('but')} {caveat}"))
+        st.caption(_caveat(caveat, words))
     pairs = list(other.by_setting.items())
     if not pairs:
         st.caption(words("no_common_setting"))
@@ -191,7 +196,7 @@ def _verdicts(decision: Decision, other: Against, words: Words) -> None:
 
 
 def _measured(decision: Decision, words: Words) -> None:
-    """Every setting of every side that is shown."""
+    """All settings of the sides that are shown."""
     rows = [
         (name, setting, each)
         for name in decision.shown

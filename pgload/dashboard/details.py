@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
-from pgload.dashboard.plots import plots
+from pgload.contract import BATCHES, OUTPUT_FILES
+from pgload.dashboard.plots import PARTS, plots
 from pgload.dashboard.widgets import (
-    Places,
+    EMPTY,
+    Sources,
     charts,
     count,
     duration,
+    file_status,
     heading,
     metrics,
     plain,
@@ -23,77 +26,81 @@ from pgload.dashboard.widgets import (
     table,
 )
 from pgload.report.i18n import Words
-from pgload.report.watch import RAW, MigrationFiles, number, read_run, rejects, run_folders, text
-from pgload.report.watch_batches import BatchLine, Summary, Total, read_summary
-from pgload.report.watch_files import file_states
+from pgload.report.migration_batches import BatchLine, BatchSummary, Total, read_batch_summary
+from pgload.report.migrations import (
+    SavedMigration,
+    SavedReject,
+    read_migration,
+    read_rejects,
+    run_folders,
+)
 
 SHOWN_RUNS = 50
 SHOWN_FILES = 5000
 SHOWN_REJECTS = 500
-LONG = 100_000  # characters of one record, of which no more is shown
-KINDS = {".json": "application/json", ".jsonl": "application/jsonl", ".log": "text/plain"}
+SHOWN_CHARACTERS = 100_000  # of a record
+MEDIA_TYPES = {".json": "application/json", ".jsonl": "application/jsonl", ".log": "text/plain"}
 
 
-def show(places: Places) -> None:
-    """The whole tab."""
-    words = places.words
-    folders = run_folders(places.outputs)[:SHOWN_RUNS]
+def show(sources: Sources) -> None:
+    """Show the tab."""
+    words = sources.words
+    folders = run_folders(sources.outputs)[:SHOWN_RUNS]
     if not folders:
-        st.info(words("no_run", folder=plain(places.outputs)))
+        st.info(words("no_run", folder=plain(sources.outputs)))
         return
-    runs = {str(folder): read_run(folder) for folder in folders}
-    chosen = st.selectbox(words("run"), list(runs), format_func=lambda key: _name(runs[key], words))
-    run = runs[chosen]
-    summary, trouble = read_summary(run.folder)
-    for problem in (*run.problems, trouble):
-        if problem:
-            st.warning(f"{words('unreadable')} {plain(problem)}")
-    if summary.broken:
-        st.warning(words("broken_lines", n=count(summary.broken)))
-    _files(run, words)
-    _batches(summary, words)
-    _held_back(run, summary, words)
-    _rejects(run, words)
-    _raw(run.folder, words)
+    migrations = {str(folder): read_migration(folder) for folder in folders}
+    chosen = st.selectbox(
+        words("run"), list(migrations), format_func=lambda key: _name(migrations[key], words)
+    )
+    migration = migrations[chosen]
+    batches, problem = read_batch_summary(migration.folder)
+    for line in (*migration.problems, problem):
+        if line:
+            st.warning(f"{words('unreadable')} {plain(line)}")
+    if batches.broken:
+        st.warning(words("broken_lines", n=count(batches.broken)))
+    _files(migration, words)
+    _batches(batches, words)
+    _rejects(migration, words)
+    _raw_files(migration.folder, words)
 
 
-def _name(run: MigrationFiles, words: Words) -> str:
-    parts = [run.started, run.text("cloud_provider"), status(run.state(), words)]
-    return text(", ".join(filter(None, parts)))
+def _name(migration: SavedMigration, words: Words) -> str:
+    parts = [
+        migration.started,
+        migration.facts.cloud_provider,
+        status(migration.state, words),
+    ]
+    return ", ".join(filter(None, parts))
 
 
-def _files(run: MigrationFiles, words: Words) -> None:
+def _files(migration: SavedMigration, words: Words) -> None:
     st.subheader(heading(words("files")))
-    states = file_states([run])
-    if not states:
+    # Those with an error first: they are what the user looks for.
+    files = sorted(migration.files, key=lambda each: (not each.error, each.file))
+    if not files:
         st.caption(words("no_files_yet"))
         return
-    known = {text(each.get("file")): each for each in run.files}
-    # Those with an error first: they are what one comes to see.
-    names = sorted(states, key=lambda name: (not states[name].error, name))[:SHOWN_FILES]
-
-    def column(key: str) -> list[float | None]:
-        return [number(known.get(name, {}).get(key)) for name in names]
-
+    shown = files[:SHOWN_FILES]
     table(
         {
-            words("file"): names,
-            words("state"): [
-                words.maybe(f"file_{states[name].status}", states[name].status) for name in names
-            ],
-            words("table"): [states[name].table or "–" for name in names],
-            words("records"): [states[name].records for name in names],
-            words("records_failed"): column("records_failed"),
-            words("rejects"): column("rejects"),
-            words("batches"): column("batches"),
-            words("reason"): [states[name].error for name in names],
+            words("file"): [each.file for each in shown],
+            words("state"): [file_status(each.status, words) for each in shown],
+            words("table"): [each.table or EMPTY for each in shown],
+            words("records"): [each.committed for each in shown],
+            words("rejects"): [each.rejects for each in shown],
+            words("batches"): [each.batches for each in shown],
+            words("reason"): [each.error or "" for each in shown],
         }
     )
+    if len(files) > len(shown):
+        st.caption(words("more_files", n=count(len(files) - len(shown))))
 
 
-def _batches(summary: Summary, words: Words) -> None:
+def _batches(batches: BatchSummary, words: Words) -> None:
     st.subheader(heading(words("batches")))
-    whole = summary.whole
+    whole = batches.whole
     if not whole.batches:
         st.caption(words("no_batches_yet"))
         return
@@ -101,40 +108,52 @@ def _batches(summary: Summary, words: Words) -> None:
         heading(words("batches")): count(whole.batches),
         heading(words("records")): count(whole.records),
         heading(words("batches_retried")): count(whole.retried),
-        "p50": f"{summary.latency['p50'] * 1000:,.1f} ms",
-        "p95": f"{summary.latency['p95'] * 1000:,.1f} ms",
-        "p99": f"{summary.latency['p99'] * 1000:,.1f} ms",
-        "max": f"{summary.latency['max'] * 1000:,.1f} ms",
     }
-    metrics(numbers)
-    charts(plots(summary, words), words)
-    if summary.retried:
+    latency = {name: f"{seconds * 1000:,.1f} ms" for name, seconds in batches.latency.items()}
+    metrics(numbers | latency)
+    charts(plots(batches, words), words)
+    _time_by_part(batches, words)
+    if batches.retried:
         st.markdown(f"**{heading(words('batches_retried'))}**")
-        _batch_table(summary.retried, words)
-    with st.expander(words("slowest", n=len(summary.slowest))):
-        _batch_table(summary.slowest, words)
+        _batch_table(batches.retried, words)
+    with st.expander(words("slowest", n=len(batches.slowest))):
+        _batch_table(batches.slowest, words)
     st.markdown(f"**{words('tables')}**")
-    _totals(summary.tables, words("table"), words)
+    _totals(batches.tables, words("table"), words)
     st.markdown(f"**{heading(words('connections'))}**")
-    _totals({str(n): total for n, total in summary.workers.items()}, words("connection"), words)
+    _totals({str(n): total for n, total in batches.workers.items()}, words("connection"), words)
+
+
+def _time_by_part(batches: BatchSummary, words: Words) -> None:
+    """The share of each part in the time of all batches."""
+    whole = batches.whole
+    if whole.seconds > 0:
+        shares = ", ".join(
+            f"{words(part)} {getattr(whole, part) / whole.seconds:.0%}" for part in PARTS
+        )
+        waited = words("waited", time=duration(batches.waited, words))
+        st.markdown(plain(f"{words('time_by_part')}: {shares}. {waited}"))
+        st.caption(words("part_note"))
 
 
 def _batch_table(batches: Sequence[BatchLine], words: Words) -> None:
+    milliseconds = {
+        words("milliseconds"): "total_duration_seconds",
+        **{words(part): f"{part}_seconds" for part in PARTS},
+    }
     table(
         {
             "#": [each.batch_number for each in batches],
-            words("file"): [text(each.file) for each in batches],
-            words("table"): [text(each.table_name) for each in batches],
+            words("file"): [each.file for each in batches],
+            words("table"): [each.table_name for each in batches],
             words("records"): [each.records_count for each in batches],
-            words("milliseconds"): [
-                round(each.total_duration_seconds * 1000, 1) for each in batches
-            ],
-            words("encode"): [round(each.encode_seconds * 1000, 1) for each in batches],
-            words("write"): [round(each.write_seconds * 1000, 1) for each in batches],
-            words("commit"): [round(each.commit_seconds * 1000, 1) for each in batches],
+            **{
+                title: [round(getattr(each, key) * 1000, 1) for each in batches]
+                for title, key in milliseconds.items()
+            },
             words("connection"): [each.worker for each in batches],
             words("attempts"): [each.attempts for each in batches],
-            words("reason"): [text(each.error) for each in batches],
+            words("reason"): [each.error or "" for each in batches],
         }
     )
 
@@ -143,7 +162,7 @@ def _totals(totals: Mapping[str, Total], title: str, words: Words) -> None:
     each = list(totals.values())
     table(
         {
-            title: [text(name) for name in totals],
+            title: list(totals),
             words("records"): [total.records for total in each],
             words("batches"): [total.batches for total in each],
             words("batches_retried"): [total.retried for total in each],
@@ -153,69 +172,48 @@ def _totals(totals: Mapping[str, Total], title: str, words: Words) -> None:
     )
 
 
-def _held_back(run: MigrationFiles, summary: Summary, words: Words) -> None:
-    """By the run's own word where it has one, otherwise where the time of its batches went."""
-    st.subheader(heading(words("bottleneck")))
-    known = run.text("bottleneck")
-    shares = run.facts.get("bottleneck_shares")
-    if known:
-        st.markdown(plain(f"{words.maybe(known, known)}. {run.text('advice')}"))
-    if isinstance(shares, dict):
-        percent = {text(name): number(share) for name, share in shares.items()}
-        table(
-            {
-                words("bottleneck"): [words.maybe(name, name) for name in percent],
-                words("axis_share"): [round(100 * (share or 0), 1) for share in percent.values()],
-            }
-        )
-    whole = summary.whole
-    if whole.seconds > 0:
-        parts = {"encode": whole.encode, "write": whole.write, "commit": whole.commit}
-        told = ", ".join(
-            f"{words(name)} {part / whole.seconds:.0%}" for name, part in parts.items()
-        )
-        waited = words("waited", time=duration(summary.waited, words))
-        st.markdown(plain(f"{words('time_by_part')}: {told}. {waited}"))
-    retries = count(run.number("retries"))
-    st.caption(plain(f"{words('retries')}: {retries}. {words('held_back_note')}"))
-
-
-def _rejects(run: MigrationFiles, words: Words) -> None:
+def _rejects(migration: SavedMigration, words: Words) -> None:
     st.subheader(heading(words("rejects")))
-    found = list(rejects(run.folder, SHOWN_REJECTS))
-    in_all = run.number("rejects")
-    if not found:
-        st.caption(words("no_rejects") if not in_all else words("rejects_gone"))
+    rejects = list(read_rejects(migration.folder, SHOWN_REJECTS))
+    total = migration.facts.rejects
+    if not rejects:
+        st.caption(words("rejects_gone") if total else words("no_rejects"))
         return
-    columns = ("file", "record", "table", "column", "sqlstate")
-    shown: dict[str, list[Any]] = {
-        words(name): [text(each.get(name)) for each in found] for name in columns
-    }
-    table(shown | {words("reason"): [text(each.get("message")) for each in found]})
-    if in_all is not None and in_all > len(found):
-        st.caption(words("more_rejects", n=count(in_all - len(found))))
-    place = st.selectbox(
+    table(
+        {
+            words("file"): [each.file for each in rejects],
+            words("record"): ["" if each.record is None else str(each.record) for each in rejects],
+            words("table"): [each.table for each in rejects],
+            words("column"): [each.column or "" for each in rejects],
+            words("sqlstate"): [each.sqlstate or "" for each in rejects],
+            words("reason"): [each.message for each in rejects],
+        }
+    )
+    if total is not None and total > len(rejects):
+        st.caption(words("more_rejects", n=count(total - len(rejects))))
+    chosen = st.selectbox(
         words("rejected_record"),
-        range(len(found)),
-        format_func=lambda n: text(
-            f"{n + 1}. {found[n].get('file')}, {words('record')} {found[n].get('record')}"
+        range(len(rejects)),
+        format_func=lambda n: (
+            f"{n + 1}. {rejects[n].file}, {words('record')} {rejects[n].record or EMPTY}"
         ),
     )
-    st.code(_record(found[place]), language="json", wrap_lines=True)
+    st.code(_record(rejects[chosen]), language="json", wrap_lines=True)
 
 
-def _record(reject: Mapping[str, Any]) -> str:
-    """The record as it was, indented; its text, where it is no JSON."""
-    if "data" not in reject:
-        return text(reject.get("text"))[:LONG]
-    return text(json.dumps(reject["data"], indent=2, ensure_ascii=False))[:LONG]
+def _record(reject: SavedReject) -> str:
+    """The record, indented and with its escapes as characters; its text, if it is not JSON."""
+    shown = bytes(reject.data).decode() or reject.text or ""
+    with suppress(ValueError, RecursionError):  # among others an integer of 5,000 digits
+        shown = json.dumps(json.loads(shown), indent=2, ensure_ascii=False)
+    return shown[:SHOWN_CHARACTERS]
 
 
-def _raw(folder: Path, words: Words) -> None:
-    """The files as they are, read when they are asked for."""
+def _raw_files(folder: Path, words: Words) -> None:
+    """The files themselves, which are read when they are downloaded."""
     st.subheader(heading(words("raw")))
     st.caption(plain(folder))
-    files = [folder / name for name in RAW if (folder / name).is_file()]
+    files = [folder / name for name in (*OUTPUT_FILES, BATCHES) if (folder / name).is_file()]
     if not files:
         st.caption(words("no_raw"))
     with st.container(horizontal=True):
@@ -224,7 +222,7 @@ def _raw(folder: Path, words: Words) -> None:
                 plain(path.name),
                 partial(_content, path),
                 file_name=path.name,
-                mime=KINDS[path.suffix],
+                mime=MEDIA_TYPES[path.suffix],
                 on_click="ignore",
                 key=f"raw {path}",
             )
@@ -233,5 +231,5 @@ def _raw(folder: Path, words: Words) -> None:
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except OSError:  # removed since the page was made
+    except OSError:  # removed since the page was shown
         return b""

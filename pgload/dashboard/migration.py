@@ -1,219 +1,242 @@
-"""The tab on migrations: the one that runs, the data, a command to start one, and the history."""
+"""The tab on migrations: the running or last one, a command to start one, the data, the history."""
 
 from __future__ import annotations
 
 import shlex
 from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
 
 import streamlit as st
 
-from pgload.contract import DATA_SUFFIXES, METHODS, OUTPUT_DIR
+from pgload.contract import DATA_SUFFIXES, METHODS, OUTPUT_DIR, Setting
 from pgload.dashboard.widgets import (
-    Places,
+    EMPTY,
+    Sources,
     count,
     duration,
+    file_status,
     heading,
     metrics,
     plain,
+    rounded,
     setting,
     status,
     table,
-)
-from pgload.report.watch import (
-    ENDED,
-    RUNNING,
-    MigrationFiles,
-    last_lines,
-    mappings,
-    number,
-    read_run,
-    run_folders,
     text,
 )
-from pgload.report.watch_files import FileState, file_states
+from pgload.report.migrations import (
+    ENDED,
+    RUNNING,
+    SavedFile,
+    SavedMigration,
+    last_lines,
+    read_migration,
+    run_folders,
+)
 
-EVERY = 1.0  # seconds between two looks at what goes on
-FILES_EVERY = 3.0
+INTERVAL = 1.0  # seconds between two readings of the running migration
+LONG_INTERVAL = 3.0  # and of the data folder and the history
 CLOUDS = ("EMBEDDED", "CONTAINER", "GCP", "AZURE", "AWS")
 BATCH_SIZES = (100, 500, 1000, 2000, 5000)
 CONNECTIONS = (1, 2, 5, 10)
 SHOWN_RUNS = 50
 SHOWN_FILES = 5000
 STATES = ("completed", "completed_with_errors", "failed", "interrupted", ENDED)
-NOTE = {"completed": "success", "completed_with_errors": "warning", "interrupted": "warning"}
+BOX = {"completed": "success", "completed_with_errors": "warning", "interrupted": "warning"}
 
 
-def show(places: Places) -> None:
-    """The whole tab."""
-    words = places.words
-    st.fragment(_live, run_every=EVERY)(places)
+def show(sources: Sources) -> None:
+    """Show the tab."""
+    words = sources.words
+    st.fragment(_current, run_every=INTERVAL)(sources)
     st.subheader(words("start_one"))
-    _command(places)
+    _command(sources)
     st.subheader(words("data_folder"))
-    st.fragment(_data, run_every=FILES_EVERY)(places)
+    st.fragment(_data, run_every=LONG_INTERVAL)(sources)
     st.subheader(words("history"))
-    st.fragment(_history, run_every=FILES_EVERY)(places)
+    st.fragment(_history, run_every=LONG_INTERVAL)(sources)
 
 
-def _live(places: Places) -> None:
-    """What runs now, otherwise the last run. The whole page is made anew when a run begins or ends.
+def _current(sources: Sources) -> None:
+    """The running migrations, otherwise the last one.
 
-    It looks at the newest runs only: older ones have ended.
+    Only the newest three are read: older ones have ended. When one begins or ends, the whole page
+    is shown again.
     """
-    runs = [read_run(folder) for folder in run_folders(places.outputs)[:3]]
-    states = {str(run.folder): run.state() for run in runs}
+    migrations = [read_migration(folder) for folder in run_folders(sources.outputs)[:3]]
+    states = {str(each.folder): each.state for each in migrations}
     before, st.session_state["states"] = st.session_state.get("states"), states
     if before is not None and before != states:
         st.rerun(scope="app")
-    running = [run for run in runs if states[str(run.folder)] == RUNNING]
-    if not runs:
-        st.info(places.words("no_run", folder=plain(places.outputs)))
-    for run in running or runs[:1]:
-        _one(run, states[str(run.folder)], places)
+    running = [each for each in migrations if states[str(each.folder)] == RUNNING]
+    if not migrations:
+        st.info(sources.words("no_run", folder=plain(sources.outputs)))
+    for each in running or migrations[:1]:
+        _migration(each, states[str(each.folder)], sources)
 
 
-def _one(run: MigrationFiles, state: str, places: Places) -> None:
-    words = places.words
-    st.markdown(f"**{plain(status(state, words))}** · {plain(setting(run, words))}")
-    for problem in run.problems:
+def _migration(migration: SavedMigration, state: str, sources: Sources) -> None:
+    words, facts = sources.words, migration.facts
+    st.markdown(f"**{plain(status(state, words))}** · {plain(setting(migration, words))}")
+    for problem in migration.problems:
         st.warning(f"{words('unreadable')} {plain(problem)}")
-    if not run.facts:
-        st.info(words("nothing_in_it", folder=plain(run.folder)))
+    if migration.is_empty:
+        st.info(words("nothing_in_it", folder=plain(migration.folder)))
         return
-    percent = run.number("percent")
-    if percent is not None:
-        st.progress(min(max(percent / 100, 0.0), 1.0), text=f"{int(percent)} %")
-    done, failed = run.number("files_completed"), run.number("files_failed")
-    numbers = {"records": _of(run.records, run.all_records)}
+    if facts.percent is not None:
+        fraction = min(max(facts.percent / 100, 0.0), 1.0)
+        st.progress(fraction, text=f"{int(100 * fraction)} %")
+    numbers = {"records": _of(migration.records, migration.all_records)}
     if state == RUNNING:
-        numbers["rate_now"] = count(run.number("records_per_second"))
-        numbers["time_left"] = duration(run.number("eta_seconds"), words)
+        numbers["rate_now"] = count(facts.records_per_second)
+        numbers["time_left"] = duration(facts.eta_seconds, words)
     else:
-        numbers["took"] = duration(run.seconds, words)
+        numbers["took"] = duration(migration.seconds, words)
+    done = migration.files_completed
+    ended = None if done is None else done + (migration.files_failed or 0)
     numbers |= {
-        "rate_average": count(run.number("average_records_per_second")),
-        "files": _of(None if done is None else done + (failed or 0), run.number("total_files")),
-        "rejects": count(run.number("rejects")),
-        "records_failed": count(run.number("records_failed")),
-        "retries": count(run.number("retries")),
+        "rate_average": count(facts.average_records_per_second),
+        "files": _of(ended, facts.total_files),
+        "rejects": count(facts.rejects),
+        "retries": count(facts.retries),
     }
     metrics({heading(words(name)): value for name, value in numbers.items()})
     if state == RUNNING:
-        st.caption(f"{words('current_file')}: {plain(run.text('current_file') or '–')}")
-        _connections(run, places)
+        st.caption(f"{words('current_file')}: {plain(facts.current_file or EMPTY)}")
+        _connections(migration, sources)
     elif state:
-        _ending(run, state, places)
+        _ending(migration, state, sources)
 
 
 def _of(part: float | None, whole: float | None) -> str:
     return count(part) if whole is None else f"{count(part)} / {count(whole)}"
 
 
-def _connections(run: MigrationFiles, places: Places) -> None:
-    words = places.words
-    each = mappings(run.facts.get("connections"))
-    doing = Counter(text(one.get("state")) for one in each)
-    told = ", ".join(f"{words.maybe(f'state_{name}', name)} {n}" for name, n in doing.items())
-    with st.expander(plain(f"{words('connections')}: {told or '–'}")):
+def _connections(migration: SavedMigration, sources: Sources) -> None:
+    words = sources.words
+    connections = migration.facts.connections or ()
+    states = [words.maybe(f"state_{each.state}", each.state) for each in connections]
+    summary = ", ".join(f"{state} {n}" for state, n in Counter(states).items())
+    with st.expander(plain(f"{words('connections')}: {summary or EMPTY}")):
         table(
             {
-                words("connection"): [text(one.get("worker")) for one in each],
-                words("state"): [
-                    words.maybe(f"state_{text(one.get('state'))}", text(one.get("state")))
-                    for one in each
-                ],
-                words("since_seconds"): [number(one.get("seconds")) for one in each],
+                words("connection"): [str(each.worker) for each in connections],
+                words("state"): states,
+                words("since_seconds"): [each.seconds for each in connections],
             }
         )
 
 
-def _ending(run: MigrationFiles, state: str, places: Places) -> None:
-    """How it ended, and where it did not come to its end, how to go on."""
-    words = places.words
-    note = getattr(st, NOTE.get(state, "error"))
-    when = run.text("completion_time") or run.text("last_update")
-    when = plain(when[:19].replace("T", " "))
-    note(words(f"says_{state}", when=when) if state in STATES else plain(state))
+def _ending(migration: SavedMigration, state: str, sources: Sources) -> None:
+    """How it ended and, if files are missing, the command that resumes it."""
+    words = sources.words
+    box = getattr(st, BOX.get(state, "error"))
+    box(words(f"says_{state}", when=plain(migration.ended)) if state in STATES else plain(state))
     if state in (ENDED, "failed", "interrupted"):
         st.write(words("how_to_resume"))
-        st.code(resume_command(run, places), language="bash", wrap_lines=True)
-    if state not in ("completed", RUNNING) and (lines := last_lines(run.folder)):
+        st.code(resume_command(migration, sources), language="bash", wrap_lines=True)
+    if state != "completed" and (lines := last_lines(migration.folder)):
         with st.expander(words("last_lines")):
             st.code(lines, language=None, wrap_lines=True)
 
 
-def migrate_command(
-    places: Places, cloud: str, method: str, batch_size: int, connections: int, *more: str
-) -> str:
-    """The command line that migrates with that setting, quoted for a shell."""
-    command = ["python", "-m", "pgload", "migrate", "--cloud", cloud, "--data", str(places.data)]
-    command += ["--method", method, "--batch-size", str(batch_size)]
-    command += ["--connections", str(connections)]
-    if places.outputs != OUTPUT_DIR:
-        command += ["--output-dir", str(places.outputs)]
-    return text(shlex.join([*command, *more]))
+def migrate_command(sources: Sources, cloud: str, setting: Setting, *options: str) -> str:
+    """The command line that migrates to a cloud with a setting, quoted for a shell."""
+    command = ["python", "-m", "pgload", "migrate", "--cloud", cloud, "--data", str(sources.data)]
+    command += ["--method", setting.method, "--batch-size", str(setting.batch_size)]
+    command += ["--connections", str(setting.connections)]
+    if sources.outputs != OUTPUT_DIR:
+        command += ["--output-dir", str(sources.outputs)]
+    return text(shlex.join([*command, *options]))
 
 
-def resume_command(run: MigrationFiles, places: Places) -> str:
-    """The command line that goes on with what a run has left."""
-    size, connections = (run.number(name) for name in ("batch_size", "num_connections"))
-    return migrate_command(
-        places,
-        run.text("cloud_provider") or CLOUDS[0],
-        run.text("method") or METHODS[0],
-        int(size or 1000),
-        int(connections or 1),
-        "--resume",
-    )
+def resume_command(migration: SavedMigration, sources: Sources) -> str:
+    """The command line that resumes a migration."""
+    facts = migration.facts
+    used = Setting(facts.method or METHODS[0], facts.batch_size or 1000, facts.num_connections or 1)
+    return migrate_command(sources, facts.cloud_provider or CLOUDS[0], used, "--resume")
 
 
-def _command(places: Places) -> None:
-    """Selections, and the command line that they make."""
-    words = places.words
-    one, two, three, four = st.columns(4)
-    cloud = one.selectbox(
+def _command(sources: Sources) -> None:
+    """Select boxes, and the command line that they make."""
+    words = sources.words
+    columns = st.columns(4)
+    cloud = columns[0].selectbox(
         words("cloud_provider"), CLOUDS, accept_new_options=True, help=words("any_cloud")
     )
-    method = two.selectbox(words("method"), METHODS, index=METHODS.index("copy"))
-    size = three.selectbox(words("batch_size"), BATCH_SIZES, index=BATCH_SIZES.index(1000))
-    connections = four.selectbox(words("connections"), CONNECTIONS)
-    command = migrate_command(places, cloud or CLOUDS[0], method, size, connections)
+    method = columns[1].selectbox(words("method"), METHODS, index=METHODS.index("copy"))
+    size = columns[2].selectbox(words("batch_size"), BATCH_SIZES, index=BATCH_SIZES.index(1000))
+    connections = columns[3].selectbox(words("connections"), CONNECTIONS)
+    command = migrate_command(sources, cloud or CLOUDS[0], Setting(method, size, connections))
     st.code(command, language="bash", wrap_lines=True)
 
 
-def _data(places: Places) -> None:
-    """The files of the data folder, and what the newest run that knows each says of it."""
-    words = places.words
+@dataclass(frozen=True)
+class DataFile:
+    """A file of the data folder, and its state in the newest migration that has begun it."""
+
+    name: str
+    size: int  # bytes
+    modified: float  # POSIX time
+    migration: SavedMigration | None = None
+    state: SavedFile | None = None
+
+    @property
+    def status(self) -> str:
+        """The status of the file in that migration, or `changed` if it was written to since."""
+        if self.migration is None or self.state is None:
+            return "pending"
+        return "changed" if self.modified > self.migration.started_at else self.state.status
+
+
+def data_files(data: Path, migrations: list[SavedMigration]) -> list[DataFile]:
+    """The files of the data folder, by name. `migrations`: the newest first.
+
+    Raises `OSError` if the folder cannot be read.
+    """
+    known: dict[str, tuple[SavedMigration, SavedFile]] = {}
+    for migration in migrations:
+        for state in migration.files:
+            if state.status != "pending":
+                known.setdefault(state.file, (migration, state))
+    found = []
+    for path in sorted(data.iterdir()):
+        if path.suffix.lower() in DATA_SUFFIXES and path.is_file():
+            name, facts = text(path.name), path.stat()
+            newest = known.get(name, (None, None))
+            found.append(DataFile(name, facts.st_size, facts.st_mtime, *newest))
+    return found
+
+
+def _data(sources: Sources) -> None:
+    words = sources.words
+    migrations = [read_migration(folder) for folder in run_folders(sources.outputs)[:SHOWN_RUNS]]
+    if migrations and migrations[0].state == RUNNING:  # it will load all of them
+        migrations = migrations[:1]
+    folder = plain(sources.data)
     try:
-        files = [
-            (path.name, path.stat())
-            for path in sorted(places.data.iterdir())
-            if path.suffix.lower() in DATA_SUFFIXES and path.is_file()
-        ]
+        files = data_files(sources.data, migrations)
     except OSError as error:
-        st.info(words("no_data", folder=plain(places.data), why=plain(error.strerror)))
+        st.info(words("no_data", folder=folder, why=plain(error.strerror)))
         return
     if not files:
-        st.info(words("no_files", folder=plain(places.data), suffixes=", ".join(DATA_SUFFIXES)))
+        st.info(words("no_files", folder=folder, suffixes=", ".join(DATA_SUFFIXES)))
         return
-    runs = [read_run(folder) for folder in run_folders(places.outputs)[:SHOWN_RUNS]]
-    if runs and runs[0].state() == RUNNING:  # which will come to all of them
-        runs = runs[:1]
-    known = file_states(runs)
-    size = sum(facts.st_size for _, facts in files)
-    st.caption(words("data_sum", folder=plain(places.data), n=count(len(files)), size=_mb(size)))
+    size = sum(each.size for each in files)
+    st.caption(words("data_sum", folder=folder, n=count(len(files)), size=count(size / 1e6, 1)))
     shown = files[:SHOWN_FILES]
-    nothing = FileState("not_begun", "")
-    states = [known.get(text(name), nothing).beside(facts.st_mtime) for name, facts in shown]
+    states = [each.state or SavedFile() for each in shown]
+    clouds = [each.migration.facts.cloud_provider if each.migration else None for each in shown]
     table(
         {
-            words("file"): [text(name) for name, _ in shown],
-            words("size"): [facts.st_size for _, facts in shown],
-            words("table"): [each.table or "–" for each in states],
-            words("records"): [each.records for each in states],
-            words("state"): [words.maybe(f"file_{each.status}", each.status) for each in states],
-            words("cloud_provider"): [each.cloud or "–" for each in states],
-            words("reason"): [each.error for each in states],
+            words("file"): [each.name for each in shown],
+            words("size"): [each.size for each in shown],
+            words("table"): [state.table or EMPTY for state in states],
+            words("records"): [each.state.committed if each.state else None for each in shown],
+            words("state"): [file_status(each.status, words) for each in shown],
+            words("cloud_provider"): [cloud or EMPTY for cloud in clouds],
+            words("reason"): [state.error or "" for state in states],
         },
         sizes=[words("size")],
     )
@@ -221,30 +244,27 @@ def _data(places: Places) -> None:
         st.caption(words("more_files", n=count(len(files) - len(shown))))
 
 
-def _mb(size: int) -> str:
-    return f"{size / 1e6:,.1f}"
-
-
-def _history(places: Places) -> None:
-    words = places.words
-    folders = run_folders(places.outputs)
-    runs = [read_run(folder) for folder in folders[:SHOWN_RUNS]]
-    if not runs:
+def _history(sources: Sources) -> None:
+    words = sources.words
+    folders = run_folders(sources.outputs)
+    migrations = [read_migration(folder) for folder in folders[:SHOWN_RUNS]]
+    if not migrations:
         st.caption(words("no_history"))
         return
+    facts = [each.facts for each in migrations]
     table(
         {
-            words("started"): [text(run.started) for run in runs],
-            words("state"): [status(run.state(), words) for run in runs],
-            words("cloud_provider"): [run.text("cloud_provider") or "–" for run in runs],
-            words("method"): [run.text("method") or "–" for run in runs],
-            words("batch_size"): [run.number("batch_size") for run in runs],
-            words("connections"): [run.number("num_connections") for run in runs],
-            words("records"): [run.records for run in runs],
-            words("took_seconds"): [run.seconds for run in runs],
-            words("rate_average"): [run.number("average_records_per_second") for run in runs],
-            words("records_failed"): [run.number("records_failed") for run in runs],
+            words("started"): [each.started for each in migrations],
+            words("state"): [status(each.state, words) for each in migrations],
+            words("cloud_provider"): [each.cloud_provider or EMPTY for each in facts],
+            words("method"): [each.method or EMPTY for each in facts],
+            words("batch_size"): [each.batch_size for each in facts],
+            words("connections"): [each.num_connections for each in facts],
+            words("records"): [each.records for each in migrations],
+            words("took_seconds"): [rounded(each.seconds) for each in migrations],
+            words("rate_average"): [rounded(each.average_records_per_second) for each in facts],
+            words("rejects"): [each.rejects for each in facts],
         }
     )
-    if len(folders) > len(runs):
-        st.caption(words("more_runs", n=len(folders) - len(runs)))
+    if len(folders) > len(migrations):
+        st.caption(words("more_runs", n=len(folders) - len(migrations)))

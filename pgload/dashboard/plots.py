@@ -1,119 +1,129 @@
-"""What is drawn of a migration: the summary of its batches → plots."""
+"""The charts of a migration, from the summary of its batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 
 from pgload.report.i18n import Words
+from pgload.report.migration_batches import BatchSummary, Total
 from pgload.report.plots import BARS, SCATTER, STACKED, Plot, Point
-from pgload.report.watch import text
-from pgload.report.watch_batches import Summary, Total
 
-PARTS = ("encode", "write", "commit")
-LONG = 24  # characters of a name
-MOST = 12  # tables and workers in one chart: the ones with most records
+PARTS = ("encode", "write", "commit")  # of the time of a batch
+LABEL_ROOM = 72  # characters under a chart, for the labels of all bars
+LABEL_LENGTHS = (8, 20)  # characters of one label, at least and at most
+LARGEST = 12  # tables or workers in a chart: those with most records
 
 
-def plots(summary: Summary, words: Words) -> list[Plot]:
+def plots(batches: BatchSummary, words: Words) -> list[Plot]:
     """The charts of a run; none without a batch."""
-    if not summary.whole.batches:
+    if not batches.whole.batches:
         return []
-    rate = "{:,.0f} " + words("records_per_second")
-    size = words("batches_shown", n=f"{summary.whole.batches:,}")
     found = []
-    if summary.throughput:
-        found.append(
-            Plot(
-                "throughput_over_run",
-                BARS,
-                words("throughput_over_run"),
-                words("batches_all", n=f"{summary.whole.batches:,}"),
-                words("axis_seconds"),
-                words("axis_throughput"),
-                rate,
-                {words("all_tables"): dict(_stretches(summary))},
-                by_side=False,
-            )
-        )
-    dots: dict[str, dict[float, Point]] = {}
-    largest = _largest(summary.tables)
-    for at, batch in summary.outline:
-        if text(batch.table_name) in largest:
-            point = Point(batch.total_duration_seconds * 1000, note=f"#{batch.batch_number}")
-            dots.setdefault(_short(text(batch.table_name)), {})[at] = point
-    found.append(
-        Plot(
-            "batches_over_run",
-            SCATTER,
-            words("batches_over_load"),
-            size,
-            words("axis_seconds"),
-            words("axis_batch_ms"),
-            "{:,.1f} ms",
-            dots,
-            by_side=False,
-        )
-    )
-    found.append(
-        Plot(
-            "by_worker",
-            BARS,
-            words("by_worker"),
-            words("by_worker_note"),
-            words("connection"),
-            words("axis_throughput"),
-            rate,
-            {
-                words("records_per_second"): {
-                    name: Point(total.records / total.seconds if total.seconds else 0.0)
-                    for name, total in _largest(summary.workers).items()
-                }
-            },
-            by_side=False,
-        )
-    )
-    shares = {name: each for name, each in largest.items() if _spent(each)}
-    if shares:
-        found.append(
-            Plot(
-                "time_by_part",
-                STACKED,
-                words("time_by_part"),
-                words("batches_all", n=f"{summary.whole.batches:,}"),
-                words("table"),
-                words("axis_share"),
-                "{:,.0f} %",
-                {
-                    words(part): {
-                        _short(name): Point(100 * getattr(total, part) / _spent(total))
-                        for name, total in shares.items()
-                    }
-                    for part in PARTS
-                },
-                by_side=False,
-            )
-        )
+    if batches.throughput:
+        found.append(_throughput(batches, words))
+    found += [_batches(batches, words), _workers(batches, words)]
+    if batches.whole.in_parts:
+        found.append(_parts(batches, words))
     return found
 
 
-def _stretches(summary: Summary) -> Iterator[tuple[str, Point]]:
-    length = summary.throughput[-1][1]
-    digits = 0 if length >= 40 else 1 if length >= 2 else 2  # as many as tell stretches apart
-    for begin, end, rate in summary.throughput:
+def _throughput(batches: BatchSummary, words: Words) -> Plot:
+    return Plot(
+        name="throughput_over_run",
+        kind=BARS,
+        title=words("throughput_over_run"),
+        subtitle=words("batches_all", n=f"{batches.whole.batches:,}"),
+        x_title=words("axis_seconds"),
+        y_title=words("axis_throughput"),
+        unit=_rate(words),
+        series={words("all_tables"): dict(_intervals(batches))},
+        by_side=False,
+    )
+
+
+def _batches(batches: BatchSummary, words: Words) -> Plot:
+    dots: dict[str, dict[float, Point]] = {}
+    labels = _labels(_largest(batches.tables))
+    for end, batch in batches.drawn:
+        if (label := labels.get(batch.table_name)) is not None:
+            point = Point(batch.total_duration_seconds * 1000, note=f"#{batch.batch_number}")
+            dots.setdefault(label, {})[end] = point
+    return Plot(
+        name="batches_over_run",
+        kind=SCATTER,
+        title=words("batches_over_load"),
+        subtitle=words("batches_shown", n=f"{batches.whole.batches:,}"),
+        x_title=words("axis_seconds"),
+        y_title=words("axis_batch_ms"),
+        unit="{:,.1f} ms",
+        series=dots,
+        by_side=False,
+    )
+
+
+def _workers(batches: BatchSummary, words: Words) -> Plot:
+    workers = _largest({str(worker): total for worker, total in batches.workers.items()})
+    rates = {
+        worker: Point(total.records / total.seconds if total.seconds else 0.0)
+        for worker, total in workers.items()
+    }
+    return Plot(
+        name="by_worker",
+        kind=BARS,
+        title=words("by_worker"),
+        subtitle=words("by_worker_note"),
+        x_title=words("connection"),
+        y_title=words("axis_throughput"),
+        unit=_rate(words),
+        series={words("records_per_second"): rates},
+        by_side=False,
+    )
+
+
+def _parts(batches: BatchSummary, words: Words) -> Plot:
+    tables = {name: each for name, each in _largest(batches.tables).items() if each.in_parts}
+    labels = _labels(tables)
+    return Plot(
+        name="time_by_part",
+        kind=STACKED,
+        title=words("time_by_part"),
+        subtitle=words("batches_all", n=f"{batches.whole.batches:,}"),
+        x_title=words("table"),
+        y_title=words("axis_share"),
+        unit="{:,.0f} %",
+        series={
+            words(part): {
+                labels[name]: Point(100 * getattr(total, part) / total.in_parts)
+                for name, total in tables.items()
+            }
+            for part in PARTS
+        },
+        by_side=False,
+    )
+
+
+def _rate(words: Words) -> str:
+    return "{:,.0f} " + words("records_per_second")
+
+
+def _intervals(batches: BatchSummary) -> Iterator[tuple[str, Point]]:
+    length = batches.throughput[-1][1]
+    digits = 0 if length >= 40 else 1 if length >= 2 else 2  # enough for different labels
+    for begin, end, rate in batches.throughput:
         yield f"{begin:,.{digits}f}", Point(rate, note=f"–{end:,.{digits}f}")
 
 
-def _largest(totals: Mapping[str, Total] | Mapping[int, Total]) -> dict[str, Total]:
-    """In the order in which they come."""
-    named = {text(name): total for name, total in totals.items()}
-    kept = sorted(named, key=lambda name: -named[name].records)[:MOST]
-    return {name: total for name, total in named.items() if name in kept}
+def _largest(totals: Mapping[str, Total]) -> dict[str, Total]:
+    """Those with most records, in the order of `totals`."""
+    kept = sorted(totals, key=lambda name: -totals[name].records)[:LARGEST]
+    return {name: total for name, total in totals.items() if name in kept}
 
 
-def _short(name: str) -> str:
-    """A name that a chart has room for."""
-    return name if len(name) <= LONG else f"{name[: LONG // 2]}…{name[-LONG // 2 :]}"
-
-
-def _spent(total: Total) -> float:
-    return total.encode + total.write + total.commit
+def _labels(names: Collection[str]) -> dict[str, str]:
+    """A label for each name: the end of a long one, or the whole name if that is not unique."""
+    least, most = LABEL_LENGTHS
+    length = min(max(LABEL_ROOM // max(len(names), 1), least), most)
+    short = {name: name if len(name) <= length else f"…{name[1 - length :]}" for name in names}
+    uses = Counter(short.values())
+    return {name: label if uses[label] == 1 else name for name, label in short.items()}

@@ -1,4 +1,4 @@
-"""`python -m pgload dashboard`: hand over to Streamlit, if it is there and the port is free."""
+"""`python -m pgload dashboard`: check Streamlit and the port, then run Streamlit."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from pgload.errors import UsageError
 
 SCRIPT = Path(__file__).with_name("app.py")
 HOST = "localhost"  # there is no login
-LEAST = (1, 60)  # of Streamlit: tabs that say which of them is open
+MINIMUM = (1, 60)  # of Streamlit: the first with tabs that report which one is open
 
 
 def serve(outputs: Path, data: Path, language: str | None, port: int) -> int:
     """Serve the dashboard until Ctrl-C, in place of this process.
 
-    Raises `UsageError` where Streamlit is missing or too old, or the port is taken.
+    Raises `UsageError` if Streamlit is missing or too old, or the port is in use.
     """
     _check_streamlit()
     _check_port(port)
-    # Said here and not only in the file beside the script: an environment variable would win over
-    # that file, but not over this.
+    # Options and not only `.streamlit/config.toml`, since environment variables override that file.
     command = [sys.executable, "-m", "streamlit", "run", str(SCRIPT)]
     command += [f"--server.address={HOST}", f"--server.port={port}", "--server.headless=true"]
     command += ["--browser.gatherUsageStats=false", "--server.fileWatcherType=none"]
@@ -39,10 +38,10 @@ def _check_streamlit() -> None:
         found = version("streamlit")
     except PackageNotFoundError:
         raise UsageError("the dashboard needs Streamlit: pip install streamlit") from None
-    if tuple(int(part) for part in found.split(".")[:2] if part.isdecimal()) < LEAST:
-        least = ".".join(map(str, LEAST))
+    if tuple(int(part) for part in found.split(".")[:2] if part.isdecimal()) < MINIMUM:
+        minimum = ".".join(map(str, MINIMUM))
         raise UsageError(
-            f"streamlit {found} is too old, {least} is needed: pip install -U streamlit"
+            f"streamlit {found} is too old, {minimum} is needed: pip install -U streamlit"
         )
 
 

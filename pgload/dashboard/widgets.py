@@ -1,4 +1,4 @@
-"""What the tabs of the dashboard are made of. Whatever comes from a file is shown as text."""
+"""Tables, charts and formats that the tabs share. Text from files is never taken for Markdown."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import streamlit as st
 
 from pgload import contract
 from pgload.report.i18n import Words
+from pgload.report.migrations import SavedMigration
 from pgload.report.plots import Plot
 from pgload.report.svg import draw
-from pgload.report.watch import MigrationFiles, text
 
 EMPTY = "–"
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!$|<>~:&^=@/\"'])")
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where the dashboard looks, and what it speaks."""
+class Sources:
+    """The folders that the dashboard reads, and the words of its language."""
 
     outputs: Path
     data: Path
@@ -30,13 +30,18 @@ class Places:
     words: Words
 
 
+def text(value: object) -> str:
+    """A value as text in UTF-8: the bytes of file names that are not are escaped."""
+    return "" if value is None else str(value).encode("utf-8", "backslashreplace").decode()
+
+
 def plain(value: object) -> str:
-    """A value for a place where Streamlit takes Markdown, so that it is not taken for any."""
+    """A value as one line in which every character that Markdown interprets is escaped."""
     return MARKDOWN.sub(r"\\\1", " ".join(text(value).split()))
 
 
 def table(columns: Mapping[str, Iterable[Any]], *, sizes: Container[str] = ()) -> None:
-    """A table of columns; a wide one scrolls for itself. Those in `sizes` hold bytes."""
+    """A table, by its columns; those named in `sizes` hold bytes. A wide one scrolls by itself."""
     values = {name: list(column) for name, column in columns.items()}
     numbers = {
         name: st.column_config.NumberColumn(format="bytes" if name in sizes else "localized")
@@ -53,14 +58,14 @@ def table(columns: Mapping[str, Iterable[Any]], *, sizes: Container[str] = ()) -
 
 
 def metrics(values: Mapping[str, str]) -> None:
-    """Numbers under their names, as many in a line as there is room for."""
+    """Numbers under their names, in as many lines as they need."""
     with st.container(horizontal=True, gap="large"):
         for name, value in values.items():
             st.metric(name, value, width="content")
 
 
 def heading(words: str) -> str:
-    """Words of ours with a capital at the front, where the language has any."""
+    """The words with a capital letter first."""
     return words[:1].upper() + words[1:]
 
 
@@ -70,11 +75,11 @@ def _svg(plot: Plot, sides: Mapping[str, str]) -> str:
 
 
 def charts(plots: Sequence[Plot], words: Words, sides: Mapping[str, str] | None = None) -> None:
-    """The charts side by side, under each its numbers. As pictures, they can run no script."""
-    for place, plot in enumerate(plots):
-        if place % 2 == 0:  # a row of its own for each two, so that a narrow screen keeps the order
+    """The charts, two in a row, with their numbers below. As images, they cannot run a script."""
+    for n, plot in enumerate(plots):
+        if n % 2 == 0:  # a row for each two, so that a narrow screen keeps the order
             columns = st.columns(2)
-        with columns[place % 2]:
+        with columns[n % 2]:
             st.image(_svg(plot, sides or {}), width="stretch")
             with st.expander(plain(f"{words('numbers')}: {plot.title}")):
                 rows = plot.positions
@@ -94,26 +99,40 @@ def _position(position: Any) -> str:
 
 
 def count(value: float | None, digits: int = 0) -> str:
-    """A number with its thousands told apart; a dash where it is not known."""
+    """A number with thousands separators; a dash for None."""
     return EMPTY if value is None else f"{value:,.{digits}f}"
 
 
+def rounded(value: float | None, digits: int = 1) -> float | None:
+    """A number for a table, rounded; None stays None."""
+    return None if value is None else round(value, digits)
+
+
 def duration(seconds: float | None, words: Words) -> str:
-    """Seconds in the two units that matter, as `1 min 38 s`; a dash where they are not known."""
+    """Seconds as `0.4 s` or, in their two largest units, `1 min 38 s`; a dash for None."""
     if seconds is None:
         return EMPTY
+    if seconds < 10:
+        return f"{seconds:.1f} {words('unit_s')}"
     return contract.duration(seconds, lambda name: words(f"unit_{name}"))
 
 
 def status(state: str, words: Words) -> str:
-    """A run's state in words."""
+    """The state of a migration in words."""
     return words.maybe(f"status_{state}", state) if state else words("status_unknown")
 
 
-def setting(run: MigrationFiles, words: Words) -> str:
-    """Where and how a run writes: `GCP, copy, batch size 1,000, connections 4`."""
-    parts = [run.text("cloud_provider"), run.text("method")]
+def file_status(state: str, words: Words) -> str:
+    """The state of a file in words."""
+    return words.maybe(f"file_{state}", state)
+
+
+def setting(migration: SavedMigration, words: Words) -> str:
+    """The target and setting of a migration: `GCP, copy, batch size 1,000, connections 4`."""
+    facts = migration.facts
+    parts = [facts.cloud_provider, facts.method]
     for name in ("batch_size", "num_connections"):
-        if (value := run.number(name)) is not None:
+        value: int | None = getattr(facts, name)
+        if value is not None:
             parts.append(f"{words(name)} {count(value)}")
     return ", ".join(filter(None, parts))

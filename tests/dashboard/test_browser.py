@@ -1,4 +1,4 @@
-"""The dashboard in a browser, while a real migration runs beside it."""
+"""The dashboard in a browser while a migration runs."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.browser import CHROMIUM, LONG, Page, browser
+from tests.support.browser import LIMIT, BrowserPage, needs_browser, open_browser
 from tests.support.checkout import ROOT, environment
 from tests.support.loading import write_json
 from tests.support.saved_runs import load, save
+from tests.support.waiting import wait_until
 
 pytest.importorskip("streamlit", reason="the dashboard is optional: pip install streamlit")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+pytestmark = needs_browser
 
 FILES, RECORDS = 3, 6_000  # of each file
 HOSTILE = "![x](http:x)<img src=x onerror=document.title='hit'>:red[y]$z$.json"
@@ -31,7 +32,7 @@ METRICS = """Object.fromEntries(
     [...document.querySelectorAll('[data-testid=stMetric]')].map(each => [
         each.querySelector('[data-testid=stMetricLabel]').innerText.trim(),
         each.querySelector('[data-testid=stMetricValue]').innerText.trim()]))"""
-# Pictures that have been drawn, with a size.
+# Images that are drawn.
 CHARTS = """[...document.querySelectorAll('[data-testid=stImage] img')].filter(each =>
     each.complete && each.naturalWidth && each.clientWidth > 300 && each.clientHeight > 100).length
 """
@@ -43,15 +44,15 @@ BUSY = (
 
 
 @contextmanager
-def ended(process: subprocess.Popen[Any]) -> Iterator[subprocess.Popen[Any]]:
-    """The process, asked to end with the block, if it has not yet."""
+def terminated(process: subprocess.Popen[Any]) -> Iterator[subprocess.Popen[Any]]:
+    """The process, which is terminated at the end of the block."""
     try:
         yield process
     finally:
         process.send_signal(signal.SIGCONT)
         process.terminate()
         try:
-            process.wait(LONG)
+            process.wait(LIMIT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -74,21 +75,20 @@ def dashboard(tmp_path: Path) -> Iterator[str]:
     """The address of a dashboard over the test's folder."""
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
-    with ended(start(tmp_path, "dashboard", "--port", str(port), "--lang", "en")) as process:
-        end = time.monotonic() + LONG
-        while True:
-            try:
-                socket.create_connection(("localhost", port)).close()
-                break
-            except OSError:
-                out = (tmp_path / "dashboard.out").read_text()
-                assert process.poll() is None, out
-                assert time.monotonic() < end, out
+    with terminated(start(tmp_path, "dashboard", "--port", str(port), "--lang", "en")) as process:
+
+        def is_served() -> bool:
+            assert process.poll() is None, (tmp_path / "dashboard.out").read_text()
+            with suppress(OSError), socket.create_connection(("localhost", port)):
+                return True
+            return False
+
+        wait_until(is_served, LIMIT)
         yield f"http://localhost:{port}/"
 
 
 def progress(folder: Path) -> dict[str, Any]:
-    """What the migration's file says now; nothing before it is there."""
+    """The content of the migration's progress; empty before it is written."""
     try:
         found: dict[str, Any] = json.loads(
             (folder / "migration_outputs/migration_progress.json").read_bytes()
@@ -98,27 +98,34 @@ def progress(folder: Path) -> dict[str, Any]:
     return found
 
 
-def stopped_at(folder: Path, migration: subprocess.Popen[Any], more_than: int) -> dict[str, Any]:
-    """The file's word of a migration that has committed more than that, and was halted there."""
-    end = time.monotonic() + LONG
-    while progress(folder).get("total_records_processed", 0) <= more_than:
+def stop_after(folder: Path, migration: subprocess.Popen[Any], records: int) -> dict[str, Any]:
+    """Stop a migration when it has committed more records than that. Gives its progress."""
+
+    def has_more() -> bool:
         assert migration.poll() is None, (folder / "migrate.out").read_text()
-        assert time.monotonic() < end, (folder / "migrate.out").read_text()
+        return bool(progress(folder).get("total_records_processed", 0) > records)
+
+    wait_until(has_more, LIMIT)
     migration.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, migration.pid, os.WSTOPPED)
     return progress(folder)
 
 
-def open_tab(page: Page, number: int) -> None:
-    # Again where the page was made anew in the moment of the click.
-    page.until(
+def contains(expected: dict[str, str], shown: dict[str, str]) -> bool:
+    """Whether all of the expected numbers are shown."""
+    return expected.items() <= shown.items()
+
+
+def open_tab(browser: BrowserPage, number: int) -> None:
+    """Open a tab by its number, again if the page was replaced at the moment of the click."""
+    browser.wait_for(
         f"(tab => tab.ariaSelected == 'true' || (tab.click(), false))"
         f"(document.querySelectorAll('[role=tab]')[{number}])"
     )
 
 
-def test_a_migration_is_watched_from_begin_to_end(dashboard: str, tmp_path: Path) -> None:
-    """Numbers grow and are those of the files, the run finishes, charts are drawn, no complaint."""
+def test_a_migration_is_shown_from_begin_to_end(dashboard: str, tmp_path: Path) -> None:
+    """With the numbers of its files, charts that are drawn, and no error in the console."""
     data = tmp_path / "data"
     data.mkdir()
     for n in range(FILES):
@@ -134,52 +141,51 @@ def test_a_migration_is_watched_from_begin_to_end(dashboard: str, tmp_path: Path
         ]
         save(tmp_path / ".benchmarks", f"{number:04}_{cloud}", loads)
 
-    with browser(tmp_path / "profile") as page:
-        page.size(1400)
-        page.open(dashboard)
-        page.until_it_says("No migration has been run")
-        page.until(f"{TABLES} > 0")  # the data
+    with open_browser() as browser:
+        browser.page.goto(dashboard)
+        browser.wait_for_text("No migration has been run")
+        browser.wait_for(f"{TABLES} > 0")  # the data
 
         command = ["migrate", "--cloud", "EMBEDDED", "--create-tables", "--method", "executemany"]
         command += ["--batch-size", "100", "--connections", "2"]
-        with ended(start(tmp_path, *command)) as migration:
+        with terminated(start(tmp_path, *command)) as migration:
             seen = 0
             for _ in range(2):
-                said = stopped_at(tmp_path, migration, seen)
-                seen = said["total_records_processed"]
+                state = stop_after(tmp_path, migration, seen)
+                seen = state["total_records_processed"]
                 expected = {
                     "Records": f"{seen:,} / {total:,}",
-                    "Records/s on average": f"{said['average_records_per_second']:,.0f}",
-                    "Files": f"{said['files_completed'] + said['files_failed']} / {FILES + 1}",
+                    "Records/s on average": f"{state['average_records_per_second']:,.0f}",
+                    "Files": f"{state['files_completed'] + state['files_failed']} / {FILES + 1}",
                 }
-                page.until(METRICS, lambda shown, now=expected: now.items() <= shown.items())
-                assert "running · EMBEDDED, executemany, batch size 100" in page.text
+                browser.wait_for(METRICS, partial(contains, expected))
+                assert "running · EMBEDDED, executemany, batch size 100" in browser.text
                 migration.send_signal(signal.SIGCONT)
-            assert migration.wait(LONG) == 1, (tmp_path / "migrate.out").read_text()
+            assert migration.wait(LIMIT) == 1, (tmp_path / "migrate.out").read_text()
 
-        page.until_it_says("not everything was written")
+        browser.wait_for_text("some records were not written")
         results = json.loads((tmp_path / "migration_outputs/migration_results.json").read_bytes())
-        shown = page.evaluate(METRICS)
+        shown = browser.page.evaluate(METRICS)
         assert shown["Records"] == f"{results['total_records']:,} / {total:,}"
         assert shown["Rejects"] == f"{results['rejects']:,}" == "1"
 
-        open_tab(page, 1)
-        page.until(CHARTS, lambda n: n >= 5)
-        assert page.evaluate(METRICS)["Records/s"] == "160,000"
-        assert re.search(r"GCP .*connections 4", page.text)
+        open_tab(browser, 1)
+        browser.wait_for(CHARTS, lambda n: n >= 5)
+        assert browser.page.evaluate(METRICS)["Records/s"] == "160,000"
+        assert re.search(r"GCP .*connections 4", browser.text)
 
-        open_tab(page, 2)
-        page.until(CHARTS, lambda n: n == 4)
-        shown = page.evaluate(METRICS)
+        open_tab(browser, 2)
+        browser.wait_for(CHARTS, lambda n: n == 4)
+        shown = browser.page.evaluate(METRICS)
         assert shown["Records"] == f"{results['total_records']:,}"
         assert shown["Batches"] == f"{results['batches']:,}"
-        page.until_it_says('"no": "\\u0000"')  # the reject
+        browser.wait_for_text('"no": "\\u0000"')  # the reject
 
         for width in (1400, 420):
-            page.size(width)
+            browser.resize(width)
             for tab in range(3):
-                open_tab(page, tab)
-                page.until(BUSY, lambda busy: not busy)
-                assert page.evaluate(WIDER) <= 0
-        assert page.evaluate("document.title") == "pgload"
-        assert page.complaints == []
+                open_tab(browser, tab)
+                browser.wait_for(BUSY, lambda busy: not busy)
+                assert browser.page.evaluate(WIDER) <= 0
+        assert browser.page.evaluate("document.title") == "pgload"
+        assert browser.errors == []

@@ -1,26 +1,20 @@
-"""The one page: what it says first, that it is whole and safe, and that a browser shows it."""
+"""The page: its answer, its completeness and safety, and how a browser shows it."""
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from pgload.report.compare import CompareOptions, Output, compare
 from pgload.report.i18n import LANGUAGES, Words, _texts
-from pgload.report.migrations import read_migrations
+from tests.support.browser import needs_browser, open_browser
+from tests.support.saved_migrations import batch, file_state, save_ended
 from tests.support.saved_runs import load, save
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 SHARES = {"client": 0.25, "wal": 0.75}
 BATCHES = {"start": [0.0, 0.5], "seconds": [0.5, 0.4], "connection": [0, 0], "records": [1, 1]}
 
@@ -53,21 +47,11 @@ class Text(HTMLParser):
 
 def migrated(folder: Path) -> None:
     """The outputs of a migration that failed in part."""
-    folder.mkdir(parents=True)
-    (folder / "migration_results.json").write_text(
-        json.dumps(
-            {
-                "status": "completed_with_errors",
-                "total_records": 95_000,
-                "cloud_provider": "GCP",
-                "completion_time": "2025-01-15T10:30:03+09:00",
-                "files": [{"file": "<img src=x onerror=alert(1)>.json", "records": 5}],
-            }
-        )
-    )
-    batch = {"table_name": "bid", "records_count": 1000, "total_duration_seconds": 2.5}
-    (folder / "migration_stats.json").write_text(
-        json.dumps({"batches": [{**batch, "batch_number": 1}, {**batch, "error": "too long"}]})
+    save_ended(
+        folder,
+        files=[file_state("<img src=x onerror=alert(1)>.json", records=5)],
+        batches=[batch(1), batch(2, error="too long")],
+        total_records=95_000,
     )
 
 
@@ -198,58 +182,31 @@ def test_runs_of_one_cloud_ask_another_question(storage: Path) -> None:
     assert "Which setting loads this JSON fastest?" in page(storage, "en", "0001")
 
 
-def test_migrations_are_read_from_the_folder_and_its_runs(tmp_path: Path) -> None:
-    """The newest first, each once; a folder that holds something else is named."""
-    tmp_path = tmp_path / "migration_outputs"
-    migrated(tmp_path)
-    migrated(tmp_path / "runs/2025-01-15T10-30-03")  # the same once more
-    older = tmp_path / "runs/2025-01-14T09-00-00"
-    older.mkdir()
-    (older / "migration_results.json").write_text('{"status": "failed", "total_records": 0}')
-    broken = tmp_path / "runs/2025-01-13T09-00-00"
-    broken.mkdir()
-    (broken / "migration_stats.json").write_text("{")
-
-    found, problems = read_migrations(tmp_path)
-
-    assert [each.results["status"] for each in found] == ["completed_with_errors", "failed"]
-    (table,) = found[0].tables
-    assert (table.name, table.records, table.batches, table.seconds) == ("bid", 2000, 2, 5.0)
-    assert [each["error"] for each in found[0].failures] == ["too long"]
-    assert len(problems) == 1
-    assert problems[0].startswith(f"{broken}: not the files of a migration")
-    assert read_migrations(tmp_path / "none") == ([], [])
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@needs_browser
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_browser_shows_every_chart_and_complains_of_nothing(
+def test_a_browser_shows_every_chart_without_errors(
     storage: Path, language: str, tmp_path: Path
 ) -> None:
     """Its console stays empty, every chart has a size, tables sort on a click."""
     html = page(storage, language)
-    probe = """<script>addEventListener("load", () => {
-      const sizes = [...document.querySelectorAll("figure svg")]
-        .map(each => each.getBoundingClientRect());
-      const head = document.querySelector("table.verdicts th.num button");
-      head.click(); head.click();
-      document.body.dataset.shown = sizes.filter(e => e.width > 300 && e.height > 150).length;
-      document.body.dataset.sort = head.parentElement.getAttribute("aria-sort");
-      document.body.dataset.loaded = performance.getEntriesByType("resource").length;
-    });</script></body>"""
-    probed = tmp_path / "probed.html"
-    probed.write_text(html.replace("</body>", probe), "utf-8")
-
-    shown = browse("--dump-dom", probed)
-
-    found: dict[str, Any] = dict(re.findall(r'data-(shown|sort|loaded)="([^"]*)"', shown.stdout))
+    path = tmp_path / "page.html"
+    path.write_text(html, "utf-8")
     charts = html.count("<figure")
-    assert found == {"shown": f"{charts}", "sort": "descending", "loaded": "0"}
-    assert charts >= 9
-    assert "CONSOLE" not in shown.stderr
+    sizes = "[...document.querySelectorAll('figure svg')].map(each => each.getBoundingClientRect())"
+
+    with open_browser(1280) as browser:
+        browser.page.goto(path.as_uri())
+        shown = f"{sizes}.filter(each => each.width > 300 && each.height > 150).length"
+        assert browser.page.evaluate(shown) == charts >= 9
+        head = browser.page.locator("table.verdicts th.num").first
+        for _ in range(2):
+            head.locator("button").click()
+        assert head.get_attribute("aria-sort") == "descending"
+        assert browser.page.evaluate("performance.getEntriesByType('resource').length") == 0
+        assert browser.errors == []
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@needs_browser
 def test_a_chart_alone_is_shown_with_its_tooltip(storage: Path) -> None:
     """A file from the folder works without the page."""
     folder = storage.parent / "svg"
@@ -259,29 +216,7 @@ def test_a_chart_alone_is_shown_with_its_tooltip(storage: Path) -> None:
 
     for chart in folder.glob("*.svg"):
         ElementTree.parse(chart)
-    shown = browse("--dump-dom", folder / "throughput_by_batch_size.svg")
-
-    assert "CONSOLE" not in shown.stderr
-    assert "tooltip" in shown.stdout
-
-
-def browse(task: str, file: Path) -> subprocess.CompletedProcess[str]:
-    """What headless Chromium makes of a file, with its console on standard error."""
-    assert CHROMIUM is not None
-    return subprocess.run(
-        [
-            CHROMIUM,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--enable-logging=stderr",
-            "--v=0",
-            f"--user-data-dir={file.parent / 'profile'}",
-            "--window-size=1280,900",
-            task,
-            file.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    with open_browser(1280) as browser:
+        browser.page.goto((folder / "throughput_by_batch_size.svg").as_uri())
+        assert "tooltip" in browser.page.content()
+        assert browser.errors == []

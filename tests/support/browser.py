@@ -1,156 +1,96 @@
-"""Headless Chromium for tests, driven over its DevTools protocol through a pair of pipes.
-
-A pipe needs no port and no package: messages are JSON, each ended by a zero byte.
-"""
+"""Headless Chromium for tests: the installed one, controlled by playwright."""
 
 from __future__ import annotations
 
-import base64
-import fcntl
-import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+LIMIT = 60.0  # seconds that a page may take
+ARGUMENTS = ("--disable-gpu", "--disable-background-networking", "--disable-component-update")
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-LONG = 60.0  # seconds, after which something that should happen will not
-LOOK = 0.05  # seconds between two looks at a page
-# Chromium takes its pipes as numbers 3 and 4.
-EXEC = """import os, sys
-reads, writes, *command = sys.argv[1:]
-os.dup2(int(reads), 3)
-os.dup2(int(writes), 4)
-os.execv(command[0], command)
-"""
-TEXT = "document.body?.innerText ?? ''"  # there is no body while a page is changed for another
-COMPLAINTS = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
 
 
-class Page:
-    """One page of a browser. `complaints` are the errors of its console and of its scripts."""
+def _missing() -> str | None:
+    if CHROMIUM is None:
+        return "no Chromium is installed"
+    return None if find_spec("playwright") else "the package playwright is not installed"
 
-    def __init__(self, requests: int, answers: int) -> None:
-        self._requests = requests
-        self._answers = answers
-        self._rest = b""
-        self._number = 0
-        self.complaints: list[str] = []
-        (target,) = [
-            each["targetId"]
-            for each in self._call("Target.getTargets")["targetInfos"]
-            if each["type"] == "page"
-        ]
-        attached = self._call("Target.attachToTarget", targetId=target, flatten=True)
-        self._session = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Log"):
-            self.call(f"{domain}.enable")
 
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """What the page's session answers."""
-        return self._call(method, session=self._session, **parameters)
+MISSING = _missing()
+# In CI the test runs without a browser too, and fails.
+needs_browser = pytest.mark.skipif(
+    MISSING is not None and os.environ.get("CI") != "true", reason=str(MISSING)
+)
 
-    def open(self, address: str) -> None:
-        """Begin to load an address."""
-        self.call("Page.navigate", url=address)
 
-    def evaluate(self, script: str) -> Any:
-        """The value of a JavaScript expression."""
-        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
-        assert "exceptionDetails" not in answer, (script, answer)
-        return answer["result"].get("value")
+class BrowserPage:
+    """A page, and the `errors` of its console and its scripts."""
 
-    def until(self, script: str, holds: Callable[[Any], bool] = bool) -> Any:
-        """The value of an expression as soon as `holds` is true of it."""
-        end = time.monotonic() + LONG
-        while not holds(value := self.evaluate(script)):
-            assert time.monotonic() < end, f"{script} is {value!r}; the page: {self.text!r}"
-            time.sleep(LOOK)
-        return value
-
-    def until_it_says(self, text: str) -> None:
-        """Wait until a text is to be read on the page."""
-        self.until(TEXT, lambda said: text in said)
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on(
+            "console",
+            lambda message: self.errors.append(message.text) if message.type == "error" else None,
+        )
 
     @property
     def text(self) -> str:
-        """What is to be read on the page."""
-        return str(self.evaluate(TEXT))
+        """The visible text."""
+        return str(self.page.evaluate("document.body?.innerText ?? ''"))
 
-    def size(self, width: int, height: int = 900) -> None:
-        """Give the window that size, in CSS pixels."""
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        self.call("Emulation.setDeviceMetricsOverride", **metrics)
+    def wait_for(self, script: str, condition: Callable[[Any], object] = bool) -> Any:
+        """Wait until the condition is true for a JavaScript expression, and give its value."""
+        value: Any = None
 
-    def screenshot(self, path: Path) -> None:
-        """Keep what the window shows as a PNG."""
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+        def is_met() -> object:
+            nonlocal value
+            value = self.page.evaluate(script)
+            return condition(value)
 
-    def _call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": parameters}
-        message |= {"sessionId": session} if session else {}
-        os.write(self._requests, json.dumps(message).encode() + b"\0")
-        for answer in self._read():
-            if answer.get("id") == self._number:
-                assert "error" not in answer, answer
-                found: dict[str, Any] = answer["result"]
-                return found
-            if answer.get("method") in COMPLAINTS:
-                self._listen(answer["params"])
-        raise AssertionError("the browser has ended")
+        try:
+            wait_until(is_met, LIMIT)
+        except AssertionError:
+            raise AssertionError(f"{script} is {value!r} on the page {self.text!r}") from None
+        return value
 
-    def _read(self) -> Iterator[dict[str, Any]]:
-        while True:
-            while b"\0" not in self._rest:
-                piece = os.read(self._answers, 1 << 16)
-                if not piece:
-                    return
-                self._rest += piece
-            message, _, self._rest = self._rest.partition(b"\0")
-            yield json.loads(message)
+    def wait_for_text(self, text: str) -> None:
+        """Wait until the text is visible."""
+        self.wait_for("document.body?.innerText ?? ''", lambda shown: text in shown)
 
-    def _listen(self, told: dict[str, Any]) -> None:
-        level = told.get("type") or told.get("entry", {}).get("level") or "error"
-        if level in ("error", "assert"):
-            self.complaints.append(json.dumps(told)[:2000])
+    def resize(self, width: int, height: int = 900) -> None:
+        """Set the size of the window, in CSS pixels."""
+        self.page.set_viewport_size({"width": width, "height": height})
 
 
 @contextmanager
-def browser(profile: Path) -> Iterator[Page]:
-    """A page of a browser of its own, which ends with the block."""
-    assert CHROMIUM is not None
-    pipes = [*os.pipe(), *os.pipe()]
-    # Above all numbers that they get below.
-    theirs_in, ours_out, ours_in, theirs_out = (fcntl.fcntl(n, fcntl.F_DUPFD, 10) for n in pipes)
-    for each in pipes:
-        os.close(each)
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
-    options += ["--lang=en-US", f"--user-data-dir={profile}", "about:blank"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", EXEC, str(theirs_in), str(theirs_out), CHROMIUM, *options],
-        pass_fds=(theirs_in, theirs_out),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    os.close(theirs_in)
-    os.close(theirs_out)
-    try:
-        yield Page(ours_out, ours_in)
-    finally:
-        os.close(ours_out)  # which ends it
-        os.close(ours_in)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def open_browser(width: int = 1400, height: int = 900) -> Iterator[BrowserPage]:
+    """An empty page in a browser of its own, which is closed at the end of the block."""
+    if MISSING is not None:
+        pytest.fail(MISSING)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=ARGUMENTS, chromium_sandbox=False
+        )
+        try:
+            page = browser.new_page(viewport={"width": width, "height": height}, locale="en-US")
+            page.set_default_timeout(LIMIT * 1000)
+            yield BrowserPage(page)
+        finally:
+            browser.close()
