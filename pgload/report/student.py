@@ -21,10 +21,10 @@ def t_quantile(freedom: float, probability: float) -> float:
     """
     freedom = min(freedom, ALMOST_NORMAL)
     log_gammas = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)
-    peak = math.exp(log_gammas) / math.sqrt(math.pi * freedom)  # the density at 0
+    peak: float = math.exp(log_gammas) / math.sqrt(math.pi * freedom)  # the density at 0
     t = NormalDist().inv_cdf(probability)  # below the result; from there every step goes up
     while True:
-        density = peak * (1 + t * t / freedom) ** (-(freedom + 1) / 2)
+        density = peak * math.pow(1 + t * t / freedom, -(freedom + 1) / 2)
         step = (probability - _distribution(t, freedom, peak)) / density
         t += step
         if step <= 1e-10 * t:
@@ -34,6 +34,6 @@ def t_quantile(freedom: float, probability: float) -> float:
 def _distribution(t: float, freedom: float, peak: float) -> float:
     """The distribution function at t, from 0."""
     width = math.atan(t / math.sqrt(freedom)) / STEPS
-    heights = [math.cos(width * step) ** (freedom - 1) for step in range(STEPS + 1)]
+    heights = [math.pow(math.cos(width * step), freedom - 1) for step in range(STEPS + 1)]
     simpson = heights[0] + heights[-1] + 4 * sum(heights[1::2]) + 2 * sum(heights[2:-1:2])
     return 0.5 + peak * math.sqrt(freedom) * simpson * width / 3
