@@ -1,25 +1,70 @@
-"""The command line: arguments and exit codes, nothing else."""
+"""The command line: arguments and exit codes, nothing else.
+
+Each command has two functions: `_add_<command>` defines its arguments, `_<command>` runs it.
+"""
 
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pgload import __version__
 from pgload.contract import METHODS, OUTPUT_DIR, one_line
 from pgload.errors import PgloadError, UsageError
 
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
 OK, USAGE, SLOWER, INTERRUPTED = 0, 2, 3, 130  # exit codes
+MODULE = "python -m pgload"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code. Errors for the user go to standard error, one line."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    out, err = (stream and _UntilClosed(stream) for stream in (sys.stdout, sys.stderr))
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            return _run(sys.argv[1:] if arguments is None else arguments)
+        finally:  # Python flushes when it exits, too late to handle a closed pipe
+            for stream in filter(None, (out, err)):
+                stream.flush()
+
+
+class _UntilClosed:
+    """An output stream that discards what is written after its reader, as in `| head`, has gone.
+
+    The command goes on, and its exit code is that of its work.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._discard()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._discard()
+
+    def _discard(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _run(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     options.arguments = arguments
     try:
@@ -30,186 +75,257 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pgload: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     return code
 
 
 def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    by_script = Path(sys.argv[0]).stem == "pgload"
     parser = argparse.ArgumentParser(
-        prog="python -m pgload",
+        prog="pgload" if by_script else MODULE,
         description="Which PostgreSQL loads your JSON fastest, how, and why. "
         "Measure with `pytest benchmarks`, then compare here.",
     )
     parser.add_argument("--version", action="version", version=f"pgload {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
     _add_migrate(commands)
     _add_compare(commands)
     _add_dashboard(commands)
     return parser
 
 
-def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    compare = commands.add_parser(
+def _add_migrate(commands: Commands) -> None:
+    command = _add_command(
+        commands,
+        "migrate",
+        _migrate,
+        help="load a folder of JSON files into your tables, with progress and statistics",
+        description="Load a folder of JSON files into your tables: completely, and once. Exit code "
+        "0: everything is committed; 1: some records were not written (see rejects.jsonl), or it "
+        "ended early; 2: bad usage or configuration, or no connection; 130: interrupted.",
+        example="--cloud GCP --data data --method copy --batch-size 1000 --connections 5",
+    )
+    add = _group(command, "source and target")
+    add("--data", type=Path, default=Path("data"), help="the folder of JSON files")
+    add(
+        "--cloud",
+        metavar="NAME",
+        help="GCP, AZURE, AWS or any prefix configured in .env; EMBEDDED or CONTAINER to try it "
+        "on a temporary server (default: CLOUD_PROVIDER or ENV of .env, else EMBEDDED)",
+    )
+    add("--create-tables", action="store_true", help="create the tables that are missing")
+    add("--ignore-unknown", action="store_true", help="omit fields that have no column")
+    add("--dry-run", action="store_true", help="print what would be done, and write nothing")
+
+    add = _group(command, "how batches are written")
+    add(
+        "--method",
+        choices=METHODS,
+        default="values",
+        help="how a batch is written; copy is the fastest",
+    )
+    add(
+        "--batch-size",
+        type=_positive,
+        default=1000,
+        help="records in a batch, such as 100, 500, 1000, 2000 or 5000",
+    )
+    add(
+        "--connections",
+        type=_positive,
+        default=1,
+        help="concurrent workers with a connection each, such as 1, 2, 5 or 10",
+    )
+    add(
+        "--on-conflict",
+        choices=("error", "skip", "update"),
+        default="error",
+        help="a record whose key is in the table: reject it, skip it, or update the row",
+    )
+    add(
+        "--retry-timeout",
+        type=_positive,
+        default=300,
+        metavar="SECONDS",
+        help="how long a batch is retried after transient errors (a lost server, a lock) while no "
+        "batch can be written",
+    )
+    # The old name of --retry-timeout, for one release.
+    add(
+        "--patience",
+        dest="retry_timeout",
+        type=_positive,
+        default=argparse.SUPPRESS,  # or it would replace what --retry-timeout has set
+        help=argparse.SUPPRESS,
+    )
+    add("--max-rejects", type=_whole, help="stop after more than N rejects (default: never)")
+
+    add = _group(command, "after an earlier run")
+    add("--resume", action="store_true", help="load what is missing, however the last run ended")
+    add("--restart", action="store_true", help="forget what is committed, and load everything")
+    add(
+        "--no-ledger",
+        dest="ledger",
+        action="store_false",
+        help="keep no table pgload_ledger of what is committed: no --resume then, and a batch "
+        "whose connection is lost ends the run, since it may be committed or not",
+    )
+
+    add = _group(command, "output files")
+    add(
+        "--output-dir",
+        type=Path,
+        default=OUTPUT_DIR,
+        help="progress, statistics, results, log and rejects",
+    )
+    add("--keep-runs", type=_positive, default=20, help="runs whose files are kept there")
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    from dataclasses import fields
+
+    from pgload.migrate.command import migrate
+    from pgload.migrate.options import MigrateOptions
+
+    if options.resume and options.restart:
+        raise UsageError("--resume continues the last run and --restart starts over: choose one")
+    if options.resume and not options.ledger:
+        raise UsageError("--resume needs the ledger: omit --no-ledger")
+    asked = {each.name for each in fields(MigrateOptions)}
+    given = {name: value for name, value in vars(options).items() if name in asked}
+    command = [*MODULE.split(), *options.arguments]
+    return migrate(MigrateOptions(**(given | {"command": command})))
+
+
+def _add_compare(commands: Commands) -> None:
+    command = _add_command(
+        commands,
         "compare",
+        _compare,
         help="set saved benchmark runs side by side: a decision, tables, and a page in reports/",
         description="Set saved benchmark runs side by side: what is faster, how sure that is, "
         "which setting to take. Exit code 0; 2 when there is nothing to compare; 3 with --fail "
         "when a setting is slower.",
-        epilog="example: python -m pgload compare 0001 0002 --fail throughput:-10%",
+        example="0001 0002 --fail throughput:-10%",
     )
-    compare.add_argument(
+    add = _group(command, "what is compared")
+    add(
         "runs",
         nargs="*",
         metavar="FILE|GLOB",
         help="saved JSON, by path, pattern or number (default: the newest run of each cloud)",
     )
-    compare.add_argument(
+    add(
         "--baseline",
         metavar="CLOUD",
         help="the side that the others are compared with: a cloud, or a run's number "
         "(default: the first)",
     )
-    compare.add_argument(
+    add(
         "--by",
         choices=("auto", "cloud", "run", "date", "version", "instance"),
         default="auto",
-        help="what a side is (default: clouds; the runs, where there is one cloud)",
+        help="what a side is; auto: a cloud, or a run where all runs are of one cloud",
     )
-    compare.add_argument(
-        "--output",
-        type=Path,
-        default=Path("reports"),
-        metavar="DIR",
-        help="where the files go (default: %(default)s)",
-    )
-    compare.add_argument(
-        "--format",
-        default="html,svg,csv,md,json",
-        metavar="NAME[,NAME…]",
-        help="html, svg, csv, md, json, github-action-benchmark, bencher (default: %(default)s)",
-    )
-    compare.add_argument(
-        "--lang", choices=("en", "ko"), default="en", help="of page and charts (default: en)"
-    )
-    compare.add_argument(
+
+    add = _group(command, "verdicts")
+    add(
         "--threshold",
         default="1%",
         metavar="PERCENT",
-        help="a difference has to be surely larger than this (default: %(default)s)",
+        help="a difference has to be surely larger than this",
     )
-    compare.add_argument(
+    add(
         "--fail",
         metavar="EXPR",
         help="throughput:-10%% ends with exit code 3 when a setting lost more than 10%% and its "
         "interval says slower too",
     )
-    compare.add_argument(
-        "--migrations",
-        type=Path,
-        default=OUTPUT_DIR,
-        metavar="DIR",
-        help="outputs of migrations for the page (default: %(default)s)",
+
+    add = _group(command, "output files")
+    add("--output", type=Path, default=Path("reports"), help="where the files go")
+    add("--format", default="html,svg,csv,md,json", metavar="NAME[,NAME…]", help="which files")
+    add("--lang", choices=("en", "ko"), default="en", help="of page and charts")
+    add("--migrations", type=Path, default=OUTPUT_DIR, help="outputs of migrations for the page")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from pgload.report.compare import CompareOptions, Output, compare, parse_formats
+    from pgload.report.decision import Gate, parse_percent
+
+    for stream in (sys.stdout, sys.stderr):  # a path of any alphabet on a terminal of another
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    holds = compare(
+        options.runs,
+        CompareOptions(
+            baseline=options.baseline,
+            by=options.by,
+            threshold=parse_percent("--threshold", options.threshold),
+            output=Output(
+                folder=options.output,
+                formats=parse_formats(options.format),
+                language=options.lang,
+                migrations=options.migrations,
+            ),
+            gate=Gate.parse(options.fail) if options.fail else None,
+        ),
     )
-    compare.set_defaults(command=_compare)
+    return OK if holds else SLOWER
 
 
-def _add_migrate(commands: Any) -> None:
-    migrate = commands.add_parser(
-        "migrate",
-        help="load a folder of JSON files into your tables, with progress and statistics",
-        description="Load a folder of JSON files into your tables: completely, and once. Exit code "
-        "0: everything is committed; 1: some records were not written (see rejects.jsonl), or it "
-        "ended early; 2: bad usage or configuration, or no connection; 130: interrupted.",
-        epilog="example: python -m pgload migrate --cloud GCP --data data --method copy "
-        "--batch-size 1000 --connections 5",
-    )
-
-    def add(group: Any, option: str, **how: Any) -> None:
-        group.add_argument(option, **how)
-
-    what = migrate.add_argument_group("from where, to where")
-    add(what, "--data", type=Path, default=Path("data"), metavar="DIR",
-        help="the folder of JSON files (default: %(default)s)")  # fmt: skip
-    add(what, "--cloud", metavar="NAME",
-        help="GCP, AZURE, AWS or any prefix configured in .env; EMBEDDED or CONTAINER for a "
-        "rehearsal (default: CLOUD_PROVIDER or ENV of .env, else EMBEDDED)")  # fmt: skip
-    add(what, "--create-tables", action="store_true", help="create the tables that are missing")
-    add(what, "--ignore-unknown", action="store_true",
-        help="leave out fields that have no column")  # fmt: skip
-    add(what, "--dry-run", action="store_true",
-        help="say what would be done, and write nothing")  # fmt: skip
-
-    how = migrate.add_argument_group("how it is written")
-    add(how, "--method", choices=METHODS, default="values",
-        help="how a batch is written (default: %(default)s; copy is the fastest)")  # fmt: skip
-    add(how, "--batch-size", type=_positive, default=1000, metavar="N",
-        help="records in a batch, such as 100, 500, 1000, 2000 or 5000 "
-        "(default: %(default)s)")  # fmt: skip
-    add(how, "--connections", type=_positive, default=1, metavar="N",
-        help="concurrent workers with a connection each, such as 1, 2, 5 or 10 "
-        "(default: %(default)s)")  # fmt: skip
-    add(how, "--on-conflict", choices=("error", "skip", "update"), default="error",
-        help="a record whose key is in the table: reject it, skip it, or update the row "
-        "(default: %(default)s)")  # fmt: skip
-    add(how, "--retry-timeout", type=_positive, default=300, metavar="SECONDS",
-        help="how long a batch is retried after transient errors (a lost server, a lock) while no "
-        "batch can be written (default: %(default)s)")  # fmt: skip
-    # The old name of --retry-timeout, for one release.
-    add(how, "--patience", dest="retry_timeout", type=_positive, default=argparse.SUPPRESS,
-        help=argparse.SUPPRESS)  # fmt: skip
-    add(how, "--max-rejects", type=_whole, metavar="N",
-        help="stop after more than N rejected records (default: never)")  # fmt: skip
-
-    again = migrate.add_argument_group("once more")
-    add(again, "--resume", action="store_true",
-        help="go on with what is missing, however the last run ended")  # fmt: skip
-    add(again, "--restart", action="store_true",
-        help="forget what earlier runs have committed, and load everything")  # fmt: skip
-    add(again, "--no-ledger", dest="ledger", action="store_false",
-        help="keep no table pgload_ledger of what is committed: no --resume then, and a batch "
-        "whose connection is lost ends the run, since it may be there or not")  # fmt: skip
-
-    files = migrate.add_argument_group("what is kept")
-    add(files, "--output-dir", type=Path, default=OUTPUT_DIR, metavar="DIR",
-        help="progress, statistics, results, log and rejects (default: %(default)s)")  # fmt: skip
-    add(files, "--keep-runs", type=_positive, default=20, metavar="N",
-        help="runs whose files are kept there (default: %(default)s)")  # fmt: skip
-    migrate.set_defaults(command=_migrate)
-
-
-def _add_dashboard(commands: Any) -> None:
-    dashboard = commands.add_parser(
+def _add_dashboard(commands: Commands) -> None:
+    command = _add_command(
+        commands,
         "dashboard",
+        _dashboard,
         help="watch a migration, compare clouds, look into details, in a browser",
         description="Serve a page, to this machine only, over the files that `migrate` and "
         "`pytest benchmarks` write. Needs `pip install streamlit`, no server and no secret. "
         "Exit code 2: streamlit is missing, or the port is taken.",
-        epilog="example: python -m pgload dashboard --lang ko --port 8502",
+        example="--lang ko --port 8502",
     )
-    dashboard.add_argument(
-        "--output-dir",
-        type=Path,
-        default=OUTPUT_DIR,
-        metavar="DIR",
-        help="what `migrate` writes (default: %(default)s)",
-    )
-    dashboard.add_argument(
-        "--data",
-        type=Path,
-        default=Path("data"),
-        metavar="DIR",
-        help="the folder of JSON files to migrate (default: %(default)s)",
-    )
-    dashboard.add_argument(
-        "--lang", choices=("ko", "en"), help="of the page (default: the browser's)"
-    )
-    dashboard.add_argument(
-        "--port", type=_port, default=8501, metavar="N", help="(default: %(default)s)"
-    )
-    dashboard.set_defaults(command=_dashboard)
+    add = _group(command, "options of the page")
+    add("--output-dir", type=Path, default=OUTPUT_DIR, help="what `migrate` writes")
+    add("--data", type=Path, default=Path("data"), help="the folder of JSON files to migrate")
+    add("--lang", choices=("ko", "en"), help="of the page (default: the browser's)")
+    add("--port", type=_port, default=8501, help="on this machine")
+
+
+def _dashboard(options: argparse.Namespace) -> int:
+    from pgload.dashboard.serve import serve
+
+    return serve(options.output_dir, options.data, options.lang, options.port)
+
+
+def _group(command: argparse.ArgumentParser, title: str) -> Callable[..., None]:
+    """A function that adds arguments to a group of the help, with their defaults and units."""
+    group = command.add_argument_group(title)
+    metavars = {Path: "DIR", _positive: "N", _whole: "N", _port: "N"}
+
+    def add(name: str, *, help: str, **how: Any) -> None:
+        if how.get("type") in metavars:
+            how.setdefault("metavar", metavars[how["type"]])
+        if how.get("default", argparse.SUPPRESS) != argparse.SUPPRESS:
+            help += " (default: %(default)s)"
+        group.add_argument(name, help=help, **how)
+
+    return add
+
+
+def _add_command(
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    *,
+    help: str,
+    description: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=help, description=description)
+    command.epilog = f"example: {command.prog} {example}"
+    command.set_defaults(command=run)
+    return command
 
 
 def _port(text: str) -> int:
@@ -228,50 +344,3 @@ def _whole(text: str, least: int = 0) -> int:
     if number < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
     return number
-
-
-def _migrate(options: argparse.Namespace) -> int:
-    from dataclasses import fields
-
-    from pgload.migrate.command import migrate
-    from pgload.migrate.options import MigrateOptions
-
-    if options.resume and options.restart:
-        raise UsageError("--resume goes on and --restart begins again: choose one")
-    if options.resume and not options.ledger:
-        raise UsageError("--resume needs the ledger: leave --no-ledger away")
-    asked = {each.name for each in fields(MigrateOptions)}
-    given = {name: value for name, value in vars(options).items() if name in asked}
-    command = ["python", "-m", "pgload", *options.arguments]
-    return migrate(MigrateOptions(**(given | {"command": command})))
-
-
-def _dashboard(options: argparse.Namespace) -> int:
-    from pgload.dashboard.serve import serve
-
-    return serve(options.output_dir, options.data, options.lang, options.port)
-
-
-def _compare(options: argparse.Namespace) -> int:
-    from pgload.report.compare import CompareOptions, Output, compare, parse_formats
-    from pgload.report.decision import Gate, parse_percent
-
-    for stream in (sys.stdout, sys.stderr):  # a path of any alphabet on a terminal of another
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    holds = compare(
-        options.runs,
-        CompareOptions(
-            baseline=options.baseline,
-            by=options.by,
-            threshold=parse_percent("--threshold", options.threshold),
-            output=Output(
-                folder=options.output,
-                formats=parse_formats(options.format),
-                language=options.lang,
-                migrations=options.migrations,
-            ),
-            gate=Gate.parse(options.fail) if options.fail else None,
-        ),
-    )
-    return OK if holds else SLOWER

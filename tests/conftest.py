@@ -27,6 +27,8 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("pgload")
+# Seconds of a test, by pytest-timeout; in pytest.ini it would be an error where that is missing.
+os.environ.setdefault("PYTEST_TIMEOUT", "120")
 
 _numbers = count(1)
 

@@ -1,4 +1,4 @@
-"""What the READMEs tell people to type works as it is typed."""
+"""The commands of the READMEs work as they are printed, and the pages name what there is."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ def clouds(checkout: Path) -> Iterator[None]:
         yield
 
 
+@pytest.mark.timeout(600)  # three servers, and every command of the page
 @pytest.mark.usefixtures("clouds")
 def test_commands(checkout: Path) -> None:
     """Every command of a block runs, in the order of the page, in one checkout."""
@@ -100,8 +101,11 @@ def test_links() -> None:
             assert (ROOT / link).exists(), f"{page.name}: {link}"
 
 
-def test_the_map_of_the_house() -> None:
-    """CONTRIBUTING names every module above the wings."""
+def test_map() -> None:
+    """CONTRIBUTING names every package, every module beside them, and no path that is missing."""
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    rooms = [path.name for path in (ROOT / "pgload").glob("[a-z]*.py")]
-    assert [room for room in rooms if room not in text] == []
+    named = set(re.findall(r"`((?:pgload|tests|benchmarks)/[\w./]*)", text))
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    packages = {f"{path.parent.relative_to(ROOT)}/" for path in ROOT.glob("pgload/*/__init__.py")}
+    modules = {str(path.relative_to(ROOT)) for path in ROOT.glob("pgload/*.py")}
+    assert packages | modules - {"pgload/__init__.py"} <= named

@@ -16,6 +16,7 @@ from typing import Any
 
 from pgload.contract import Setting
 from pgload.report.saved import Measurement
+from pgload.report.student import t_quantile
 
 BORROWED = 4  # degrees of freedom from other settings
 SHARED = 0.15  # of the variance of rounds, assumed to be common to all rounds of one pass
@@ -210,11 +211,9 @@ def _welch(parts: Sequence[float], freedoms: Sequence[float]) -> float:
 
 
 def _t_interval(middle: float, variance: float, freedom: float) -> tuple[float, float] | None:
-    from scipy.special import stdtrit
-
     if not freedom:
         return None
-    half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
+    half = t_quantile(freedom, (1 + CONFIDENCE) / 2) * math.sqrt(variance)
     return middle - half, middle + half
 
 
