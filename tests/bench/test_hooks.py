@@ -14,8 +14,7 @@ import pytest
 
 from pgload.targets.target import Target
 from tests.bench.conftest import Database
-from tests.support.checkout import QUICK, SECRET, Run, configure, saved
-from tests.support.environment import environment
+from tests.support.checkout import QUICK, SECRET, Run, configure, run_environment, saved
 
 SETTING = ("--batch-size=300", "--connections=1")
 
@@ -50,7 +49,7 @@ def check_load(load: dict[str, Any]) -> None:
 
 def test_saved_run(run: Run, checkout: Path) -> None:
     """A run saves, unasked, all that its numbers rest on, and `compare` draws it."""
-    done = run("pytest", "benchmarks", *SETTING, "--rtt=15", *QUICK)
+    done = run("pytest", "benchmarks", *SETTING, "--rtt=2", *QUICK)
     assert done.returncode == 0, done.stdout
     assert "rows verified" in done.stdout
     assert re.search(r"saved: \.benchmarks/\S+/0001_EMBEDDED\.json", done.stdout)
@@ -66,8 +65,8 @@ def test_saved_run(run: Run, checkout: Path) -> None:
     for load in loads(found).values():
         check_load(load)
         assert load["params"]["cloud"] == "EMBEDDED"
-        assert load["extra_info"]["rtt_asked_ms"] == 15
-        assert 15 <= load["extra_info"]["rtt_ms"] < 25
+        assert load["extra_info"]["rtt_asked_ms"] == 2
+        assert 2 <= load["extra_info"]["rtt_ms"] < 12
     server = found["machine_info"]["servers"]["EMBEDDED"]
     assert server["version"].startswith("18")
     assert server["settings"]["fsync"] == "on"
@@ -179,9 +178,10 @@ def test_disabled_benchmarks_are_verified(run: Run, checkout: Path) -> None:
 )
 def test_interrupted_run(checkout: Path, seen: str, finished: int) -> None:
     """Ctrl-C at any moment keeps the finished settings, and stops the embedded server."""
-    command = [sys.executable, "-u", "-m", "pytest", "benchmarks/test_methods.py", "--records=2000"]
+    command = [sys.executable, "-u", "-m", "pytest", "benchmarks/test_methods.py",
+               "--batch-size=500", "--records=1000", "--rounds=3"]  # fmt: skip
     with subprocess.Popen(
-        command, cwd=checkout, env=environment(), stdout=subprocess.PIPE, text=True
+        command, cwd=checkout, env=run_environment(), stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         lines = []

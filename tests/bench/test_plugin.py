@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.checkout import ROOT, Run
-from tests.support.environment import environment
+from tests.support.checkout import ROOT, Run, run_environment
 
 TEST = "def test_it():\n    pass\n"
 
@@ -35,7 +34,7 @@ def pytest_with(packages: Path, folder: Path, *arguments: str) -> subprocess.Com
     return subprocess.run(
         [sys.executable, "-m", "pytest", *arguments],
         cwd=folder,
-        env=environment() | {"PYTHONPATH": str(packages)},
+        env=run_environment() | {"PYTHONPATH": str(packages)},
         capture_output=True,
         text=True,
         check=False,

@@ -31,11 +31,16 @@ def make_checkout(folder: Path) -> Path:
     return folder
 
 
+def run_environment() -> dict[str, str]:
+    """The environment of a run; without Hypothesis, whose import takes longer than pytest's."""
+    return environment() | {"PYTEST_ADDOPTS": "-p no:hypothesispytest -p no:anyio"}
+
+
 def run_module(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a Python module's command line in the checkout."""
     command = [sys.executable, "-m", *arguments]
     return subprocess.run(
-        command, cwd=checkout, env=environment(), capture_output=True, text=True, check=False
+        command, cwd=checkout, env=run_environment(), capture_output=True, text=True, check=False
     )
 
 
