@@ -1,4 +1,4 @@
-"""Which benchmarks run only when they are named."""
+"""Excludes the grid, which runs only when it is named."""
 
 from __future__ import annotations
 

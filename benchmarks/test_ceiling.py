@@ -1,20 +1,17 @@
-"""The ceilings: the client without a server, and the server without a client to speak of.
+"""The ceilings: the client without a server, and the server with a client that has no work.
 
-No load can be faster than the lower of the two. `extra_info["ceiling"]` says which one a benchmark
-is: `{"side": "client", "method": …, "read": s, "encode": s}`, seconds of the median round, or
-`{"side": "server", "connections": …}`; the records per second are those of any benchmark.
+No load can be faster than the lower of the two. `extra_info["ceiling"]` tells them apart:
+`{"side": "client", "method": …, "read": s, "encode": s}`, seconds of the median round, or
+`{"side": "server", "connections": …}`; `records` is as in every benchmark.
 """
 
 import statistics
 import time
-from functools import partial
 
 import pytest
 
-from benchmarks.prepared import NO_PSQL, NoCeilingError, find_psql, prepared_copy
-from pgload.bench.console import Lines
-from pgload.bench.options import OPTIONS
-from pgload.bench.runner import INTERRUPTS
+from benchmarks.prepared import PsqlError, prepared_copy
+from pgload.bench.session import SESSION
 from pgload.contract import METHODS
 from pgload.load.methods import make_method
 from pgload.source.reader import Batch, read_batches
@@ -22,13 +19,13 @@ from pgload.source.reader import Batch, read_batches
 
 def pytest_generate_tests(metafunc):
     """The server's ceiling is measured with the connections that are asked for."""
-    if "connections" in metafunc.fixturenames and OPTIONS in metafunc.config.stash:
-        asked = metafunc.config.stash[OPTIONS].sweep
+    if "connections" in metafunc.fixturenames and SESSION in metafunc.config.stash:
+        asked = metafunc.config.stash[SESSION].options.sweep
         metafunc.parametrize("connections", asked.get("connections", (1, 2, 5, 10)))
 
 
-def from_files(dataset, batch_size):
-    """What `Dataset.batches` gives, read anew."""
+def batches_from_files(dataset, batch_size):
+    """The pairs of `Dataset.batches`, read from the files again."""
     for path, records in dataset.files.items():
         for batch in read_batches(path, batch_size):
             left = len(records) - batch.first_record + 1  # a dataset may end within a file
@@ -45,7 +42,7 @@ def test_client(run_client, benchmark, dataset, method):
 
     def read_and_encode():
         done, seconds = 0, 0.0
-        for table, batch in from_files(dataset, 1000):
+        for table, batch in batches_from_files(dataset, 1000):
             start = time.perf_counter()
             methods[table].encode(batch)
             seconds += time.perf_counter() - start
@@ -62,31 +59,21 @@ def test_client(run_client, benchmark, dataset, method):
         }  # fmt: skip
 
 
-def test_server(pytestconfig, benchmark, request, tmp_path, dataset, sites, cloud, connections):
+def test_server(
+    bench_session, bench_target, benchmark, run_rounds, request, tmp_path, dataset, connections
+):
     """COPY of text prepared in advance, by a psql for each connection."""
-    site, options = sites[cloud], pytestconfig.stash[OPTIONS]
-    if isinstance(site, str):
-        pytest.skip(site)
-    if find_psql() is None:
-        pytest.skip(NO_PSQL)
+    console, name = bench_session.console, request.node.name
     try:
-        with prepared_copy(site.target, dataset, connections, tmp_path) as load:
-            pedantic = partial(
-                benchmark.pedantic,
-                load,
-                setup=site.reset,
-                teardown=site.verify,
-                rounds=options.effort.rounds,
-                warmup_rounds=options.effort.warmup_rounds,
-            )
-            pytestconfig.stash[INTERRUPTS].allow(pedantic)
-    except NoCeilingError as error:
-        Lines(pytestconfig).line(f"{request.node.name}: {error}")
+        with prepared_copy(bench_target.target, dataset, connections, tmp_path) as load:
+            run_rounds(load, setup=bench_target.reset, teardown=bench_target.verify)
+    except PsqlError as error:
+        console.line(f"{name}: not measured: {error}")
         pytest.skip(str(error))
     benchmark.extra_info.update(
         records=dataset.records,
         bytes=dataset.bytes,
         ceiling={"side": "server", "connections": connections},
-        verified=True,  # a round that was not has raised
+        verified=True,  # a wrong round raises
     )
-    Lines(pytestconfig).result(request.node.name, benchmark, note="prepared text; rows verified")
+    console.result(name, benchmark, note="prepared text; rows verified")

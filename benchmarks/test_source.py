@@ -1,10 +1,10 @@
-"""Reading alone, without a database: no load can be faster than this."""
+"""Reading alone, without a database: an upper limit for every load."""
 
 from pgload.source.reader import read_records
 
 
 def test_read(run_client, dataset):
-    """Cutting the files into raw records, on one core."""
+    """Splitting the files into raw records, on one core."""
 
     def read():
         done = 0

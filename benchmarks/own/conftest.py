@@ -1,4 +1,4 @@
-"""Paired measurements of pgload itself. They take long: `pytest benchmarks` leaves them out."""
+"""Paired measurements of pgload itself; `pytest benchmarks` excludes them, since they are long."""
 
 from __future__ import annotations
 
@@ -10,42 +10,37 @@ from typing import Any
 
 import pytest
 
-from pgload.bench.console import Lines
 from pgload.bench.dataset import Dataset
-from pgload.bench.options import OPTIONS
-from pgload.bench.runner import INTERRUPTS
+from pgload.bench.session import BenchSession
 from pgload.bench.target import BenchTarget
 
 
 @pytest.fixture
-def open_site(
-    pytestconfig: pytest.Config, sites: dict[str, BenchTarget | str], dataset: Dataset, cloud: str
+def one_file_target(
+    bench_session: BenchSession, bench_target: BenchTarget, dataset: Dataset
 ) -> BenchTarget:
-    """The site of one cloud, for a comparison over one file of generated notices."""
-    site = sites[cloud]
-    if isinstance(site, str):
-        pytest.skip(site)
-    if len(dataset.files) != 1 or pytestconfig.stash[OPTIONS].data is not None:
-        pytest.skip("this compares loads of one file of generated notices: leave --data away")
-    return site
+    """The target of the test's cloud, for a comparison over one file of generated notices."""
+    if len(dataset.files) != 1 or bench_session.options.data is not None:
+        pytest.skip("this compares loads of one file of generated notices: omit --data")
+    return bench_target
 
 
 @pytest.fixture
 def run_pairs(
-    pytestconfig: pytest.Config, benchmark: Any, dataset: Dataset
+    bench_session: BenchSession, benchmark: Any, dataset: Dataset, run_rounds: Callable[..., None]
 ) -> Callable[..., float]:
-    """A function that alternates two works, verifies both, and says how many times as fast ours is.
+    """A function that alternates our load and theirs, verifies both, and returns the ratio.
 
-    That is the median over rounds of their seconds by ours. `clock` may count other seconds than
-    those of the wall; `verify_ours` and `verify_theirs` stand for the site's own check where the
-    tables hold something else than the dataset afterwards; `weight` is how much of their work is
-    as much as ours.
+    The ratio is the median over rounds of their seconds by ours: 2 means that ours is twice as
+    fast. `clock` replaces the wall clock. `verify_ours` and `verify_theirs` replace the target's
+    check if the tables hold something else than the dataset afterwards. `weight` is our amount of
+    work by theirs, if they differ.
     """
-    options, say = pytestconfig.stash[OPTIONS], Lines(pytestconfig)
+    console = bench_session.console
 
     def run_pairs(
         name: str,
-        site: BenchTarget,
+        target: BenchTarget,
         ours: Callable[[], object],
         theirs: Callable[[], object],
         *,
@@ -63,24 +58,21 @@ def run_pairs(
             seconds.append(clock() - start)
 
         def setup() -> None:
-            say.status(name)
-            site.reset()
+            console.status(name)
+            target.reset()
             timed(theirs, their_seconds)
-            (verify_theirs or site.verify)()
-            site.reset()
+            (verify_theirs or target.verify)()
+            target.reset()
 
-        pedantic = partial(
-            benchmark.pedantic,
+        run_rounds(
             partial(timed, ours, our_seconds),
             setup=setup,
-            teardown=verify_ours or site.verify,
-            rounds=options.effort.rounds,
-            warmup_rounds=options.effort.warmup_rounds,
+            teardown=verify_ours or target.verify,
         )
-        pytestconfig.stash[INTERRUPTS].allow(pedantic)
         if benchmark.stats is None:
             pytest.skip("--benchmark-disable leaves nothing to compare")
-        pairs = list(zip(their_seconds, our_seconds, strict=True))[-options.effort.rounds :]
+        rounds = bench_session.options.effort.rounds
+        pairs = list(zip(their_seconds, our_seconds, strict=True))[-rounds:]
         ratios = [weight * their / our for their, our in pairs]
         ratio = float(statistics.median(ratios))
         benchmark.extra_info.update(
@@ -90,9 +82,9 @@ def run_pairs(
             ratio=ratio,
             verified=True,
         )
-        theirs_rate = dataset.records / statistics.median(their for their, _ in pairs)
+        their_rate = dataset.records / statistics.median(their for their, _ in pairs)
         spread = f"{min(ratios):.2f}–{max(ratios):.2f}"
-        say.line(f"{name}: {ratio:.2f} times ({spread}) its {theirs_rate:,.0f} records/s")
+        console.line(f"{name}: {ratio:.2f} times ({spread}) its {their_rate:,.0f} records/s")
         return ratio
 
     return run_pairs

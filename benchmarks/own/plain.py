@@ -1,4 +1,4 @@
-"""Loads in a Python process of their own, which knows nothing of pytest.
+"""Loads in a Python process of their own, without pytest.
 
 `PlainPython` is the parent's side; `python -m benchmarks.own.plain` is the process. The two talk
 over pipes, a line of JSON at a time, so that no password is in a process list.
@@ -22,12 +22,12 @@ from pgload.source.reader import read_batches
 from pgload.targets.target import Target
 
 ROOT = Path(__file__).parents[2]
-LOOK_EVERY = 0.005  # seconds between two looks at the memory
+SAMPLE_EVERY = 0.005  # seconds between two samples of the memory
 RSS_ANON = "RssAnon:"  # private memory in /proc/<pid>/status; Linux only
 
 
 class Job(msgspec.Struct):
-    """What a process loads, as often as it is told to."""
+    """A load that a process repeats on request."""
 
     cloud: str
     parameters: dict[str, Any]
@@ -46,32 +46,32 @@ class Job(msgspec.Struct):
 
 
 class PlainPython:
-    """A process that does loads for us."""
+    """The parent's side of a process that runs a job."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
     def load(self) -> float:
-        """Have one load done; gives its seconds."""
+        """Run the load once; returns its seconds."""
         self._ask()
         return self._answer()
 
     def load_watching_memory(self) -> float:
-        """Have one load done; gives the most private memory seen meanwhile, in MB."""
-        done, most = threading.Event(), [0.0]
+        """Run the load once; returns the maximum of the private memory meanwhile, in MB."""
+        done, samples = threading.Event(), [0.0]
 
-        def watch() -> None:
-            while not done.wait(LOOK_EVERY):
-                most[0] = max(most[0], private_memory(self._process.pid))
+        def sample() -> None:
+            while not done.wait(SAMPLE_EVERY):
+                samples.append(private_memory(self._process.pid))
 
-        watcher = threading.Thread(target=watch)
-        watcher.start()
+        sampler = threading.Thread(target=sample)
+        sampler.start()
         try:
             self.load()
         finally:
             done.set()
-            watcher.join()
-        return most[0]
+            sampler.join()
+        return max(samples)
 
     def _ask(self) -> None:
         _pipe(self._process.stdin).write(b"load\n")
@@ -85,7 +85,7 @@ class PlainPython:
 
 @contextmanager
 def plain_python(job: Job) -> Iterator[PlainPython]:
-    """A process that is connected and ready for the job; it ends with the `with`."""
+    """A process that is connected and ready for the job; it ends with the `with` block."""
     command = [sys.executable, "-m", "benchmarks.own.plain"]
     with subprocess.Popen(
         command,
@@ -105,7 +105,7 @@ def plain_python(job: Job) -> Iterator[PlainPython]:
 
 
 def private_memory(pid: int) -> float:
-    """Megabytes of memory that a process shares with no file."""
+    """The memory of a process that is not backed by a file, in MB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(RSS_ANON):
             return int(line.removeprefix(RSS_ANON).removesuffix("kB")) / 1024
@@ -113,9 +113,9 @@ def private_memory(pid: int) -> float:
 
 
 def repeat_file(path: Path, source: Path, megabytes: int) -> int:
-    """Write the records of a JSON array again and again until the file has so many megabytes.
+    """Repeat the records of a JSON array until the file has so many MB; returns how often.
 
-    Gives how often. One copy at a time is in memory.
+    One copy at a time is in memory.
     """
     records = source.read_bytes().strip().removeprefix(b"[").removesuffix(b"]")
     times = max(1, round(megabytes * 1_000_000 / len(records)))

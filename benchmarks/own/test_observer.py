@@ -1,7 +1,6 @@
-"""What watching a load costs it. Runs only when this file is named.
+"""The overhead of the observer. Many rounds are needed to see a few per cent:
 
-A few per cent are less than the noise of one pair of loads: ask for 40,000 records or more and for
-40 rounds.
+pytest benchmarks/own/test_observer.py --records 40000 --rounds 40
 """
 
 import pytest
@@ -11,27 +10,24 @@ from pgload.load.observe import Observer
 
 
 @pytest.mark.parametrize("method", ["copy", "values"])
-def test_observer(dataset, sites, run_pairs, cloud, method):
-    """A load that is watched is at least 0.98 times as fast as one that is not."""
-    site = sites[cloud]
-    if isinstance(site, str):
-        pytest.skip(site)
-    work = list(dataset.batches(1000))
-    connect = site.target.connect
+def test_observer(bench_target, dataset, run_pairs, method):
+    """A load that is observed is at least 0.98 times as fast as one that is not."""
+    batches = list(dataset.batches(1000))
+    connect = bench_target.target.connect
     with (
         Loader(connect, method, connections=4) as loader,
         Observer(connect, loader.pids) as observer,
     ):
 
-        def watched():
+        def observed():
             observer.begin()
-            loader.run(work)
+            loader.run(batches)
             observer.end()
 
         ratio = run_pairs(
-            f"{method}, 1000 × 4, watched against unwatched",
-            site,
-            ours=watched,
-            theirs=lambda: loader.run(work),
+            f"{method}, 1000 × 4, observed against unobserved",
+            bench_target,
+            ours=observed,
+            theirs=lambda: loader.run(batches),
         )
     assert ratio >= 0.98

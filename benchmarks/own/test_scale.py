@@ -1,6 +1,8 @@
-"""Whether a short load in the suite tells what a long one outside of it will do.
+"""Whether the speed of a short load in the suite is that of a long load outside of it:
 
-Runs only when this file is named. `--records 20000` compares 500,000 records with 20,000.
+    pytest benchmarks/own/test_scale.py --records 20000
+
+compares 500,000 records with 20,000.
 """
 
 from functools import partial
@@ -13,25 +15,25 @@ from pgload.source.reader import read_batches
 TIMES = 25
 
 
-def test_many_records(open_site, dataset, run_pairs):
+def test_many_records(one_file_target, dataset, run_pairs):
     """25 times as many records are loaded at no less than 0.95 of the records per second."""
-    site = open_site
+    target = one_file_target
     ((path, table),) = dataset.tables.items()
-    rows, checksum = site.expected[table]
+    rows, checksum = target.expected[table]
 
     def load(loader, times):
         files = (batch for _ in range(times) for batch in read_batches(path, 1000))
         return loader.run((table, batch) for batch in files)
 
     def verify_many():
-        found = fingerprint(table, site.connection)
+        found = fingerprint(table, target.connection)
         assert found == Fingerprint(rows * TIMES, checksum * TIMES)
 
-    with Loader(site.target.connect, "copy", connections=2) as loader:
+    with Loader(target.target.connect, "copy", connections=2) as loader:
         ratio = run_pairs(
             f"{TIMES * dataset.records:,} records, copy, 1000 × 2, against as many loads of "
             f"{dataset.records:,}",
-            site,
+            target,
             ours=partial(load, loader, TIMES),
             theirs=partial(load, loader, 1),
             verify_ours=verify_many,
@@ -40,23 +42,23 @@ def test_many_records(open_site, dataset, run_pairs):
     assert ratio >= 0.95
 
 
-def test_the_suite_costs_nothing(open_site, dataset, run_pairs):
+def test_suite_overhead(one_file_target, dataset, run_pairs):
     """A load in this process, under pytest, is at least 0.98 times as fast as one in plain Python.
 
-    Both load batches that were read before; the other process is told over a pipe when to begin.
+    Both load batches that were read before; a line on a pipe starts the load of the process.
     """
-    site = open_site
+    target = one_file_target
     ((path, table),) = dataset.tables.items()
-    work = list(dataset.batches(1000))
-    job = Job.of(site.target, table, path, "copy", connections=2, read_first=True)
+    batches = list(dataset.batches(1000))
+    job = Job.of(target.target, table, path, "copy", connections=2, read_first=True)
     with (
         plain_python(job) as process,
-        Loader(site.target.connect, "copy", connections=2) as loader,
+        Loader(target.target.connect, "copy", connections=2) as loader,
     ):
         ratio = run_pairs(
             "copy, 1000 × 2, in the suite against plain Python",
-            site,
-            ours=lambda: loader.run(work),
+            target,
+            ours=lambda: loader.run(batches),
             theirs=process.load,
         )
     assert ratio >= 0.98

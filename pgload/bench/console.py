@@ -1,4 +1,4 @@
-"""What a benchmark run shows on the terminal while it goes on and when it is done."""
+"""What a benchmark run writes to the terminal: status, results, and the summary at the end."""
 
 from __future__ import annotations
 
@@ -13,28 +13,32 @@ import pytest
 CLEAR_LINE = "\r\x1b[2K"
 
 
-class Lines:
-    """Lines on the terminal past pytest's capturing; status ones are overwritten by the next."""
+class BenchConsole:
+    """Writes to the terminal past pytest's capturing; a status is overwritten by the next line."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
-        self._capture: Any = config.pluginmanager.get_plugin("capturemanager")
+        self._plugins = config.pluginmanager
+
+    @property
+    def _reporter(self) -> Any:  # None under -p no:terminal; registered after our plugin
+        return self._plugins.get_plugin("terminalreporter")
 
     def status(self, text: str) -> None:
-        """Show what is going on right now, where there is a terminal to show it on."""
+        """Show what is being done, if the output is a terminal."""
         if self._reporter is not None and self._reporter.isatty:
             self._write(f"{CLEAR_LINE}{text} …")
 
     def line(self, text: str) -> None:
-        """Show a line that stays."""
-        if self._reporter is None:  # -p no:terminal
+        """Write a line."""
+        reporter = self._reporter
+        if reporter is None:
             return
-        if self._reporter.verbosity > 0:  # after the test's name
-            self._reporter.ensure_newline()
-        self._write(f"{CLEAR_LINE if self._reporter.isatty else ''}{text}\n")
+        if reporter.verbosity > 0:  # after the test's name
+            reporter.ensure_newline()
+        self._write(f"{CLEAR_LINE if reporter.isatty else ''}{text}\n")
 
     def result(self, name: str, benchmark: Any, note: str) -> None:
-        """Show the throughput of a finished benchmark: median, slowest and fastest round."""
+        """Write the throughput of a finished benchmark: median, slowest and fastest round."""
         if benchmark.stats is not None:  # None when benchmarks are disabled
             records = benchmark.extra_info["records"]
             seconds = benchmark.stats.stats.data
@@ -44,7 +48,8 @@ class Lines:
             self.line(f"{name:<25} {median:>9,.0f} records/s  {spread:<19} {note}")
 
     def _write(self, text: str) -> None:
-        with self._capture.global_and_fixture_disabled():
+        capture: Any = self._plugins.get_plugin("capturemanager")
+        with capture.global_and_fixture_disabled():
             self._reporter.write(text, flush=True)
 
 
@@ -54,7 +59,10 @@ def write_summary(
     drift: dict[str, dict[str, Any]],
     saved: Path | None,
 ) -> None:
-    """The table after a run, what spoils it, where its JSON is, and how to draw it."""
+    """Write the tables of the run's loads, notes on drift, the saved file and how to chart it.
+
+    `benchmarks` is as in the saved JSON, `drift` the reports of the probes by cloud.
+    """
     from pgload.report.saved import is_load, measurement
     from pgload.report.tables import profile_table, run_table
 
@@ -65,9 +73,9 @@ def write_summary(
         reporter.write_line("")
         reporter.section("where a record's time went")
         reporter.write_line(profile_table(loads))
-    for cloud, probe in drift.items():
-        if probe["note"]:
-            reporter.write_line(f"drift: {cloud}: {probe['note']}")
+    for cloud, report in drift.items():
+        if report["note"]:
+            reporter.write_line(f"drift: {cloud}: {report['note']}")
     if saved is not None:
         reporter.write_line(f"\nsaved: {saved}")
     if saved is not None and loads:
@@ -75,7 +83,7 @@ def write_summary(
 
 
 def _python() -> str:
-    """How to call this Python from a shell: by its path, unless `python` already means it."""
+    """How to run this Python from a shell: `python` if that is it, otherwise its path."""
     found = shutil.which("python")
     if found and Path(found).parent == Path(sys.executable).parent:
         return "python"

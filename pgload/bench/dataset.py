@@ -1,4 +1,4 @@
-"""What a benchmark loads: the records of a folder's files, read before any clock starts."""
+"""What a benchmark loads: the records of a folder's files, read before the clock starts."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from pgload.source.stores import data_files
 
 @dataclass(frozen=True)
 class Dataset:
-    """Records in memory, as raw JSON, by file; and the table of each file."""
+    """Records as raw JSON in memory, by file, and the table of each file."""
 
     folder: Path
     files: dict[Path, list[Raw]]
     tables: dict[Path, Table]
-    left_out: tuple[Path, ...]  # files that hold no record, or none with a field
+    left_out: tuple[Path, ...]  # files without a record, or without one that has a field
 
     @classmethod
     def read(cls, folder: Path, *, schema: str, limit: int | None = None) -> Dataset:
         """The first `limit` records (all, when None) of the folder's files in name order.
 
-        The tables are put into `schema`. Raises `SourceError` for a file that holds no data or
+        The tables are in `schema`. Raises `SourceError` for a file that holds no data or
         when none holds a record, `UsageError` when there are fewer records than `limit`.
         """
         read, left = dict[Path, list[Raw]](), limit
@@ -42,14 +42,14 @@ class Dataset:
             raise UsageError(f"--records {limit}: {folder} holds {found:,} records; ask for fewer")
         plan = plan_tables(read, read_mapping(folder))
         if not plan:
-            raise SourceError(f"{folder} holds no record: there is nothing to load")
+            raise SourceError(f"{folder} holds no record, so there is nothing to load")
         files = {path: records for path, records in read.items() if path in plan and records}
         tables = {path: replace(plan[path], schema=schema) for path in files}
         return cls(folder, files, tables, tuple(path for path in read if path not in files))
 
     @property
     def records(self) -> int:
-        """How many records there are."""
+        """The number of records."""
         return sum(map(len, self.files.values()))
 
     @property

@@ -19,58 +19,59 @@ from pgload.load.loader import Loader
 
 MOMENTS = ("start", "middle", "end")
 ROUNDS = 3
-FEWEST_SETTINGS = 4  # in a run of fewer there is no time to drift
-DRIFT = 0.05  # less is not worth a word, however steady the rounds are
-NOISES = 3.0  # a difference is drift from so many times its standard error
+MIN_SETTINGS = 4  # a run of fewer settings is too short to drift
+MIN_CHANGE = 0.05  # smaller changes are not reported, however steady the rounds are
+MIN_ERRORS = 3.0  # a change is drift from this multiple of its standard error on
 
 
 @dataclass
 class DriftProbe:
-    """The probe of one cloud in a run of `total` settings."""
+    """Measures the same setting at several moments of a run of `total` settings on one cloud."""
 
     setting: Setting
     total: int
-    done: int = 0
+    done: int = 0  # settings that are finished, measured or not
     seconds: dict[str, list[float]] = field(default_factory=dict)  # of each round, by moment
     records: int = 0
 
-    def before_setting(self, site: BenchTarget, dataset: Dataset) -> None:
-        """To be called before each setting that is measured."""
-        if self.total < FEWEST_SETTINGS:
+    def before_setting(self, target: BenchTarget, dataset: Dataset) -> None:
+        """Measure the start or the middle if it is time to; called before every setting."""
+        if self.total < MIN_SETTINGS:
             return
         if "start" not in self.seconds:
-            self._measure(site, dataset, "start")
+            self._measure(target, dataset, "start")
         elif "middle" not in self.seconds and self.done >= self.total // 2:
-            self._measure(site, dataset, "middle")
+            self._measure(target, dataset, "middle")
 
     @property
-    def is_due(self) -> bool:
-        """Whether all settings are done with, and the end is still to be measured."""
+    def end_is_due(self) -> bool:
+        """Whether all settings are finished and the end is not measured yet."""
         return self.done >= self.total and "start" in self.seconds and "end" not in self.seconds
 
-    def at_the_end(self, site: BenchTarget, dataset: Dataset) -> None:
-        """To be called when it is due."""
-        self._measure(site, dataset, "end")
+    def measure_end(self, target: BenchTarget, dataset: Dataset) -> None:
+        """Measure the end; called when it is due."""
+        self._measure(target, dataset, "end")
 
-    def _measure(self, site: BenchTarget, dataset: Dataset, moment: str) -> None:
-        work, setting = list(dataset.batches(self.setting.batch_size)), self.setting
+    def _measure(self, target: BenchTarget, dataset: Dataset, moment: str) -> None:
+        setting = self.setting
+        batches = list(dataset.batches(setting.batch_size))
         self.records = dataset.records
-        connect = site.target.connect
+        connect = target.target.connect
         try:
             with (
-                server_errors(site.target),
+                server_errors(target.target),
                 Loader(connect, setting.method, connections=setting.connections) as loader,
             ):
                 for _ in range(ROUNDS):
-                    site.reset()
-                    seconds = loader.run(work).seconds
-                    site.verify()
+                    target.reset()
+                    seconds = loader.run(batches).seconds
+                    target.verify()
                     self.seconds.setdefault(moment, []).append(seconds)
-        except TooManyConnectionsError:  # the settings to come will say so
+        except TooManyConnectionsError:  # reported by the settings that follow
             self.seconds.pop(moment, None)
 
     def report(self) -> dict[str, Any] | None:
-        """Records per second at each moment, the rounds they come from, and a note on drift."""
+        """For the saved JSON: records per second at each moment, the rounds, a note on drift."""
         if "start" not in self.seconds:
             return None
         rates = {
@@ -81,15 +82,15 @@ class DriftProbe:
             "setting": str(self.setting),
             **rates,
             "rounds": self.seconds,
-            "note": drift([self.seconds[each] for each in MOMENTS if each in self.seconds]),
+            "note": drift_note([self.seconds[each] for each in MOMENTS if each in self.seconds]),
         }
 
 
-def drift(moments: Sequence[Sequence[float]]) -> str | None:
-    """What the seconds of rounds at several moments say of drift between them, if they show any.
+def drift_note(moments: Sequence[Sequence[float]]) -> str | None:
+    """A note if the rounds' seconds changed between the moments by more than their noise.
 
-    The means of their logarithms are compared. Their standard error comes from the rounds within
-    the moments, which are taken to be as noisy as each other.
+    Compares the means of the seconds' logarithms. Their standard error comes from the variance
+    pooled over the moments.
     """
     logs = [[math.log(each) for each in seconds] for seconds in moments]
     freedom = sum(len(each) - 1 for each in logs)
@@ -97,13 +98,13 @@ def drift(moments: Sequence[Sequence[float]]) -> str | None:
         return None
     variance = sum(statistics.variance(each) * (len(each) - 1) for each in logs) / freedom
     means = [statistics.fmean(each) for each in logs]
-    least, most = min(means), max(means)
+    lowest, highest = min(means), max(means)
     error = math.sqrt(variance * (1 / len(logs[0]) + 1 / len(logs[-1])))
-    if most - least < max(math.log1p(DRIFT), NOISES * error):
+    if highest - lowest < max(math.log1p(MIN_CHANGE), MIN_ERRORS * error):
         return None
-    became = "slower" if means.index(most) > means.index(least) else "faster"
+    change = "slower" if means.index(highest) > means.index(lowest) else "faster"
     return (
-        f"the same setting became {math.expm1(most - least):.0%} {became} within this run: numbers "
-        "measured early and late are not alike; repeat it with --passes 5, and look for burst "
-        "credits, throttling or other load"
+        f"the same setting became {math.expm1(highest - lowest):.0%} {change} within this run: "
+        "numbers measured early and late are not comparable; repeat it with --passes 5, and look "
+        "for burst credits, throttling or other load"
     )

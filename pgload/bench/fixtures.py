@@ -1,4 +1,4 @@
-"""The fixtures that `benchmarks/` is written with."""
+"""The fixtures that benchmarks are written with; registered in a run of benchmarks only."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from pgload.bench.console import Lines
 from pgload.bench.dataset import Dataset
-from pgload.bench.options import OPTIONS, ROOT, SAMPLE_RECORDS
-from pgload.bench.runner import INTERRUPTS, JOURNAL, SERVERS, Journal, Runner, end_the_run, pass_id
+from pgload.bench.options import SAMPLE_RECORDS
+from pgload.bench.runner import Journal, Runner
+from pgload.bench.selection import pass_id
+from pgload.bench.session import SESSION, BenchSession
 from pgload.bench.target import SCHEMA, BenchTarget, prepare
 from pgload.contract import Setting
 from pgload.errors import PgloadError, TargetError, UsageError
@@ -20,38 +21,43 @@ from pgload.sample.generator import sample_dir
 from pgload.schema.table import describe
 from pgload.targets.cloud import open_target
 
-SAMPLE_CACHE = ROOT / "data" / ".sample"
+
+@pytest.fixture(scope="session")
+def bench_session(pytestconfig: pytest.Config) -> BenchSession:
+    """The options, the console and the state of this run."""
+    return pytestconfig.stash[SESSION]
 
 
 @pytest.fixture(scope="session")
-def dataset(pytestconfig: pytest.Config) -> Dataset:
+def dataset(bench_session: BenchSession) -> Dataset:
     """The records that every load of this run writes."""
-    options, say = pytestconfig.stash[OPTIONS], Lines(pytestconfig)
-    allow = pytestconfig.stash[INTERRUPTS].allow
+    options, console = bench_session.options, bench_session.console
+    interruptible = bench_session.interrupts.interruptible
     folder, limit = options.data, options.records
-    if folder is None:
-        records = options.records or SAMPLE_RECORDS
-        say.status(f"making {records:,} notices, kept in {SAMPLE_CACHE.relative_to(ROOT)}")
-        folder, limit = allow(lambda: sample_dir(SAMPLE_CACHE, records, options.seed)), None
     try:
-        found = allow(lambda: Dataset.read(folder, schema=SCHEMA, limit=limit))
+        if folder is None:
+            records, cache = options.records or SAMPLE_RECORDS, options.sample_cache
+            console.status(f"generating {records:,} notices, cached in {cache}")
+            folder = interruptible(partial(sample_dir, cache, records, options.seed))
+            limit = None
+        found = interruptible(partial(Dataset.read, folder, schema=SCHEMA, limit=limit))
     except PgloadError as error:
-        end_the_run(say, error)
+        bench_session.stop(error)
     tables = "; ".join(map(describe, dict.fromkeys(found.tables.values())))
     size = round(found.bytes / found.records)
-    say.line(f"data: {found.records:,} records of {size:,} bytes into {tables}")
+    console.line(f"data: {found.records:,} records of {size:,} bytes into {tables}")
     for path in found.left_out:
-        say.line(f"left out: {path.name} holds no record")
+        console.line(f"left out: {path.name} holds no record")
     return found
 
 
 @pytest.fixture(scope="session")
-def sites(pytestconfig: pytest.Config, dataset: Dataset) -> Iterator[dict[str, BenchTarget | str]]:
-    """The prepared site of each cloud of this run, or why there is none (under --keep-going)."""
-    options, say = pytestconfig.stash[OPTIONS], Lines(pytestconfig)
-    servers = pytestconfig.stash.setdefault(SERVERS, {})
-    allow = pytestconfig.stash[INTERRUPTS].allow
-    sites = dict[str, BenchTarget | str]()
+def bench_targets(
+    bench_session: BenchSession, dataset: Dataset
+) -> Iterator[dict[str, BenchTarget]]:
+    """The prepared target of each cloud; under --keep-going without those that are unavailable."""
+    options, console = bench_session.options, bench_session.console
+    targets = dict[str, BenchTarget]()
     with ExitStack() as stack:
 
         def prepared(cloud: str) -> BenchTarget:
@@ -61,61 +67,73 @@ def sites(pytestconfig: pytest.Config, dataset: Dataset) -> Iterator[dict[str, B
             return stack.enter_context(prepare(stack.enter_context(target), dataset))
 
         for cloud in options.clouds:
-            say.status(f"{cloud}: connecting, and taking the checksums to expect")
+            console.status(f"{cloud}: connecting, and computing the expected checksums")
             try:
-                sites[cloud] = site = allow(partial(prepared, cloud))
-                servers[cloud] = site.facts
-                say.line(f"{cloud}: PostgreSQL {site.facts['version']}")
+                target = bench_session.interrupts.interruptible(partial(prepared, cloud))
             except TargetError as error:
                 if not options.keep_going:
                     more = "; --keep-going measures the others" if len(options.clouds) > 1 else ""
-                    end_the_run(say, TargetError(f"{error}{more}"))
-                sites[cloud] = str(error)
-                say.line(f"not measured: {error}")
-                if all(isinstance(sites.get(each), str) for each in options.clouds):
-                    end_the_run(say, error)
+                    bench_session.stop(TargetError(f"{error}{more}"))
+                bench_session.unavailable[cloud] = str(error)
+                console.line(f"not measured: {error}")
+                if len(bench_session.unavailable) == len(options.clouds):
+                    bench_session.stop(error)
             except PgloadError as error:
-                end_the_run(say, error)
-        yield sites
+                bench_session.stop(error)
+            else:
+                targets[cloud] = target
+                bench_session.servers[cloud] = target.facts
+                console.line(f"{cloud}: PostgreSQL {target.facts['version']}")
+        yield targets
+
+
+@pytest.fixture
+def bench_target(
+    bench_session: BenchSession, bench_targets: dict[str, BenchTarget], cloud: str
+) -> BenchTarget:
+    """The prepared target of the test's cloud; skips the test if it is unavailable."""
+    if reason := bench_session.unavailable.get(cloud):
+        pytest.skip(reason)
+    return bench_targets[cloud]
 
 
 @pytest.fixture(scope="session")
 def runner(
-    pytestconfig: pytest.Config, sites: dict[str, BenchTarget | str], dataset: Dataset
+    pytestconfig: pytest.Config,
+    bench_session: BenchSession,
+    bench_targets: dict[str, BenchTarget],
+    dataset: Dataset,
 ) -> Runner:
-    """What measures the settings of this run."""
-    say, benchmarks = Lines(pytestconfig), pytestconfig._benchmarksession  # type: ignore[attr-defined]
-    if benchmarks.disabled:
-        return Runner(pytestconfig, sites, dataset, None)
-    options = pytestconfig.stash[OPTIONS]
-    run = {
-        "records": dataset.records,
-        "bytes": dataset.bytes,
-        "seed": options.seed,
-        "passes": options.passes,
-        "rounds": options.effort.rounds,
-        "warmup_rounds": options.effort.warmup_rounds,
-        "max_time_per_setting": options.effort.seconds,
-        "rtt": options.rtt_ms,
-        "data": str(options.data),
-        "servers": {
-            cloud: f"PostgreSQL {site.facts['version']}, {site.facts.get('instance_type')}"
-            for cloud, site in sites.items()
-            if isinstance(site, BenchTarget)
-        },
-    }
-    path = benchmarks.storage.get(f"interrupted_{'+'.join(options.clouds)}.jsonl")
-    try:
-        journal = Journal(path, run, resume=options.resume)
-    except UsageError as error:
-        end_the_run(say, error)
-    pytestconfig.stash[JOURNAL] = journal
-    return Runner(pytestconfig, sites, dataset, journal)
+    """Measures the settings of this run."""
+    benchmarks = pytestconfig._benchmarksession  # type: ignore[attr-defined]
+    if not benchmarks.disabled:
+        options = bench_session.options
+        run = {  # a run that differs in one of these is another run, and cannot be resumed
+            "records": dataset.records,
+            "bytes": dataset.bytes,
+            "seed": options.seed,
+            "passes": options.passes,
+            "rounds": options.effort.rounds,
+            "warmup_rounds": options.effort.warmup_rounds,
+            "max_time_per_setting": options.effort.seconds,
+            "rtt": options.rtt_ms,
+            "data": str(options.data),
+            "servers": {
+                cloud: f"PostgreSQL {target.facts['version']}, {target.facts.get('instance_type')}"
+                for cloud, target in bench_targets.items()
+            },
+        }
+        path = benchmarks.storage.get(f"interrupted_{'+'.join(options.clouds)}.jsonl")
+        try:
+            bench_session.journal = Journal(path, run, resume=options.resume)
+        except UsageError as error:
+            bench_session.stop(error)
+    return Runner(bench_session, bench_targets, dataset)
 
 
 @pytest.fixture
 def pass_number() -> int:
-    """Which sweep over all settings this is."""
+    """The number of this sweep over all settings; the parametrized one replaces it in a load."""
     return 1
 
 
@@ -134,11 +152,37 @@ def run_load(
 
 
 @pytest.fixture
+def run_rounds(
+    bench_session: BenchSession, benchmark: Any
+) -> Callable[[Callable[[], object]], None]:
+    """A function that times work in as many rounds as were asked for; SIGINT may end it.
+
+    Keyword arguments are those of `benchmark.pedantic`: `setup` and `teardown`.
+    """
+
+    def run_rounds(work: Callable[[], object], **around: Callable[[], object]) -> None:
+        effort = bench_session.options.effort
+        pedantic = partial(
+            benchmark.pedantic,
+            work,
+            rounds=effort.rounds,
+            warmup_rounds=effort.warmup_rounds,
+            **around,
+        )
+        bench_session.interrupts.interruptible(pedantic)
+
+    return run_rounds
+
+
+@pytest.fixture
 def run_client(
-    pytestconfig: pytest.Config, benchmark: Any, dataset: Dataset, request: pytest.FixtureRequest
+    bench_session: BenchSession,
+    benchmark: Any,
+    dataset: Dataset,
+    run_rounds: Callable[..., None],
+    request: pytest.FixtureRequest,
 ) -> Callable[[Callable[[], int]], None]:
-    """A function that measures work without a database; the work says how many records it did."""
-    options, say = pytestconfig.stash[OPTIONS], Lines(pytestconfig)
+    """A function that measures work without a database, which returns its number of records."""
 
     def run_client(work: Callable[[], int]) -> None:
         done: list[int] = []
@@ -146,15 +190,8 @@ def run_client(
         def verify() -> None:  # in the teardown: a benchmark that fails there is not saved
             assert done[-1] == dataset.records, f"{done[-1]} of {dataset.records} records done"
 
-        pedantic = partial(
-            benchmark.pedantic,
-            lambda: done.append(work()),
-            teardown=verify,
-            rounds=options.effort.rounds,
-            warmup_rounds=options.effort.warmup_rounds,
-        )
-        pytestconfig.stash[INTERRUPTS].allow(pedantic)
+        run_rounds(lambda: done.append(work()), teardown=verify)
         benchmark.extra_info.update(records=dataset.records, bytes=dataset.bytes)
-        say.result(request.node.name, benchmark, note="without a database")
+        bench_session.console.result(request.node.name, benchmark, note="without a database")
 
     return run_client

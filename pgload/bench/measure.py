@@ -1,4 +1,4 @@
-"""One setting, measured on one target: what happens around the clock."""
+"""Measures one setting on one target, and makes the saved `extra_info` of its rounds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pgload.bench.dataset import Dataset
+from pgload.bench.options import Effort
 from pgload.bench.target import BenchTarget, RoundTrip, server_errors
 from pgload.contract import PARTS, Setting
 from pgload.load.bottleneck import attribute, bottleneck_of
@@ -20,13 +21,14 @@ from pgload.load.stats import LoadResult, latency, profile, timeline
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
-SPREAD = 0.10  # standard deviation over mean from which rounds do not tell enough (as in pyperf)
-OUTLIER = 0.50  # so far from the mean one round alone spoils it
+MAX_SPREAD = 0.10  # standard deviation over mean of stable rounds, as in pyperf
+MAX_OUTLIER = 0.50  # distance of a stable round from the mean, over the mean
+MIN_ROUNDS = 2  # however long they take: a single round shows no spread
 
 
 @dataclass(frozen=True)
 class Round:
-    """One verified load. In seconds; those of the parts are summed over its connections."""
+    """One verified load; times in seconds, those of the parts summed over the connections."""
 
     seconds: float
     records: int
@@ -35,16 +37,16 @@ class Round:
     parts: dict[str, float]  # as in `load.profile`, and encode_cpu, write_cpu
     batch_seconds: list[float]
     wal_bytes: int
-    divided: dict[str, float]  # what its connections' time went to, see `load.bottleneck`
-    doing: dict[str, int]  # how often backends were seen doing what
-    counters: dict[str, float]  # of the server, differences over the load
+    bottlenecks: dict[str, float]  # the connections' time by bottleneck, see `load.bottleneck`
+    wait_events: dict[str, int]  # samples of the backends, by wait event
+    counters: dict[str, float]  # the server's, differences over the load
     timeline: dict[str, list[Any]]
-    checkpoints: list[float]  # from the load's beginning
+    checkpoints: list[float]  # seconds from the start of the load
     retries: int = 0
 
     @classmethod
-    def of(cls, result: LoadResult, seen: Observation, rtt: float, wal_bytes: int) -> Round:
-        """What is kept of a load that was watched."""
+    def of(cls, result: LoadResult, observation: Observation, rtt: float, wal_bytes: int) -> Round:
+        """The round of a load and what was observed of it; `rtt` in seconds."""
         return cls(
             seconds=result.seconds,
             records=result.records,
@@ -57,11 +59,11 @@ class Round:
             },
             batch_seconds=[batch.seconds for batch in result.batches],
             wal_bytes=wal_bytes,
-            divided=attribute(result, seen, rtt),
-            doing=dict(seen.count_states(result.begin, result.end)),
-            counters=dict(seen.counters),
+            bottlenecks=attribute(result, observation, rtt),
+            wait_events=dict(observation.count_states(result.begin, result.end)),
+            counters=dict(observation.counters),
             timeline=timeline(result),
-            checkpoints=[round(at - result.begin, 1) for at in seen.checkpoints],
+            checkpoints=[round(at - result.begin, 1) for at in observation.checkpoints],
             retries=sum(batch.attempts - 1 for batch in result.batches),
         )
 
@@ -78,26 +80,26 @@ class Pass:
 
 
 def extra_info(passes: Sequence[Pass]) -> dict[str, Any]:
-    """What the saved JSON says of a setting, over all its passes.
+    """The `extra_info` of a setting in the saved JSON, over all its passes.
 
-    Durations are in seconds unless the name says otherwise. Medians are over rounds, latencies
-    over all batches. `checkpoints` are the seconds from the median round's beginning at which one
-    was noticed; `wait_events` how much of the time the backends were seen doing what, over all
-    rounds; `counters` the server's, for a median round.
+    Times are in seconds unless their key has a unit. Medians are over rounds, latencies over all
+    batches. `checkpoints` are the seconds from the start of the median round at which checkpoints
+    were noticed, `wait_events` the shares of all samples, `counters` the server's for a median
+    round.
     """
     rounds = [each for one in passes for each in one.rounds]
     seconds = [each for one in passes for each in one.seconds]
 
-    def median(of: Callable[[Round], float]) -> float:
-        return statistics.median(map(of, rounds))
+    def median(value: Callable[[Round], float]) -> float:
+        return statistics.median(map(value, rounds))
 
     def part(name: str) -> float:
         return median(lambda each: each.parts[name])
 
     records = rounds[0].records
-    found = bottleneck_of(each.divided for each in rounds)
-    typical = sorted(rounds, key=lambda each: each.seconds)[(len(rounds) - 1) // 2]
-    doing = sum((Counter(each.doing) for each in rounds), Counter[str]())
+    bottleneck = bottleneck_of(each.bottlenecks for each in rounds)
+    median_round = sorted(rounds, key=lambda each: each.seconds)[(len(rounds) - 1) // 2]
+    events = sum((Counter(each.wait_events) for each in rounds), Counter[str]())
     return {
         "records": records,
         "bytes": rounds[0].bytes,
@@ -119,114 +121,102 @@ def extra_info(passes: Sequence[Pass]) -> dict[str, Any]:
         "rtt_ms": statistics.median(one.rtt.p50 for one in passes) * 1000,
         "rtt_p99_ms": max(one.rtt.p99 for one in passes) * 1000,
         "wal_bytes_per_record": median(lambda each: each.wal_bytes) / records,
-        "bottleneck": found.name,
-        "bottleneck_shares": {name: round(share, 4) for name, share in found.shares.items()},
-        "advice": found.advice,
-        "wait_events": {name: round(n / doing.total(), 4) for name, n in doing.most_common()},
+        "bottleneck": bottleneck.name,
+        "bottleneck_shares": {name: round(share, 4) for name, share in bottleneck.shares.items()},
+        "advice": bottleneck.advice,
+        "wait_events": {name: round(n / events.total(), 4) for name, n in events.most_common()},
         "counters": {
             name: statistics.median(each.counters.get(name, 0) for each in rounds)
-            for name in typical.counters
+            for name in median_round.counters
         },
-        "batches": typical.timeline,
-        "checkpoints": typical.checkpoints,
+        "batches": median_round.timeline,
+        "checkpoints": median_round.checkpoints,
         "checkpoint_between_rounds": passes[-1].checkpoint_between_rounds,
-        "verified": True,  # a round that was not has raised
+        "verified": True,  # a wrong round raises
         "retries": sum(each.retries for each in rounds),
     }
 
 
 def unstable(seconds: Sequence[float]) -> str | None:
-    """Why rounds of so many seconds do not make a number to rely on, if they do not."""
+    """Why the rounds' seconds scatter too much for a reliable median; None if they do not."""
     if len(seconds) < 2:
-        return "a single round says nothing about its spread"
+        return "a single round has no spread"
     mean = statistics.fmean(seconds)
     spread = statistics.stdev(seconds) / mean
     furthest = max(abs(each - mean) for each in seconds) / mean
-    if furthest >= OUTLIER:
+    if furthest >= MAX_OUTLIER:
         return f"one round is {furthest:.0%} away from the mean"
-    if spread >= SPREAD:
+    if spread >= MAX_SPREAD:
         return f"the rounds' standard deviation is {spread:.0%} of their mean"
     return None
 
 
-FEWEST_ROUNDS = 2  # however long they take: one alone says nothing about its spread
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How often a setting is loaded; after `seconds` it is enough, if they are given."""
-
-    rounds: int
-    warmup_rounds: int
-    seconds: float | None = None
-
-
 def measure(
     benchmark: BenchmarkFixture,
-    site: BenchTarget,
+    target: BenchTarget,
     dataset: Dataset,
     setting: Setting,
     effort: Effort,
     *,
-    number: int = 1,
+    pass_number: int = 1,
     on_round: Callable[[int], None] = lambda _round: None,
 ) -> Pass | None:
-    """Load the dataset with that setting, and give what was seen; None where nothing is timed.
+    """Load the dataset with that setting, warm-up rounds first, then timed ones.
 
-    Inside the clock: encoding, writing, committing. Outside: reading, connecting, emptying the
-    tables, and counting and checksumming them after every round. A wrong round raises, and then
-    the benchmark has no result. `number` is the pass's.
+    Inside the timed part: encoding, writing, committing. Outside: reading, connecting, emptying the
+    tables, and counting and checksumming them after every round. A wrong round raises `LoadError`,
+    and the benchmark has no result. Returns None if benchmarks are disabled and nothing is timed.
+    `on_round` is called before each load with its number, from 1.
     """
-    work = list(dataset.batches(setting.batch_size))
+    batches = list(dataset.batches(setting.batch_size))
     results: list[LoadResult] = []
-    seen: list[Observation] = []
-    wal: list[int] = []
+    observations: list[Observation] = []
+    wal_bytes: list[int] = []
     with (
-        server_errors(site.target),
-        Loader(site.target.connect, setting.method, connections=setting.connections) as loader,
-        Observer(site.target.connect, loader.pids) as observer,
+        server_errors(target.target),
+        Loader(target.target.connect, setting.method, connections=setting.connections) as loader,
+        Observer(target.target.connect, loader.pids) as observer,
     ):
-        rtt = site.rtt()
+        rtt = target.rtt()
         begin = time.monotonic()
 
         def setup() -> None:
             on_round(len(results) + 1)
-            site.reset()
-            wal.append(site.wal_position())
+            target.reset()
+            wal_bytes.append(target.wal_position())
             observer.begin()
 
         def load() -> None:
-            results.append(loader.run(work))
+            results.append(loader.run(batches))
 
         def teardown() -> None:
-            seen.append(observer.end())
-            wal[-1] = site.wal_position() - wal[-1]
-            site.verify()
+            observations.append(observer.end())
+            wal_bytes[-1] = target.wal_position() - wal_bytes[-1]
+            target.verify()
 
-        # Without a load before the timed ones nobody knows how many fit into the time.
-        untimed = max(effort.warmup_rounds, effort.seconds is not None)
-        for _ in range(0 if benchmark.disabled else untimed):
+        # A limit in seconds needs at least one load to tell how many rounds it allows.
+        warmup = max(effort.warmup_rounds, effort.seconds is not None)
+        for _ in range(0 if benchmark.disabled else warmup):
             setup()
             load()
             teardown()
         rounds = effort.rounds
         if results and effort.seconds is not None:
             spent = time.monotonic() - begin
-            rounds_left = int((effort.seconds - spent) * len(results) / spent)
-            rounds = min(rounds, max(FEWEST_ROUNDS, rounds_left))
+            affordable = int((effort.seconds - spent) * len(results) / spent)
+            rounds = min(rounds, max(MIN_ROUNDS, affordable))
         benchmark.pedantic(load, setup=setup, teardown=teardown, rounds=rounds)  # type: ignore[no-untyped-call]
         if benchmark.stats is None:  # --benchmark-disable: one load, and no teardown
             teardown()
             return None
+    timed = zip(results[-rounds:], observations[-rounds:], wal_bytes[-rounds:], strict=True)
     return Pass(
-        number=number,
+        number=pass_number,
         seconds=list(benchmark.stats.stats.data),
         rounds=[
-            Round.of(result, observation, rtt.p50, wal_bytes)
-            for result, observation, wal_bytes in zip(
-                results[-rounds:], seen[-rounds:], wal[-rounds:], strict=True
-            )
+            Round.of(result, observation, rtt=rtt.p50, wal_bytes=wal)
+            for result, observation, wal in timed
         ],
         rtt=rtt,
-        checkpoint_between_rounds=site.may_checkpoint,
+        checkpoint_between_rounds=target.may_checkpoint,
     )

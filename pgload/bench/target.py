@@ -1,4 +1,4 @@
-"""A target prepared for measuring: a schema of its own, and what every load has to leave in it."""
+"""A target prepared for benchmarks: its schema and tables, expected rows, and server facts."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 SCHEMA = "pgload_bench"
-OURS = "made by pgload for a benchmark, which drops it"  # the schema's comment
-RTT_PROBES = 20  # at least; as many more as fit into RTT_SECONDS, up to ten times as many
+SCHEMA_COMMENT = "made by pgload for a benchmark, which drops it"  # tells it from a user's
+RTT_PROBES = 20  # at least; at most ten times as many, as fit into RTT_SECONDS
 RTT_SECONDS = 0.2
-EXPECTED_BATCH = 500  # records that the server takes apart at a time to say what to expect
+CHECKSUM_BATCH = 500  # records of which the server computes the expected checksum at a time
 
 
 class RoundTrip(NamedTuple):
@@ -42,16 +42,16 @@ class RoundTrip(NamedTuple):
 
 @dataclass
 class BenchTarget:
-    """A target prepared for measuring: schema, tables, and what every load has to leave there."""
+    """A target whose schema and tables exist, with the rows that every load has to leave there."""
 
     target: Target
     connection: Connection = field(repr=False)
     facts: dict[str, Any]
     expected: dict[Table, Fingerprint] = field(default_factory=dict)
-    may_checkpoint: bool = True
+    may_checkpoint: bool = True  # False once the server has refused a CHECKPOINT
 
     def reset(self) -> None:
-        """Empty the tables, and write out what earlier rounds left in the cache, where allowed."""
+        """Empty the tables, and flush what earlier rounds left in the cache, if that is allowed."""
         import psycopg2
 
         names = ", ".join(qualified_name(table, self.connection) for table in self.expected)
@@ -75,7 +75,7 @@ class BenchTarget:
                 )
 
     def rtt(self) -> RoundTrip:
-        """How long a `SELECT 1` takes."""
+        """Measure the round trip of a `SELECT 1`."""
         seconds: list[float] = []
         with self.connection.cursor() as cursor:
             while len(seconds) < RTT_PROBES or (
@@ -88,17 +88,17 @@ class BenchTarget:
         return RoundTrip(p50=cuts[49], p99=cuts[98])
 
     def wal_position(self) -> int:
-        """Bytes of WAL written by the server since it was made."""
+        """Bytes of WAL that the server has written since it was initialised."""
         with self.connection.cursor() as cursor:
             cursor.execute("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')")
-            return int(_only(cursor))
+            return int(_value(cursor))
 
 
 @contextmanager
 def prepare(target: Target, dataset: Dataset) -> Iterator[BenchTarget]:
     """Make the benchmark's schema and tables on the target; drop them at the end.
 
-    Raises `TargetError` when another benchmark holds the schema, or when it is someone else's.
+    Raises `TargetError` when another benchmark uses the schema, or when no benchmark made it.
     """
     connection = target.connect()
     try:
@@ -106,8 +106,8 @@ def prepare(target: Target, dataset: Dataset) -> Iterator[BenchTarget]:
             _make_schema(target, connection)
         try:
             with server_errors(target):
-                site = _site(target, connection, dataset)
-            yield site
+                prepared = _prepare_tables(target, connection, dataset)
+            yield prepared
         finally:
             _drop_schema(target, connection)
     finally:
@@ -126,7 +126,7 @@ def server_errors(target: Target) -> AbstractContextManager[None]:
 def _drop_schema(target: Target, connection: Connection) -> None:
     """Drop the schema, over a new connection if the old one is gone.
 
-    Where that fails as well, the next benchmark drops it.
+    If that fails as well, the next benchmark drops it.
     """
     import psycopg2
 
@@ -141,48 +141,48 @@ def _drop_schema(target: Target, connection: Connection) -> None:
 def _make_schema(target: Target, connection: Connection) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT version()")
-        check_server(target.cloud, connection.server_version, str(_only(cursor)))
+        check_server(target.cloud, connection.server_version, str(_value(cursor)))
         cursor.execute("SELECT pg_try_advisory_lock(hashtext(%s))", (SCHEMA,))
-        if not _only(cursor):
+        if not _value(cursor):
             raise TargetError(
                 f"{target.cloud}: another benchmark is running in this database; "
                 "wait until it has ended (or do two clouds of this run name the same database?)"
             )
         cursor.execute("SELECT to_regnamespace(%s) IS NOT NULL", (SCHEMA,))
-        if _only(cursor):
+        if _value(cursor):
             cursor.execute("SELECT obj_description(%s::regnamespace, 'pg_namespace')", (SCHEMA,))
-            if _only(cursor) != OURS:
+            if _value(cursor) != SCHEMA_COMMENT:
                 raise TargetError(
-                    f"{target.cloud}: a schema {SCHEMA} is there that no benchmark made; "
+                    f"{target.cloud}: the schema {SCHEMA} exists and was not made by a benchmark; "
                     "rename or drop it"
                 )
-            cursor.execute(f"DROP SCHEMA {SCHEMA} CASCADE")  # of a run that was killed
-        # Both or neither: a schema without the comment would be taken for someone else's.
-        cursor.execute(f"CREATE SCHEMA {SCHEMA}; COMMENT ON SCHEMA {SCHEMA} IS '{OURS}'")
+            cursor.execute(f"DROP SCHEMA {SCHEMA} CASCADE")  # left by a run that was killed
+        # In one transaction: a schema without the comment would be taken for a user's.
+        cursor.execute(f"CREATE SCHEMA {SCHEMA}; COMMENT ON SCHEMA {SCHEMA} IS '{SCHEMA_COMMENT}'")
 
 
-def _only(cursor: Cursor) -> Any:
-    """The only value of the only row."""
+def _value(cursor: Cursor) -> Any:
+    """The value of a result of one row and one column."""
     row = cursor.fetchone()
     assert row is not None
     return row[0]
 
 
-def _site(target: Target, connection: Connection, dataset: Dataset) -> BenchTarget:
-    site = BenchTarget(target, connection, server_facts(target, connection))
+def _prepare_tables(target: Target, connection: Connection, dataset: Dataset) -> BenchTarget:
+    prepared = BenchTarget(target, connection, server_facts(target, connection))
     with connection.cursor() as cursor:
         for table in dict.fromkeys(dataset.tables.values()):
             cursor.execute(create_table(table, connection, unique_key=False))
-            site.expected[table] = Fingerprint(0, 0)
-    for table, work in groupby(dataset.batches(EXPECTED_BATCH), key=lambda item: item[0]):
-        more = expected_fingerprint(table, (batch for _, batch in work), connection)
-        known = site.expected[table]
-        site.expected[table] = Fingerprint(known.rows + more.rows, known.checksum + more.checksum)
-    return site
+            prepared.expected[table] = Fingerprint(0, 0)
+    for table, pairs in groupby(dataset.batches(CHECKSUM_BATCH), key=lambda pair: pair[0]):
+        rows, checksum = prepared.expected[table]
+        more = expected_fingerprint(table, (batch for _, batch in pairs), connection)
+        prepared.expected[table] = Fingerprint(rows + more.rows, checksum + more.checksum)
+    return prepared
 
 
-# What a server's write speed depends on, told even where it is the default.
-SETTINGS = (
+# What write speed depends on; recorded even if it is the default.
+RECORDED_SETTINGS = (
     "fsync",
     "synchronous_commit",
     "full_page_writes",
@@ -197,9 +197,9 @@ SETTINGS = (
     "max_connections",
     "autovacuum",
 )
-# Only a string can be a secret, a path or an address; of those that are strings, these are none.
-HARMLESS_STRINGS = ("shared_preload_libraries", "default_table_access_method")
-LEADS_THERE = ("port",)
+# A string may be a secret, a path or an address, so no other strings are recorded.
+SAFE_STRINGS = ("shared_preload_libraries", "default_table_access_method")
+ADDRESS_SETTINGS = ("port",)  # never recorded
 
 _SETTINGS_QUERY = """
     SELECT name, current_setting(name) FROM pg_settings
@@ -211,13 +211,17 @@ _SETTINGS_QUERY = """
 
 
 def server_facts(target: Target, connection: Connection) -> dict[str, Any]:
-    """What is known of a server; `settings` holds every one that is not the default."""
+    """Version, settings, encryption, instance type and price of a server, for the saved JSON.
+
+    `settings` holds RECORDED_SETTINGS and those that are not the default, without addresses and
+    secrets.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT version(), (SELECT max(version) FROM pg_stat_ssl WHERE pid = pg_backend_pid())"
         )
         ((build, tls),) = cursor.fetchall()
-        names = (list(SETTINGS), list(HARMLESS_STRINGS), list(LEADS_THERE))
+        names = (list(RECORDED_SETTINGS), list(SAFE_STRINGS), list(ADDRESS_SETTINGS))
         cursor.execute(_SETTINGS_QUERY, names)
         settings = dict(cursor.fetchall())
     return {
@@ -233,13 +237,13 @@ def server_facts(target: Target, connection: Connection) -> dict[str, Any]:
 
 
 def _shape(instance_type: str | None) -> dict[str, int]:
-    """The size that an instance type tells by its name, as `db-custom-2-7680` does."""
+    """vCPUs and memory as in the name of an instance type such as `db-custom-2-7680`."""
     found = re.fullmatch(r"db-custom-(\d+)-(\d+)", instance_type or "")
     return {"vcpus": int(found[1]), "memory_mb": int(found[2])} if found else {}
 
 
 def client_facts() -> dict[str, Any]:
-    """The machine that the client runs on, and what it runs with."""
+    """The machine that the client runs on, its Python and its driver, for the saved JSON."""
     import psycopg2
 
     return {
@@ -254,7 +258,7 @@ def client_facts() -> dict[str, Any]:
 
 
 def _cores() -> int:
-    """Those that this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -262,13 +266,13 @@ def _cores() -> int:
 
 def _cpu_model() -> str:
     try:
-        told = Path("/proc/cpuinfo").read_text()
+        text = Path("/proc/cpuinfo").read_text()
     except OSError:  # macOS
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         try:
-            told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+            text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
         except OSError:
-            told = ""
-        return told.strip() or platform.machine()
-    found = re.search(r"^model name\s*:\s*(.+)$", told, re.MULTILINE)
-    return found[1] if found else platform.machine()  # ARM tells no name
+            text = ""
+        return text.strip() or platform.machine()
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1] if found else platform.machine()  # there is none on ARM

@@ -1,4 +1,4 @@
-"""The server's ceiling needs a psql that can connect; without one there is a reason instead."""
+"""The server's ceiling needs a psql that can connect; otherwise there is a reason."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.prepared import NoCeilingError, prepared_copy
+from benchmarks.prepared import PsqlError, prepared_copy
 from pgload.bench.dataset import Dataset
 from pgload.sample.generator import write_sample
 from pgload.targets.target import Target
@@ -16,7 +16,7 @@ from pgload.targets.target import Target
 def test_psql_that_cannot_connect(
     server: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A psql without TLS is told of in its own words."""
+    """The message of a psql without TLS is reported."""
     data = tmp_path / "data"
     data.mkdir()
     write_sample(data / "BidPublicInfoService_BID_THNG_1.json", "THNG", 20)
@@ -24,7 +24,7 @@ def test_psql_that_cannot_connect(
     monkeypatch.setenv("PATH", "")  # the wheel's psql has no TLS; the driver needs none on a socket
     required = replace(server, parameters={**server.parameters, "sslmode": "require"})
     with (
-        pytest.raises(NoCeilingError, match=r"no ceiling of the server: psql said: .*require"),
+        pytest.raises(PsqlError, match=r"psql failed: .*require"),
         prepared_copy(required, dataset, 2, tmp_path),
     ):
         pass

@@ -1,4 +1,4 @@
-"""What is kept of a server and of the client's machine: what numbers depend on, and no secret."""
+"""The saved facts of the server and the client: what numbers depend on, and no secret."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.servers import embedded
 
 
 def test_settings_that_are_not_the_default() -> None:
-    """What was changed is told, whatever it is for; what leads to the server or in is not."""
+    """Settings that were changed are recorded, except addresses and secrets."""
     secret = "a-secret-word"
     changed = {
         "random_page_cost": "1.1",
@@ -32,15 +32,15 @@ def test_settings_that_are_not_the_default() -> None:
     assert settings["log_checkpoints"] == "off"
     assert settings["wal_compression"] == "pglz"
     assert settings["archive_mode"] == "on"
-    assert settings["fsync"] == "on"  # the default, and told nevertheless
+    assert settings["fsync"] == "on"  # the default, and recorded nevertheless
     assert "enable_seqscan" not in settings
-    told = json.dumps(facts)
+    text = json.dumps(facts)
     for word in (secret, "198.51.100.7", "54321", target.parameters["host"]):
-        assert word not in told
+        assert word not in text
 
 
 def test_server(server: Target) -> None:
-    """Version, build, encryption and what the target says of itself."""
+    """Version, build, encryption and the facts of the target."""
     target = replace(
         server, instance_type="db-custom-2-7680", price_per_hour=0.35, facts={"rtt_asked_ms": 20}
     )

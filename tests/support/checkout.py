@@ -1,10 +1,8 @@
-"""What tests need to run the suite as people do, in a checkout and a process of its own."""
+"""Runs of the suite in a checkout and a process of their own."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pgload.targets.target import Target
+from tests.support.environment import environment
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("--records", "600", "--rounds", "2", "--warmup-rounds", "0")
@@ -21,27 +20,27 @@ SECRET = "a-secret-word"
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def environment() -> dict[str, str]:
-    """Ours, without what the pytest around this test, and people's clouds, put into it."""
-    ours = re.compile(r"PYTEST|.*_DB_|CLOUD_PROVIDER|ENV$")
-    return {name: value for name, value in os.environ.items() if not ours.match(name)}
-
-
 def make_checkout(folder: Path) -> Path:
-    """A fresh checkout's code, with no run saved yet."""
+    """A checkout without saved runs; `pgload` is a link, so that compiled modules are shared."""
     (folder / "tests").mkdir(parents=True)  # where pytest.ini looks for tests
-    for name in ("pgload", "benchmarks"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "pgload").symlink_to(ROOT / "pgload")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "benchmarks", folder / "benchmarks", ignore=ignored)
     for name in ("conftest.py", "pytest.ini"):
         shutil.copy(ROOT / name, folder)
     return folder
+
+
+def run_environment() -> dict[str, str]:
+    """The environment of a run; without Hypothesis, whose import takes longer than pytest's."""
+    return environment() | {"PYTEST_ADDOPTS": "-p no:hypothesispytest -p no:anyio"}
 
 
 def run_module(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a Python module's command line in the checkout."""
     command = [sys.executable, "-m", *arguments]
     return subprocess.run(
-        command, cwd=checkout, env=environment(), capture_output=True, text=True, check=False
+        command, cwd=checkout, env=run_environment(), capture_output=True, text=True, check=False
     )
 
 

@@ -1,0 +1,198 @@
+"""Each setting has verified rows, a failure, or a reason; an interrupted run is resumed."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pgload.bench.dataset import Dataset
+from pgload.bench.measure import Pass
+from pgload.bench.runner import Journal, too_few_records
+from pgload.bench.target import RoundTrip
+from pgload.contract import Setting
+from pgload.errors import UsageError
+from tests.bench.conftest import Database
+from tests.support.checkout import QUICK, Run, configure, run_environment, saved
+from tests.support.loading import write_json
+from tests.support.servers import embedded
+
+SWEEP = ("benchmarks/test_batch_size.py", "--cloud=GCP", "--batch-size=100,200,300",
+         "--records=600", "--rounds=2", "--warmup-rounds=0")  # fmt: skip
+# Every table that is created in the database gets a trigger that runs this for each row.
+ON_INSERT = """
+CREATE FUNCTION public.on_insert() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN {} RETURN NEW; END $$;
+CREATE FUNCTION public.add_trigger() RETURNS event_trigger LANGUAGE plpgsql AS $$
+    DECLARE made record;
+    BEGIN
+        FOR made IN SELECT * FROM pg_event_trigger_ddl_commands() WHERE object_type = 'table' LOOP
+            EXECUTE format('CREATE TRIGGER t BEFORE INSERT ON %s FOR EACH ROW '
+                           'EXECUTE FUNCTION public.on_insert()', made.object_identity);
+        END LOOP;
+    END $$;
+CREATE EVENT TRIGGER add_trigger ON ddl_command_end WHEN TAG IN ('CREATE TABLE')
+    EXECUTE FUNCTION public.add_trigger();
+"""
+LOSE_A_ROW = ON_INSERT.format("IF NEW.n = '7' THEN RETURN NULL; END IF;")
+CUT_OTHER_CONNECTIONS = ON_INSERT.format(
+    "PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+    "AND application_name = 'pgload' AND pid <> pg_backend_pid();"
+)
+
+
+def measured(output: str) -> list[str]:
+    """The settings that were measured, in their order."""
+    return re.findall(r"^(?:\d/\d )?values +(\d+ × \d) .*rows verified", output, re.M)
+
+
+def test_journal(tmp_path: Path) -> None:
+    """A run is resumed from the complete lines of its journal."""
+    path = tmp_path / "interrupted_GCP.jsonl"
+    one = Pass(1, seconds=[0.5], rounds=[], rtt=RoundTrip(0.1, 0.2), checkpoint_between_rounds=True)
+    Journal(path, {"records": 600}, resume=False).add("test_a", one)
+    with path.open("a") as file:
+        file.write('{"test": "test_b"')
+    resumed = Journal(path, {"records": 600}, resume=True)
+    assert resumed.passes == {("test_a", 1): one}
+    assert len(path.read_text().splitlines()) == 2
+    with pytest.raises(UsageError, match="the interrupted run had records 600, not 700: use the"):
+        Journal(path, {"records": 700}, resume=True)
+    resumed.remove()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("text", [None, "", '{"records": 6'])
+def test_no_journal(tmp_path: Path, text: str | None) -> None:
+    """Without a complete first line there is nothing to resume."""
+    path = tmp_path / "interrupted_GCP.jsonl"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UsageError, match="there is no interrupted run of GCP here; omit --resume"):
+        Journal(path, {"records": 600}, resume=True)
+
+
+def test_journal_of_another_version(tmp_path: Path) -> None:
+    """Passes that cannot be read are a usage error."""
+    path = tmp_path / "interrupted_GCP.jsonl"
+    path.write_text('{"records": 600}\n{"test": "test_a", "measured": {}}\n')
+    with pytest.raises(UsageError, match=r"cannot be read .*omit --resume"):
+        Journal(path, {"records": 600}, resume=True)
+
+
+def test_too_few_records(tmp_path: Path) -> None:
+    """A setting that the records cannot show comes with the number that it needs."""
+    write_json(tmp_path / "a.json", [{"n": n} for n in range(600)])
+    dataset = Dataset.read(tmp_path, schema="s")
+    assert too_few_records(dataset, Setting("copy", 300, 2)) is None
+    assert too_few_records(dataset, Setting("copy", 1000, 3)) == (
+        "no file fills a batch of 1000; needs 1,000 records in one file (--records 1000)"
+    )
+    assert too_few_records(dataset, Setting("copy", 300, 5)) == (
+        "too few batches (2) for 5 connections; needs 1,201 records in one file (--records 1201)"
+    )
+
+
+def test_too_few_records_in_a_run(run: Run, checkout: Path, database: Database) -> None:
+    """What cannot be measured is skipped with the reason; a run of nothing else saves nothing."""
+    done = run("pytest", "benchmarks/test_connections.py", f"--cloud={database.target.cloud}",
+               "--connections=3", *QUICK)  # fmt: skip
+    assert done.returncode == 0
+    assert re.search(r"values +1000 × 3 +not measured: no file fills a batch of", done.stdout)
+    assert "1 skipped" in done.stdout
+    assert not list(checkout.glob(".benchmarks/*/*.json"))
+
+
+def test_too_many_connections(run: Run, checkout: Path) -> None:
+    """A sweep skips connections that the server does not allow; those asked for are an error."""
+    with embedded(max_connections="8", fsync="off") as server:
+        configure(checkout, "GCP", server, "postgres")
+        arguments = ("pytest", "benchmarks/test_connections.py", "--cloud=GCP", "--batch-size=50",
+                     "--records=500", "--rounds=1", "--warmup-rounds=0")  # fmt: skip
+        asked = run(*arguments, "--connections=10")
+        assert asked.returncode == 1
+        assert re.search(r"no connection left .* \(it gave \d of 10 connections\)", asked.stdout)
+        swept = run(*arguments)
+        assert swept.returncode == 0, swept.stdout
+        assert re.search(r"50 × 10 +not measured: .*it gave \d of 10 connections", swept.stdout)
+        assert re.search(r"50 × 5 .*rows verified", swept.stdout)
+
+
+def test_wrong_load_has_no_result(
+    run: Run, checkout: Path, database: Database, tmp_path: Path
+) -> None:
+    """A round after which a row is missing fails its test, and nothing of it is saved."""
+    data = tmp_path / "data"
+    data.mkdir()
+    write_json(data / "numbers.json", [{"n": str(n)} for n in range(100)])
+    database.sql(LOSE_A_ROW)
+    done = run("pytest", "benchmarks", "--cloud=GCP", "--method=copy", f"--data={data}",
+               "--batch-size=50", "--connections=1", "--rounds=1")  # fmt: skip
+    assert done.returncode == 1
+    assert "numbers holds 99 rows with checksum" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "cloud" not in str([b["params"] for b in saved(checkout)["benchmarks"]])
+
+
+def test_lost_connection(run: Run, database: Database) -> None:
+    """A server that closes the benchmark's connection ends the run with a line."""
+    database.sql(CUT_OTHER_CONNECTIONS)  # at the first row of the first load
+    done = run("pytest", "benchmarks/test_batch_size.py", "--cloud=GCP", "--batch-size=300", *QUICK)
+    assert done.returncode == 2, done.stdout
+    assert re.search(r"^pgload: GCP: ", done.stdout, re.M)
+    assert "Traceback" not in done.stdout
+    assert "INTERNALERROR" not in done.stdout
+    assert database.sql("SELECT to_regnamespace('pgload_bench')") is None
+
+
+@pytest.mark.usefixtures("database")
+def test_killed_run_is_resumed(run: Run, checkout: Path) -> None:
+    """What was measured before a run was killed is not measured again."""
+    command = [sys.executable, "-u", "-m", "pytest", *SWEEP, "--passes=2"]
+    with subprocess.Popen(
+        command, cwd=checkout, env=run_environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        before: list[str] = []
+        for line in process.stdout:
+            before += measured(line)
+            if len(before) == 4:
+                process.send_signal(signal.SIGKILL)
+    assert not list(checkout.glob(".benchmarks/*/*.json"))
+    other = run("pytest", *SWEEP, "--passes=3", "--resume")
+    assert other.returncode == 2
+    assert "the interrupted run had passes 2, not 3" in other.stdout
+
+    done = run("pytest", *SWEEP, "--passes=2", "--resume")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("measured before") in (4, 5)  # the signal may come after one more
+    assert done.stdout.count("rows verified") + done.stdout.count("measured before") == 6
+    for bench in saved(checkout)["benchmarks"]:
+        assert [len(one) for one in bench["extra_info"]["passes"]] == [2, 2]
+        assert bench["extra_info"]["verified"] is True
+    assert not list(checkout.glob(".benchmarks/*/interrupted*"))
+
+
+@pytest.mark.usefixtures("database")
+def test_max_time(run: Run, checkout: Path) -> None:
+    """When the time is over the rest is listed with the reason, and --resume measures it."""
+    done = run("pytest", *SWEEP, "--max-time=0.001")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("rows verified") == 1
+    not_measured = saved(checkout)["machine_info"]["not_measured"]
+    assert len(not_measured) == 2
+    assert "the 0.001 s of --max-time are over" in not_measured[0]["reason"]
+    (path,) = checkout.glob(".benchmarks/*/interrupted_GCP.jsonl")
+    header, *entries = map(json.loads, path.read_text().splitlines())
+    assert header["records"] == 600
+    assert [entry["test"] for entry in entries] == [
+        bench["fullname"] for bench in saved(checkout)["benchmarks"]
+    ]
+    rest = run("pytest", *SWEEP, "--resume")
+    assert rest.returncode == 0, rest.stdout
+    assert len(saved(checkout, 2)["benchmarks"]) == 3

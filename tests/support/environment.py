@@ -1,0 +1,13 @@
+"""The environment of the processes that tests start."""
+
+from __future__ import annotations
+
+import os
+import re
+
+_REMOVED = re.compile(r"PYTEST|.*_DB_|.*_DATABASE_URL|CLOUD_PROVIDER|ENV$")
+
+
+def environment() -> dict[str, str]:
+    """This process's variables without pytest's own and without the clouds configured in them."""
+    return {name: value for name, value in os.environ.items() if not _REMOVED.match(name)}
