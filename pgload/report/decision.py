@@ -11,7 +11,15 @@ from pgload.contract import Setting
 from pgload.errors import UsageError
 from pgload.report.saved import DatasetSize, Measurement
 from pgload.report.sides import Difference, Side, Sides, caveats, differences, pair, unpaired
-from pgload.report.stats import SLOWER, THRESHOLD, Scatter, Verdict, against, scatters, verdicts
+from pgload.report.stats import (
+    SLOWER,
+    THRESHOLD,
+    MeanEstimate,
+    Verdict,
+    estimates,
+    unpaired_verdict,
+    verdicts,
+)
 
 SHOWN = 8  # sides beside each other: as many as there are colours that everybody tells apart
 NEAR = 0.9  # of the best throughput, below which a setting is not worth naming as its like
@@ -143,7 +151,7 @@ def decide(
     dataset: DatasetSize, sides: Sides, by_name: Mapping[str, Side], threshold: float = THRESHOLD
 ) -> Decision:
     """Compare every side with the first, and the best settings with each other."""
-    spread = {name: scatters(measured) for name, measured in sides.items()}
+    spread = {name: estimates(measured) for name, measured in sides.items()}
     best = {
         name: _best(measured, spread[name], by_name[name], threshold)
         for name, measured in sides.items()
@@ -153,7 +161,7 @@ def decide(
 
     def of_bests(base: str, other: str) -> Verdict:
         theirs, ours = best[base].measurement, best[other].measurement
-        return against(
+        return unpaired_verdict(
             spread[base][theirs.setting],
             spread[other][ours.setting],
             ours.throughput / theirs.throughput,
@@ -176,7 +184,6 @@ def decide(
                     sides[name],
                     same_runs=by_name[name].files == by_name[baseline].files,
                     threshold=threshold,
-                    known=(spread[baseline], spread[name]),
                 ),
                 of_bests(baseline, name),
                 warnings(baseline, name),
@@ -201,7 +208,7 @@ def cost(measured: Measurement, server: Mapping[str, object]) -> Cost | None:
 
 def _best(
     measured: Mapping[Setting, Measurement],
-    spread: Mapping[Setting, Scatter],
+    spread: Mapping[Setting, MeanEstimate],
     side: Side,
     threshold: float,
 ) -> Best:
@@ -210,7 +217,7 @@ def _best(
     for each in sorted(measured.values(), key=lambda each: -each.throughput):
         ratio = each.throughput / best.throughput
         if each is not best and ratio > NEAR:
-            found = against(spread[best.setting], spread[each.setting], ratio, threshold)
+            found = unpaired_verdict(spread[best.setting], spread[each.setting], ratio, threshold)
             if found.word != SLOWER:
                 near.append((each.setting, found))
     return Best(best, tuple(near), cost(best, side.newest.server))

@@ -57,7 +57,7 @@ def share_of(words: set[str], pairs: Iterator[dict[Setting, Verdict]]) -> float:
         {"passes": 2, "rounds": 5, "drift": 0.05},
         {"passes": 1, "rounds": 5},
         {"passes": 1, "rounds": 3, "drift": 0.01},
-        {"passes": 25, "drift": 0.03},  # by bootstrap
+        {"passes": 25, "drift": 0.03},
     ],
     ids=str,
 )
