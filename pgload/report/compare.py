@@ -11,12 +11,7 @@ from typing import TextIO
 from pgload.contract import OUTPUT_DIR, STORAGE
 from pgload.errors import UsageError
 from pgload.report.decision import Comparison, Decision, Gate, compare_sides
-from pgload.report.export import (
-    to_bencher,
-    to_csv,
-    to_github_action_benchmark,
-    to_json,
-)
+from pgload.report.export import to_csv, to_json
 from pgload.report.migrations import read_migrations
 from pgload.report.saved import load_runs
 from pgload.report.sides import AUTO, Difference, Side, make_sides, with_baseline
@@ -26,8 +21,6 @@ from pgload.report.tables import compare_tables, decision_lines, to_markdown
 TEXTS: Mapping[str, tuple[str, Callable[[Sequence[Decision]], str]]] = {
     "csv": ("compare.csv", to_csv),
     "md": ("compare.md", to_markdown),
-    "github-action-benchmark": ("github-action-benchmark.json", to_github_action_benchmark),
-    "bencher": ("bencher.json", to_bencher),
 }
 FORMATS = ("html", "svg", "json", *TEXTS)
 DEFAULT_FORMATS = ("html", "svg", "csv", "md", "json")

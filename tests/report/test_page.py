@@ -83,7 +83,6 @@ def storage(tmp_path: Path) -> Path:
             servers={
                 cloud: {
                     "price_per_hour": 0.36,
-                    "price_date": "2025-01-10",
                     "settings": {"fsync": "on", "shared_buffers": f"{number}GB"},
                 }
             },

@@ -11,7 +11,8 @@ from typing import Any
 
 from pgload.contract import Setting
 from pgload.report.decision import Decision, compare_sides
-from pgload.report.saved import Measurement, SavedRun, measurement
+from pgload.report.measurement import Measurement, measurement
+from pgload.report.saved import SavedRun
 from pgload.report.sides import make_sides
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from pgload.contract import Setting
 from pgload.errors import SourceError
-from pgload.report.saved import DatasetSize, is_load, load_runs, measurement
+from pgload.report.measurement import DatasetSize, is_load, measurement
+from pgload.report.saved import load_runs
 from tests.support.saved_runs import load, reading, save
 
 
