@@ -22,8 +22,7 @@ TEXTS: Mapping[str, tuple[str, Callable[[Sequence[Decision]], str]]] = {
     "csv": ("compare.csv", to_csv),
     "md": ("compare.md", to_markdown),
 }
-FORMATS = ("html", "svg", "json", *TEXTS)
-DEFAULT_FORMATS = ("html", "svg", "csv", "md", "json")
+FORMATS = ("html", "svg", *TEXTS, "json")
 CHARTS = ("throughput_*", "batch*", "time_by_part", "bottleneck", "cost")  # names of ours
 
 
@@ -32,13 +31,13 @@ class Output:
     """Where the files go, which ones, and what the page needs beside the comparison."""
 
     folder: Path = Path("reports")
-    formats: Sequence[str] = DEFAULT_FORMATS
+    formats: Sequence[str] = FORMATS
     language: str = "en"
     migrations: Path = OUTPUT_DIR
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
-    """`html,svg` as a tuple. Raises `UsageError` for a format that there is not."""
+    """`html,svg` as a tuple. Raises `UsageError` for an unknown format."""
     formats = tuple(name.strip().lower() for name in text.split(",") if name.strip())
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:

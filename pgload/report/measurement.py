@@ -100,15 +100,6 @@ class Measurement:
         return self.dataset.bytes / 1e6 / statistics.median(self.rounds)
 
 
-@dataclass(frozen=True)
-class RoundTimeline:
-    """The batches of a measurement's median round, in the order in which they were saved."""
-
-    start: tuple[float, ...]  # seconds from the load's beginning
-    seconds: tuple[float, ...]
-    checkpoints: tuple[float, ...]  # of the server, seconds from the load's beginning
-
-
 class _Params(Struct):
     """`params` of a benchmark that is a load."""
 
@@ -129,13 +120,6 @@ class _Client(Struct):
 class _Pass(Struct):
     number: Count
     seconds: tuple[Positive, ...]
-
-
-class _Batches(Struct):
-    """The batches of the median round."""
-
-    start: tuple[Number, ...]
-    seconds: tuple[Number, ...]
 
 
 class _ExtraInfo(Struct):
@@ -161,8 +145,6 @@ class _ExtraInfo(Struct):
     bottleneck_shares: dict[str, Number] | None = None
     advice: str | None = None
     unstable: str | None = None
-    batches: _Batches | None = None
-    checkpoints: tuple[Number, ...] | None = None
 
 
 class _Load(Struct):
@@ -186,7 +168,10 @@ def measurement(benchmark: Mapping[str, Any], source: str) -> Measurement:
     extra_info = benchmark.get("extra_info")
     if not isinstance(extra_info, dict) or extra_info.get("verified") is not True:
         raise SourceError("its rows were not verified, so it has no result; run it again")
-    load = _convert(benchmark)
+    try:
+        load = msgspec.convert(benchmark, _Load)
+    except msgspec.ValidationError as error:
+        raise SourceError(f"{error}") from None
     if not load.stats.data:
         raise SourceError("stats.data holds no rounds; run it again with --benchmark-save-data")
     params, extra = load.params, load.extra_info
@@ -213,26 +198,6 @@ def measurement(benchmark: Mapping[str, Any], source: str) -> Measurement:
         advice=extra.advice or None,
         unstable=extra.unstable or None,
     )
-
-
-def round_timeline(benchmark: Mapping[str, Any]) -> RoundTimeline | None:
-    """The batches of the benchmark's median round; None where they were not saved.
-
-    Apart from `measurement`, because the batches of all measurements would fill the memory. Raises
-    `SourceError` as that does.
-    """
-    extra = _convert(benchmark).extra_info
-    saved = extra.batches
-    if saved is None or not saved.start or len(saved.start) != len(saved.seconds):
-        return None
-    return RoundTimeline(saved.start, saved.seconds, extra.checkpoints or ())
-
-
-def _convert(benchmark: Mapping[str, Any]) -> _Load:
-    try:
-        return msgspec.convert(benchmark, _Load)
-    except msgspec.ValidationError as error:
-        raise SourceError(f"{error}") from None
 
 
 def _passes(load: _Load, source: str, once: float) -> Iterator[SavedPass]:
@@ -295,3 +260,39 @@ def _pooled(group: Sequence[Measurement]) -> Measurement:
         advice=next((each.advice for each in group if each.advice), None),
         unstable=next((each.unstable for each in group if each.unstable), None),
     )
+
+
+@dataclass(frozen=True)
+class RoundTimeline:
+    """The batches of a measurement's median round, in the order in which they were saved."""
+
+    start: tuple[float, ...]  # seconds from the load's beginning
+    seconds: tuple[float, ...]
+    checkpoints: tuple[float, ...]  # of the server, seconds from the load's beginning
+
+
+class _Batches(Struct):
+    start: tuple[Number, ...]
+    seconds: tuple[Number, ...]
+
+
+class _TimelineInfo(Struct):
+    """What a timeline needs of `extra_info`."""
+
+    batches: _Batches
+    checkpoints: tuple[Number, ...] = ()
+
+
+def round_timeline(benchmark: Mapping[str, Any]) -> RoundTimeline | None:
+    """The batches of the benchmark's median round; None where they are missing or malformed.
+
+    They are not part of a `Measurement`: the batches of all measurements would fill the memory.
+    """
+    try:
+        extra = msgspec.convert(benchmark["extra_info"], _TimelineInfo)
+    except msgspec.ValidationError:
+        return None  # the measurement does not depend on it
+    start, seconds = extra.batches.start, extra.batches.seconds
+    if not start or len(start) != len(seconds):
+        return None
+    return RoundTimeline(start, seconds, extra.checkpoints)

@@ -1,83 +1,15 @@
-"""Reading saved runs: what counts, what is left out, and the reason that is given."""
+"""Reading saved runs: which files are read, what is left out, and the reason that is given."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pgload.contract import Setting
-from pgload.errors import SourceError
-from pgload.report.measurement import DatasetSize, is_load, measurement
-from pgload.report.saved import load_runs
-from tests.support.saved_runs import load, reading, save
-
-
-def test_measurement_keeps_rounds_and_gives_throughput_in_records_per_second() -> None:
-    """The median round gives the throughput, the slowest and the fastest its range."""
-    measured = measurement(load(seconds=[1.0, 0.8, 1.25], records=20_000), "0001_GCP.json")
-
-    assert measured.cloud == "GCP"
-    assert measured.setting == Setting("values", 1000, 1)
-    assert measured.dataset == DatasetSize(20_000, 48_000_000)
-    assert measured.rounds == (1.0, 0.8, 1.25)
-    assert measured.throughput == 20_000
-    assert (measured.throughput_min, measured.throughput_max) == (16_000, 25_000)
-    assert (measured.latency.p50, measured.latency.max) == (0.035, 0.1)
-    assert measured.source == "0001_GCP.json"
-
-
-def test_round_trip_time_and_wal_may_be_unknown() -> None:
-    """A server that does not tell them still has a result."""
-    measured = measurement(load(rtt_ms=None, wal_bytes_per_record=None), "x.json")
-
-    assert measured.rtt_ms is None
-    assert measured.wal_bytes_per_record is None
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"verified": False}, "not verified"),
-        ({"verified": "true"}, "not verified"),
-        ({"records": 0}, "records is 0, not a whole number of 1 or more"),
-        ({"records": True}, "records is True"),
-        ({"bytes": None}, "bytes is None"),
-        ({"client": {}}, "it lacks client.cpu_share"),
-        ({"client": None}, "it lacks client.cpu_share"),
-        ({"batch_latency": {"p50": 1, "p95": 1, "max": 1}}, "it lacks batch_latency.p99"),
-        ({"encode": float("nan")}, "encode is nan, not a number"),
-        ({"commit": -1}, "commit is -1, not a number of 0 or more"),
-    ],
-)
-def test_a_benchmark_without_a_usable_result_is_refused(
-    changes: dict[str, Any], reason: str
-) -> None:
-    """Nothing unverified, missing or impossible becomes a measurement; the reason names it."""
-    with pytest.raises(SourceError, match=reason):
-        measurement(load(**changes), "x.json")
-
-
-@pytest.mark.parametrize(
-    ("rounds", "reason"),
-    [([], "--benchmark-save-data"), (["1"], "a round is '1'"), ([0.5, 0], "0 s")],
-)
-def test_a_benchmark_without_its_rounds_is_refused(rounds: list[object], reason: str) -> None:
-    """Each round must have been saved, with a duration above zero."""
-    benchmark = load()
-    benchmark["stats"]["data"] = rounds
-
-    with pytest.raises(SourceError, match=reason):
-        measurement(benchmark, "x.json")
-
-
-def test_only_a_benchmark_with_cloud_and_setting_is_a_load() -> None:
-    """Reading or encoding alone is not one, nor are other projects' parameters."""
-    assert is_load(load())
-    assert not is_load(reading())
-    assert not is_load({**load(), "params": {"cloud": "GCP"}})
+from pgload.report.measurement import RoundTimeline
+from pgload.report.saved import SkippedSetting, load_runs, read_timeline
+from tests.support.saved_runs import load, save
 
 
 def test_without_patterns_the_newest_run_of_each_cloud_is_read(tmp_path: Path) -> None:
@@ -92,8 +24,10 @@ def test_without_patterns_the_newest_run_of_each_cloud_is_read(tmp_path: Path) -
     assert problems == []
 
 
-def test_a_newest_run_without_a_result_gives_way_and_is_named(tmp_path: Path) -> None:
-    """The run before it is compared, and the reader learns that it is not the last one."""
+def test_a_newest_run_without_a_result_gives_way_and_is_named(
+    tmp_path: Path,
+) -> None:
+    """The run before it is compared, and the newer one is reported."""
     good = save(tmp_path, "0001_GCP", [load()], datetime="2025-01-01T00:00:00+00:00")
     save(tmp_path, "0002_GCP", [load(verified=False)], datetime="2025-01-02T00:00:00+00:00")
 
@@ -127,26 +61,29 @@ def test_files_are_named_as_for_pytest_benchmark(
     assert paths(".benchmarks/Linux-CPython-3.11-64bit/0001_GCP.json", "0001") == [first]
 
 
-def test_rounds_of_a_setting_under_several_tests_are_pooled(tmp_path: Path) -> None:
-    """Rounds add up; what is saved per test is averaged by rounds, the worst batch stays."""
-    alike = {"p50": 0.03, "p95": 0.04, "p99": 0.05}
-    path = save(
-        tmp_path,
-        "0001_GCP",
-        [
-            load(seconds=[1.0, 2.0, 3.0], encode=0.2, batch_latency={**alike, "max": 0.1}),
-            load(seconds=[4.0], encode=0.6, batch_latency={**alike, "max": 0.7}, rtt_ms=None),
-        ],
-    )
+def test_a_setting_of_several_tests_is_one_measurement(tmp_path: Path) -> None:
+    """They were measured at different times, which is what a pass is."""
+    path = save(tmp_path, "0001_GCP", [load(seconds=[1.0, 2.0]), load(seconds=[3.0])])
 
-    runs, _ = load_runs([str(path)])
+    (run,), _ = load_runs([str(path)])
 
-    (measured,) = runs[0].measurements
-    assert measured.rounds == (1.0, 2.0, 3.0, 4.0)
-    assert measured.throughput == 8_000
-    assert measured.encode == pytest.approx(0.3)
-    assert measured.latency.max == 0.7
-    assert measured.rtt_ms is None
+    (measured,) = run.measurements
+    assert [each.seconds for each in measured.passes] == [(1.0, 2.0), (3.0,)]
+
+
+def test_a_malformed_benchmark_does_not_cost_the_others(tmp_path: Path) -> None:
+    """A NaN neither: it stands in a file that is not JSON to a strict reader."""
+    loads = [load(method="copy", commit=float("nan")), load(method="json", advice=7), load()]
+    path = save(tmp_path, "0001_GCP", loads)
+
+    (run,), problems = load_runs([str(path)])
+
+    assert [each.setting.method for each in run.measurements] == ["values"]
+    test = f"{path}: benchmarks/test_load.py::test_load"
+    assert problems == [
+        f"{test}[copy-1000-1]: Expected `float` >= 0.0 - at `$.extra_info.commit`",
+        f"{test}[json-1000-1]: Expected `str | null`, got `int` - at `$.extra_info.advice`",
+    ]
 
 
 def test_the_servers_facts_come_with_the_run_of_their_cloud(tmp_path: Path) -> None:
@@ -164,6 +101,7 @@ def test_the_servers_facts_come_with_the_run_of_their_cloud(tmp_path: Path) -> N
     [
         ("", "the file is empty"),
         ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
         ("\ufffd\xff", "not JSON"),
         ("[1]", "not saved by pytest-benchmark"),
         ('{"benchmarks": []}', "its list of benchmarks is empty"),
@@ -171,7 +109,7 @@ def test_the_servers_facts_come_with_the_run_of_their_cloud(tmp_path: Path) -> N
         ('{"benchmarks": [], "machine_info": {"servers": {}}}', "its list of benchmarks is empty"),
     ],
 )
-def test_a_file_that_is_no_saved_run_is_named_and_left_out(
+def test_a_file_that_is_not_a_saved_run_is_named_and_left_out(
     tmp_path: Path, content: str, reason: str
 ) -> None:
     """The rest is read; the line says which file and why."""
@@ -187,7 +125,7 @@ def test_a_file_that_is_no_saved_run_is_named_and_left_out(
 
 
 def test_a_run_without_a_date_is_named_and_left_out(tmp_path: Path) -> None:
-    """Which run is newest cannot be told without it."""
+    """Without it, it is unknown which run is newest."""
     save(tmp_path, "0001_GCP", [load()], datetime="yesterday")
 
     runs, problems = load_runs(storage=tmp_path)
@@ -197,7 +135,7 @@ def test_a_run_without_a_date_is_named_and_left_out(tmp_path: Path) -> None:
 
 
 def test_a_pattern_without_a_file_is_named(tmp_path: Path) -> None:
-    """So is one that no glob can follow."""
+    """So is one that `glob` does not accept."""
     save(tmp_path, "0001_GCP", [load()])
 
     runs, problems = load_runs(["0007", "0001", "**x", ""], tmp_path)
@@ -206,48 +144,34 @@ def test_a_pattern_without_a_file_is_named(tmp_path: Path) -> None:
     assert [problem.split(":")[0] for problem in problems] == ["0007", "**x", ""]
 
 
-def test_what_newer_files_hold_beside_the_numbers_is_kept(tmp_path: Path) -> None:
-    """Passes, what held it back, client, drift; older files lack them, broken ones do no harm."""
-    shares = {"client": 0.2, "network": 0.8}
+def test_a_run_holds_its_client_its_drift_and_the_settings_that_it_skipped(tmp_path: Path) -> None:
+    """Those of its cloud; what is malformed is ignored, and does not cost the measurements."""
+    skipped = {"method": "copy", "batch_size": 5000, "connections": 1, "reason": "too few records"}
     path = save(
         tmp_path,
         "0001_GCP",
-        [
-            load(
-                seconds=[1.0, 2.0, 3.0, 4.0],
-                passes=[[1.0, 2.0], [3.0, 4.0]],
-                bottleneck="network",
-                bottleneck_shares=shares,
-                advice="use larger batches.",
-                unstable="the second pass was slower.",
-                profile={"read": 0.1, "wait": 0.2},
-            ),
-            load(batch_size=1, seconds=[1.0, 2.0], passes=[[1.0], [7.0]], bottleneck_shares=3),
-        ],
+        [load()],
         client={"cpu": "M1", "cores": 8},
         run={"drift": {"GCP": {"start": 1.0, "note": "slower at the end"}}},
-        not_measured=[{"cloud": "AWS", "reason": "x"}, {"cloud": "GCP", "reason": "y"}, 7],
+        not_measured=[{"cloud": "AWS", **skipped}, {"cloud": "GCP", **skipped}, 7],
     )
 
     (run,), problems = load_runs([str(path)])
 
-    first, second = run.measurements
-    assert first.passes == ((1.0, 2.0), (3.0, 4.0))
-    assert (first.bottleneck, first.bottleneck_shares) == ("network", shares)
-    assert (first.advice, first.unstable) == ("use larger batches.", "the second pass was slower.")
-    assert first.profile == {"wait": 0.2}  # "read" is not a part
-    assert second.passes == ((1.0, 2.0),)  # not those of these rounds
-    assert second.bottleneck_shares == {}
     assert run.client == {"cpu": "M1", "cores": 8}
     assert run.drift["note"] == "slower at the end"
-    assert run.not_measured == ({"cloud": "GCP", "reason": "y"},)
+    assert run.not_measured == (SkippedSetting("GCP", **skipped),)
     assert problems == []
 
 
-def test_rounds_under_several_tests_are_as_many_passes(tmp_path: Path) -> None:
-    """They were measured at different times, which is what a pass is."""
-    path = save(tmp_path, "0001_GCP", [load(seconds=[1.0, 2.0]), load(seconds=[3.0])])
-
+def test_a_timeline_is_read_from_the_file_of_its_measurement(tmp_path: Path) -> None:
+    """Another setting's is not taken, and a file that has gone has none."""
+    batches = {"start": [0.0], "seconds": [0.5]}
+    path = save(tmp_path, "0001_GCP", [load(batch_size=5), load(batches=batches)])
     (run,), _ = load_runs([str(path)])
 
-    assert run.measurements[0].passes == ((1.0, 2.0), (3.0,))
+    without, measured = run.measurements
+    assert read_timeline(without) is None
+    assert read_timeline(measured) == RoundTimeline((0.0,), (0.5,), ())
+    path.unlink()
+    assert read_timeline(measured) is None
