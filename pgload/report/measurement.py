@@ -14,7 +14,7 @@ from pgload.contract import BOTTLENECKS, LOAD_PARAMS, PARTS, Setting
 from pgload.errors import SourceError
 
 Number = Annotated[float, Meta(ge=0, le=1e300)]  # refuses NaN and infinity, which JSON may hold
-Positive = Annotated[float, Meta(gt=0, le=1e300)]
+Seconds = Annotated[float, Meta(ge=1e-9, le=1e300)]  # of a round; 0 s would have no throughput
 Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 
 
@@ -110,7 +110,7 @@ class _Params(Struct):
 
 
 class _Stats(Struct):
-    data: tuple[Positive, ...] = ()  # seconds of each round
+    data: tuple[Seconds, ...] = ()  # seconds of each round
 
 
 class _Client(Struct):
@@ -119,7 +119,7 @@ class _Client(Struct):
 
 class _Pass(Struct):
     number: Count
-    seconds: tuple[Positive, ...]
+    seconds: tuple[Seconds, ...]
 
 
 class _ExtraInfo(Struct):
@@ -135,12 +135,12 @@ class _ExtraInfo(Struct):
     rtt_ms: Number | None
     wal_bytes_per_record: Number | None
     retries: Annotated[int, Meta(ge=0)]
-    dataset: DatasetSize | None = None  # what was loaded, once or repeatedly, in a round
+    dataset: DatasetSize | None = None  # which a round may have loaded repeatedly
     wait: Number | None = None
     idle: Number | None = None
     profile: dict[str, Number] | None = None
-    # An older file has the seconds of each pass alone.
-    passes: list[_Pass | tuple[Positive, ...]] | None = None
+    # In an older file, a pass is only the list of its seconds.
+    passes: list[_Pass | tuple[Seconds, ...]] | None = None
     bottleneck: str | None = None
     bottleneck_shares: dict[str, Number] | None = None
     advice: str | None = None
@@ -176,25 +176,27 @@ def measurement(benchmark: Mapping[str, Any], source: str) -> Measurement:
         raise SourceError("stats.data holds no rounds; run it again with --benchmark-save-data")
     params, extra = load.params, load.extra_info
     dataset = extra.dataset or DatasetSize(extra.records, extra.bytes)
-    once = dataset.records / extra.records  # of a round's seconds: the part of one repetition
-    parts = extra.profile or {name: getattr(extra, name) for name in PARTS if hasattr(extra, name)}
+    if dataset.records > extra.records:
+        raise SourceError("extra_info.dataset has more records than a round loaded")
+    once = dataset.records / extra.records  # the share of a round that loads the dataset once
+    parts = extra.profile or {name: getattr(extra, name, None) for name in PARTS}
     shares = extra.bottleneck_shares or {}
+    if not any(shares.values()):  # nothing was observed
+        shares = {}
     return Measurement(
         cloud=params.cloud,
         setting=Setting(params.method, params.batch_size, params.connections),
         dataset=dataset,
         passes=tuple(_passes(load, source, once)),
         latency=extra.batch_latency,
-        profile={name: parts[name] * once for name in PARTS if parts.get(name) is not None},
+        profile={n: value * once for n in PARTS if (value := parts.get(n)) is not None},
         cpu_share=extra.client.cpu_share,
         rtt_ms=extra.rtt_ms,
         wal_bytes_per_record=extra.wal_bytes_per_record,
         retries=extra.retries,
         source=source,
         bottleneck=extra.bottleneck or None,
-        bottleneck_shares={name: shares[name] for name in BOTTLENECKS if name in shares}
-        if any(shares.values())
-        else {},
+        bottleneck_shares={name: shares[name] for name in BOTTLENECKS if name in shares},
         advice=extra.advice or None,
         unstable=extra.unstable or None,
     )
