@@ -179,7 +179,9 @@ def measurement(benchmark: Mapping[str, Any], source: str) -> Measurement:
     if dataset.records > extra.records:
         raise SourceError("extra_info.dataset has more records than a round loaded")
     once = dataset.records / extra.records  # the share of a round that loads the dataset once
-    parts = extra.profile or {name: getattr(extra, name, None) for name in PARTS}
+    parts: Mapping[str, float | None] = extra.profile or {
+        name: getattr(extra, name, None) for name in PARTS
+    }
     shares = extra.bottleneck_shares or {}
     if not any(shares.values()):  # nothing was observed
         shares = {}
