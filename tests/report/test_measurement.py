@@ -155,7 +155,7 @@ def test_parts_are_read_without_a_profile() -> None:
 
 
 def test_only_a_benchmark_with_cloud_and_setting_is_a_load() -> None:
-    """Reading or encoding alone is not one, nor are other projects' parameters."""
+    """A benchmark of reading or encoding alone is not one, nor are other projects' benchmarks."""
     assert is_load(load())
     assert not is_load(reading())
     assert not is_load({**load(), "params": {"cloud": "GCP"}})
