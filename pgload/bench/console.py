@@ -63,7 +63,7 @@ def write_summary(
 
     `benchmarks` is as in the saved JSON, `drift` the reports of the probes by cloud.
     """
-    from pgload.report.saved import is_load, measurement
+    from pgload.report.measurement import is_load, measurement
     from pgload.report.tables import profile_table, run_table
 
     loads = [measurement(bench, str(saved)) for bench in benchmarks if is_load(bench)]

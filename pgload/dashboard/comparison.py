@@ -62,7 +62,7 @@ def saved_runs(storage: Path) -> tuple[list[SavedRun], list[str]]:
         try:
             if (version := file_version(path)) is not None:
                 found += _runs(path, version)
-        except (SourceError, RecursionError) as error:
+        except SourceError as error:
             problems.append(f"{path}: {error}")
     found = [run for run in found if run.measurements]
     return sorted(found, key=lambda run: (run.saved, run.path), reverse=True), sorted(problems)

@@ -11,12 +11,7 @@ from typing import TextIO
 from pgload.contract import OUTPUT_DIR, STORAGE
 from pgload.errors import UsageError
 from pgload.report.decision import Comparison, Decision, Gate, compare_sides
-from pgload.report.export import (
-    to_bencher,
-    to_csv,
-    to_github_action_benchmark,
-    to_json,
-)
+from pgload.report.export import to_csv, to_json
 from pgload.report.migrations import read_migrations
 from pgload.report.saved import load_runs
 from pgload.report.sides import AUTO, Difference, Side, make_sides, with_baseline
@@ -26,11 +21,8 @@ from pgload.report.tables import compare_tables, decision_lines, to_markdown
 TEXTS: Mapping[str, tuple[str, Callable[[Sequence[Decision]], str]]] = {
     "csv": ("compare.csv", to_csv),
     "md": ("compare.md", to_markdown),
-    "github-action-benchmark": ("github-action-benchmark.json", to_github_action_benchmark),
-    "bencher": ("bencher.json", to_bencher),
 }
-FORMATS = ("html", "svg", "json", *TEXTS)
-DEFAULT_FORMATS = ("html", "svg", "csv", "md", "json")
+FORMATS = ("html", "svg", *TEXTS, "json")
 CHARTS = ("throughput_*", "batch*", "time_by_part", "bottleneck", "cost")  # names of ours
 
 
@@ -39,13 +31,13 @@ class Output:
     """Where the files go, which ones, and what the page needs beside the comparison."""
 
     folder: Path = Path("reports")
-    formats: Sequence[str] = DEFAULT_FORMATS
+    formats: Sequence[str] = FORMATS
     language: str = "en"
     migrations: Path = OUTPUT_DIR
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
-    """`html,svg` as a tuple. Raises `UsageError` for a format that there is not."""
+    """`html,svg` as a tuple. Raises `UsageError` for an unknown format."""
     formats = tuple(name.strip().lower() for name in text.split(",") if name.strip())
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:

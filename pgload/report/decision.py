@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pgload.contract import Setting
 from pgload.errors import UsageError
-from pgload.report.saved import DatasetSize, Measurement
+from pgload.report.measurement import DatasetSize, Measurement
 from pgload.report.sides import Difference, Side, Sides, caveats, differences, pair, unpaired
 from pgload.report.stats import (
     SLOWER,
@@ -31,16 +31,13 @@ class Cost:
 
     dollars: float
     price_per_hour: float
-    date: str | None  # when that price was looked up
 
     def at(self, throughput: float) -> float:
         """Dollars for a million records at another throughput of the same server."""
         return self.price_per_hour * 1e6 / throughput / 3600
 
     def __str__(self) -> str:
-        return f"${self.dollars:.4f} at ${self.price_per_hour:g} an hour" + (
-            f" ({self.date})" if self.date else ""
-        )
+        return f"${self.dollars:.4f} at ${self.price_per_hour:g} an hour"
 
 
 @dataclass(frozen=True)
@@ -201,9 +198,8 @@ def cost(measured: Measurement, server: Mapping[str, object]) -> Cost | None:
     price = server.get("price_per_hour")
     if not isinstance(price, int | float) or isinstance(price, bool) or price <= 0:
         return None
-    date = server.get("price_date")
     hours = 1e6 / measured.throughput / 3600
-    return Cost(price * hours, float(price), str(date) if date else None)
+    return Cost(price * hours, float(price))
 
 
 def _best(

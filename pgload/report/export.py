@@ -1,6 +1,6 @@
-"""A comparison for machines: JSON, CSV, and what two dashboards of others read.
+"""A comparison for other programs: as JSON and as CSV.
 
-Columns and keys are stable: one may be added, none is renamed or gets another meaning.
+Columns and keys are stable: one may be added, none is renamed or changes its meaning.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from pgload.contract import Setting
 from pgload.report.decision import Comparison, Decision
-from pgload.report.saved import Measurement
+from pgload.report.measurement import Measurement
 from pgload.report.sides import Side
 from pgload.report.stats import CONFIDENCE, Verdict
 
@@ -213,47 +213,4 @@ def _best(decision: Decision, side: str) -> dict[str, Any]:
         "near": [{**_setting(setting), **_verdict(verdict)} for setting, verdict in best.near],
         "dollars_per_million_records": best.cost.dollars if best.cost else None,
         "price_per_hour": best.cost.price_per_hour if best.cost else None,
-        "price_date": best.cost.date if best.cost else None,
     }
-
-
-def to_github_action_benchmark(decisions: Sequence[Decision]) -> str:
-    """The input of github-action-benchmark's `customBiggerIsBetter`: its own history and alert."""
-    return json.dumps(
-        [
-            {
-                "name": f"{row['side']} {_key(row)}",
-                "unit": "records/s",
-                "value": row["records_per_second"],
-                "range": f"{row['records_per_second_min']:.0f}-{row['records_per_second_max']:.0f}",
-            }
-            for decision in decisions
-            for row in rows(decision)
-        ],
-        indent=1,
-    )
-
-
-def to_bencher(decisions: Sequence[Decision]) -> str:
-    """Bencher Metric Format: benchmark → measure → value and bounds."""
-    return json.dumps(
-        {
-            f"{row['side']} {_key(row)}": {
-                "throughput": {
-                    "value": row["records_per_second"],
-                    "lower_value": row["records_per_second_min"],
-                    "upper_value": row["records_per_second_max"],
-                }
-            }
-            for decision in decisions
-            for row in rows(decision)
-        },
-        indent=1,
-    )
-
-
-def _key(row: dict[str, Any]) -> str:
-    return (
-        f"{row['method']} batch={row['batch_size']} connections={row['connections']} "
-        f"records={row['records']}"
-    )

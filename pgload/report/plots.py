@@ -10,7 +10,8 @@ from typing import Any
 from pgload.contract import BOTTLENECKS, PARTS, Setting
 from pgload.report.decision import Decision
 from pgload.report.i18n import Words
-from pgload.report.saved import Batches, Measurement, read_batches
+from pgload.report.measurement import Measurement, RoundTimeline
+from pgload.report.saved import read_timeline
 from pgload.report.sides import Sides
 
 LOGARITHMIC, LINEAR, BARS, STACKED, DOTS, SCATTER = "log line", "line", "bar", "stack", "dot", "xy"
@@ -122,7 +123,7 @@ def plots(decision: Decision, words: Words) -> tuple[list[Plot], list[str]]:
     found += grids
     if not grids:
         missing.append("throughput_grid: no grid of batch sizes and connections was measured")
-    batches = {name: each for name in drawn if (each := read_batches(best[name])) is not None}
+    batches = {name: each for name in drawn if (each := read_timeline(best[name])) is not None}
     found.append(_latency(best, batches, data, words))
     if batches:
         found.append(_over_load(best, batches, data, words))
@@ -222,7 +223,7 @@ def _at_best(best: Mapping[str, Measurement], data: str, words: Words) -> str:
 
 
 def _latency(
-    best: Mapping[str, Measurement], batches: Mapping[str, Batches], data: str, words: Words
+    best: Mapping[str, Measurement], batches: Mapping[str, RoundTimeline], data: str, words: Words
 ) -> Plot:
     def points(name: str) -> dict[str, Point]:
         each, note = best[name], best[name].setting.short
@@ -256,7 +257,7 @@ def _latency(
 
 
 def _over_load(
-    best: Mapping[str, Measurement], batches: Mapping[str, Batches], data: str, words: Words
+    best: Mapping[str, Measurement], batches: Mapping[str, RoundTimeline], data: str, words: Words
 ) -> Plot:
     return Plot(
         "batches_over_load",
@@ -272,7 +273,7 @@ def _over_load(
     )
 
 
-def _outline(batches: Batches) -> Iterator[tuple[float, Point]]:
+def _outline(batches: RoundTimeline) -> Iterator[tuple[float, Point]]:
     """The batches in the order of their start; of many, the slowest of each stretch of time.
 
     What is looked for is the batch that waited, which a mean or a sample would lose.

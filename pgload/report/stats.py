@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pgload.contract import Setting
-from pgload.report.saved import Measurement
+from pgload.report.measurement import Measurement
 from pgload.report.student import t_quantile
 
 FASTER, SLOWER = "faster", "slower"
@@ -73,7 +73,7 @@ def estimates(measured: Mapping[Setting, Measurement]) -> dict[Setting, MeanEsti
 
 def log_passes(each: Measurement) -> list[float]:
     """Log throughput of each pass, up to a constant that is the same for the same dataset."""
-    return [-math.log(statistics.median(rounds)) for rounds in each.passes]
+    return [-math.log(statistics.median(one.seconds)) for one in each.passes]
 
 
 def pooled(

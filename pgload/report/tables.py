@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pgload.contract import PARTS, Setting
 from pgload.report.decision import Against, Best, Decision
-from pgload.report.saved import DatasetSize, Measurement, pool
+from pgload.report.measurement import DatasetSize, Measurement, pool
 from pgload.report.stats import FASTER, NOISY, SLOWER, Verdict
 
 NOT_MEASURED = "-"

@@ -1,4 +1,4 @@
-"""What stands beside what: sides, their names, their differences."""
+"""The sides of a comparison: their names, their differences, and what is paired."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_several_clouds_are_sides_and_their_runs_are_pooled(tmp_path: Path) -> N
 
 
 def test_runs_of_a_cloud_with_different_servers_are_not_pooled(tmp_path: Path) -> None:
-    """Their mean would be that of no server."""
+    """A mean over different servers would describe none of them."""
     sides = make_sides(
         runs(tmp_path, ["GCP", "AWS", "GCP"], instance_type=["small", "large", "medium"])
     )
@@ -70,7 +70,7 @@ def test_runs_of_one_cloud_are_the_sides(tmp_path: Path) -> None:
         ("instance", ["GCP small", "AWS small", "GCP ?"]),
     ],
 )
-def test_sides_can_be_asked_for(tmp_path: Path, by: str, names: list[str]) -> None:
+def test_sides_are_grouped_by_what_is_asked_for(tmp_path: Path, by: str, names: list[str]) -> None:
     """Clouds, runs, dates, versions or instance types."""
     facts = {"version": ["17.2", "17.2", "18.1"], "instance_type": ["small", "small", None]}
 
@@ -88,8 +88,8 @@ def test_the_baseline_is_a_side_a_cloud_or_a_number(tmp_path: Path) -> None:
         with_baseline(sides, "NEON")
 
 
-def test_differences_name_what_decides_first(tmp_path: Path) -> None:
-    """What only one side recorded is none; prices are no difference of servers."""
+def test_decisive_differences_come_first(tmp_path: Path) -> None:
+    """A fact that only one side recorded is not a difference, nor is a price."""
     gcp, aws = runs(
         tmp_path,
         ["GCP", "AWS"],
@@ -107,8 +107,8 @@ def test_differences_name_what_decides_first(tmp_path: Path) -> None:
     assert caveats({"GCP": facts(gcp), "AWS": facts(aws)}) == (found[0],)
 
 
-def test_a_setting_that_was_not_measured_says_why(tmp_path: Path) -> None:
-    """By the word of the suite that skipped it."""
+def test_a_setting_that_was_not_measured_is_reported_with_the_reason(tmp_path: Path) -> None:
+    """The one that the run saved when it skipped the setting."""
     save(tmp_path, "0001_GCP", [load("GCP"), load("GCP", batch_size=5000)])
     skipped = {"cloud": "AWS", "method": "values", "batch_size": 5000, "connections": 1}
     save(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgload.report.saved import measurement
+from pgload.report.measurement import measurement
 from pgload.report.tables import compare_tables, decision_lines, profile_table, run_table
 from tests.support.saved_runs import decision, load
 
@@ -125,7 +125,6 @@ def test_the_decision_names_the_fastest_how_sure_the_near_and_the_cheapest() -> 
             "GCP": {"price_per_hour": 0.36, "settings": {"fsync": "on"}},
             "AWS": {
                 "price_per_hour": 3.6,
-                "price_date": "2025-01-10",
                 "settings": {"fsync": "off"},
             },
         },

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgload.contract import Setting
-from pgload.report.saved import Measurement, measurement
+from pgload.report.measurement import Measurement, measurement
 from pgload.report.stats import FASTER, NOISY, SAME, SLOWER, Verdict, verdict, verdicts
 from tests.support.saved_runs import load
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pgload.contract import Setting
-from pgload.report.decision import Decision, compare_sides
-from pgload.report.saved import Measurement, SavedRun, measurement
+from pgload.report.decision import Comparison, Decision, compare_sides
+from pgload.report.measurement import Measurement, measurement
+from pgload.report.saved import SavedRun
 from pgload.report.sides import make_sides
 
 
@@ -88,24 +89,36 @@ def sides(loads: Iterable[dict[str, Any]]) -> dict[str, dict[Setting, Measuremen
     return paired
 
 
+def comparison(
+    loads: Iterable[dict[str, Any]],
+    servers: dict[str, dict[str, Any]] | None = None,
+    threshold: float = 0.01,
+) -> Comparison:
+    """The comparison of loads, each cloud's from a run of its own."""
+    measured: dict[str, list[Measurement]] = {}
+    for each in loads:
+        cloud = each["params"]["cloud"]
+        measured.setdefault(cloud, []).append(measurement(each, f"0001_{cloud}.json"))
+    runs = [
+        SavedRun(
+            path=Path(f"0001_{cloud}.json"),
+            cloud=cloud,
+            saved=datetime(2025, 1, 15, tzinfo=UTC),
+            server=(servers or {}).get(cloud, {}),
+            measurements=tuple(of_cloud),
+        )
+        for cloud, of_cloud in measured.items()
+    ]
+    return compare_sides(make_sides(runs), threshold)
+
+
 def decision(
     loads: Iterable[dict[str, Any]],
     servers: dict[str, dict[str, Any]] | None = None,
     threshold: float = 0.01,
 ) -> Decision:
-    """What is decided about loads of one dataset, each cloud from a run of its own."""
-    measured: dict[str, list[Measurement]] = {}
-    for each in loads:
-        cloud = each["params"]["cloud"]
-        measured.setdefault(cloud, []).append(measurement(each, f"0001_{cloud}.json"))
-    saved = datetime(2025, 1, 15, tzinfo=UTC)
-    runs = [
-        SavedRun(
-            Path(f"0001_{cloud}.json"), cloud, saved, (servers or {}).get(cloud, {}), tuple(of), ()
-        )
-        for cloud, of in measured.items()
-    ]
-    (only,) = compare_sides(make_sides(runs), threshold).decisions
+    """The decision about loads of one dataset, as `comparison` makes it."""
+    (only,) = comparison(loads, servers, threshold).decisions
     return only
 
 
