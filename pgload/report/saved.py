@@ -37,6 +37,15 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class SavedPass:
+    """The timed rounds of a setting in one sweep over all settings."""
+
+    run: str  # its file
+    number: int
+    seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Measurement:
     """What one cloud did with one setting and one dataset in one run."""
 
@@ -55,7 +64,7 @@ class Measurement:
     source: str  # the file, for messages
     # The rounds by pass; a setting that several tests measured has the passes of all of them.
     # One pass where none were saved. What follows is empty or None in older files.
-    passes: tuple[tuple[float, ...], ...] = ()
+    passes: tuple[SavedPass, ...] = ()
     profile: Mapping[str, float] = field(default_factory=dict)  # part → seconds, as in PARTS
     bottleneck: str | None = None  # one of BOTTLENECKS: what held the load back most
     bottleneck_shares: Mapping[str, float] = field(default_factory=dict)  # sum about 1
@@ -122,7 +131,10 @@ def measurement(benchmark: Mapping[str, Any], source: str) -> Measurement:
         wal_bytes_per_record=_number_or_none(extra, "wal_bytes_per_record"),
         retries=int(_number(extra, "retries")),
         source=source,
-        passes=_passes(extra, seconds),
+        passes=tuple(
+            SavedPass(source, number, each)
+            for number, each in enumerate(_passes(extra, seconds), 1)
+        ),
         profile=profile,
         bottleneck=_text(extra, "bottleneck"),
         bottleneck_shares=_shares(extra, "bottleneck_shares", BOTTLENECKS),
@@ -176,7 +188,7 @@ def _pooled(parts: Sequence[Measurement]) -> Measurement:
         rtt_ms=mean_or_none([part.rtt_ms for part in parts]),
         wal_bytes_per_record=mean_or_none([part.wal_bytes_per_record for part in parts]),
         retries=sum(part.retries for part in parts),
-        passes=tuple(seconds for part in parts for seconds in part.passes),
+        passes=tuple(each for part in parts for each in part.passes),
         profile=mean_by_name([part.profile for part in parts]),
         bottleneck=max(held_back, key=held_back.__getitem__) if held_back else None,
         bottleneck_shares=held_back,

@@ -231,7 +231,7 @@ def test_what_newer_files_hold_beside_the_numbers_is_kept(tmp_path: Path) -> Non
     (run,), problems = load_runs([str(path)])
 
     first, second = run.measurements
-    assert first.passes == ((1.0, 2.0), (3.0, 4.0))
+    assert [each.seconds for each in first.passes] == [(1.0, 2.0), (3.0, 4.0)]
     assert (first.bottleneck, first.bottleneck_shares) == ("network", shares)
     assert (first.advice, first.unstable) == ("use larger batches.", "the second pass was slower.")
     assert first.profile == {"wait": 0.2}  # "read" is not a part
