@@ -238,8 +238,13 @@ def _add_compare(commands: Commands) -> None:
     add(
         "--fail",
         metavar="EXPR",
-        help="throughput:-10%% ends with exit code 3 when a setting lost more than 10%% and its "
-        "interval says slower too",
+        help="throughput:-10%% ends with exit code 3 when a setting lost more than 10%%, by the "
+        "whole of its corrected interval, or was not measured again",
+    )
+    add(
+        "--allow-missing",
+        action="store_true",
+        help="--fail accepts that settings of the baseline were not measured again",
     )
 
     add = _group(command, "output files")
@@ -268,7 +273,9 @@ def _compare(options: argparse.Namespace) -> int:
                 language=options.lang,
                 migrations=options.migrations,
             ),
-            gate=Gate.parse(options.fail) if options.fail else None,
+            gate=Gate.parse(options.fail, allow_missing=options.allow_missing)
+            if options.fail
+            else None,
         ),
     )
     return OK if holds else SLOWER

@@ -167,7 +167,8 @@ def compare(
             "name two runs, such as `python -m pgload compare 0001 0002`"
         )
     failed = options.gate.failures(comparison.decisions)
-    _print_list(f"--fail {options.gate}", failed, err, most=len(failed))
+    print(f"--fail {options.gate}: {options.gate.summary(comparison.decisions)}", file=out)
+    _print_list("failed", failed, err, most=len(failed))
     return not failed
 
 

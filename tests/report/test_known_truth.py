@@ -1,0 +1,206 @@
+"""How often verdicts are right on saved runs whose true difference is known.
+
+A few reports of each kind are simulated here. All of them, as the README quotes them:
+
+    python -m tests.report.test_known_truth 200
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+import pytest
+
+from pgload.contract import Setting
+from pgload.report.measurement import Measurement, SavedPass, measurement
+from pgload.report.stats import FASTER, RUN_VARIATION, SLOWER, Verdict, log_ratios, verdicts
+from tests.support.saved_runs import load
+
+SETTINGS = 30
+BASE = measurement(load(), "0001.json")
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How much log throughput varies, as standard deviations."""
+
+    within: float = 0.03  # rounds of a pass
+    between: float = 0.02  # passes of a setting; paired sides share it
+    runs: float = 0.0  # a run as a whole
+    outliers: float = 0.0  # share of rounds that take twice as long
+    autocorrelation: float = 0.0  # of neighbouring slots of a pass
+
+
+@dataclass(frozen=True)
+class Report:
+    """What verdicts were given in many simulated reports, where `slowdown` is the truth."""
+
+    words: Sequence[Sequence[str]]
+    covered: float  # share of the intervals that contain the true ratio
+
+    def share(self, word: str) -> float:
+        words = [each for report in self.words for each in report]
+        return words.count(word) / len(words)
+
+    @property
+    def called(self) -> float:
+        return self.share(FASTER) + self.share(SLOWER)
+
+    @property
+    def reports_with_a_call(self) -> float:
+        return sum(bool({FASTER, SLOWER} & {*report}) for report in self.words) / len(self.words)
+
+
+def simulate(
+    noise: Noise,
+    *,
+    passes: int = 5,
+    rounds: int = 1,
+    paired: bool = False,
+    slowdown: float = 0.0,
+    run_variation: float = RUN_VARIATION,
+    reports: int = 20,
+) -> Report:
+    """Reports of `SETTINGS` settings, whose second side is slower by `slowdown`."""
+    rng = Random(f"{noise} {passes} {rounds} {paired} {slowdown}")
+    words, covered = [], 0
+    truth = 1 - slowdown
+    for _ in range(reports):
+        slots = _slots(rng, noise, passes)
+        base = _side(rng, noise, rounds, slots, run="0001.json", rate=1.0)
+        if not paired:
+            slots = _slots(rng, noise, passes)
+        other = _side(
+            rng, noise, rounds, slots, run="0001.json" if paired else "0002.json", rate=truth
+        )
+        found: dict[Setting, Verdict] = verdicts(
+            log_ratios(base, other, run_variation=run_variation)
+        )
+        words.append([each.word for each in found.values()])
+        covered += sum(each.low <= truth <= each.high for each in found.values())
+    return Report(words, covered / reports / SETTINGS)
+
+
+def _slots(rng: Random, noise: Noise, passes: int) -> list[list[float]]:
+    """What each slot of a run adds to log throughput, by setting and pass."""
+    level, correlation = rng.gauss(0, noise.runs), noise.autocorrelation
+    before, slots = 0.0, [[0.0] * passes for _ in range(SETTINGS)]
+    for number in range(passes):
+        for setting in range(SETTINGS):
+            fresh = rng.gauss(0, noise.between * math.sqrt(1 - correlation**2))
+            before = correlation * before + fresh
+            slots[setting][number] = level + before
+    return slots
+
+
+def _side(
+    rng: Random,
+    noise: Noise,
+    rounds: int,
+    slots: Sequence[Sequence[float]],
+    *,
+    run: str,
+    rate: float,
+) -> dict[Setting, Measurement]:
+    found = {}
+    for number, of_setting in enumerate(slots):
+        saved = []
+        for pass_number, slot in enumerate(of_setting, 1):
+            seconds = []
+            for _ in range(rounds):
+                log_rate = math.log(rate) + slot + rng.gauss(0, noise.within)
+                slow = 2.0 if rng.random() < noise.outliers else 1.0
+                seconds.append(slow * math.exp(-log_rate))
+            saved.append(SavedPass(run, pass_number, tuple(seconds)))
+        setting = Setting("copy", 100 * (number + 1), 1)
+        found[setting] = replace(BASE, setting=setting, passes=tuple(saved), source=run)
+    return found
+
+
+SAME_SERVER = {
+    "3% within, 2% between": Noise(),
+    "1% within, 5% between": Noise(within=0.01, between=0.05),
+    "outliers": Noise(outliers=0.05),
+    "autocorrelated": Noise(between=0.03, autocorrelation=0.8),
+}
+EFFORTS = {"default": {"passes": 5, "rounds": 1}, "5 x 5": {"passes": 5, "rounds": 5}}
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+@pytest.mark.parametrize("paired", [False, True], ids=["two runs", "one run"])
+@pytest.mark.parametrize("noise", SAME_SERVER)
+def test_one_server_is_not_called_different(noise: str, paired: bool, effort: str) -> None:
+    """Whatever the noise, and the interval contains 1 as often as it promises."""
+    found = simulate(SAME_SERVER[noise], paired=paired, **EFFORTS[effort])
+
+    assert found.called <= 0.01
+    assert found.reports_with_a_call <= 0.15  # 5% of many; here of 20
+    assert found.covered >= 0.94
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_runs_that_differ_as_a_whole_are_rarely_called_different(effort: str) -> None:
+    """Another day changes a server by 3%, which a single run a side cannot know."""
+    found = simulate(Noise(between=0.0, runs=0.03), **EFFORTS[effort], reports=60)
+
+    assert found.called <= 0.06  # 3% of many
+    assert found.covered >= 0.92
+
+
+def test_a_slowdown_of_5_percent_is_found_in_one_run() -> None:
+    """By five passes of five rounds, paired; and never in the wrong direction."""
+    found = simulate(Noise(), passes=5, rounds=5, paired=True, slowdown=0.05)
+
+    assert found.share(SLOWER) >= 0.95
+    assert found.share(FASTER) == 0
+
+
+def test_a_slowdown_of_5_percent_is_found_between_runs_that_do_not_vary() -> None:
+    """Where the variation between runs is known to be 0."""
+    found = simulate(Noise(), passes=5, rounds=5, slowdown=0.05, run_variation=0)
+
+    assert found.share(SLOWER) >= 0.85  # 90% of many
+    assert found.share(FASTER) == 0
+
+
+def test_the_default_effort_finds_20_percent_between_two_clouds() -> None:
+    """In one run, whose passes vary by 5% and whose rounds by 5%."""
+    found = simulate(Noise(within=0.05, between=0.05), paired=True, slowdown=0.20)
+
+    assert found.share(SLOWER) >= 0.90
+    assert found.share(FASTER) == 0
+
+
+def main(reports: int) -> None:
+    """Print all shares in percent."""
+    print(f"{reports} reports of {SETTINGS} settings each; shares in %")
+    print(f"{'':48} called  reports  covered")
+    for effort, counts in EFFORTS.items():
+        for label, noise, paired, slowdown, variation in (
+            *((n, s, p, 0.0, RUN_VARIATION) for n, s in SAME_SERVER.items() for p in (False, True)),
+            ("runs differ by 3%", Noise(between=0.0, runs=0.03), False, 0.0, RUN_VARIATION),
+            ("5% slower", Noise(), True, 0.05, RUN_VARIATION),
+            ("5% slower, runs do not vary", Noise(), False, 0.05, 0.0),
+            ("20% slower, 5% and 5%", Noise(0.05, 0.05), True, 0.20, RUN_VARIATION),
+        ):
+            found = simulate(
+                noise,
+                paired=paired,
+                slowdown=slowdown,
+                run_variation=variation,
+                reports=reports,
+                **counts,
+            )
+            name = f"{effort}, {'one run' if paired else 'two runs'}: {label}"
+            print(
+                f"{name:48} {100 * found.called:6.2f}  {100 * found.reports_with_a_call:7.1f}"
+                f"  {100 * found.covered:7.1f}"
+            )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
