@@ -230,7 +230,7 @@ def test_sides_that_differ_in_durability_are_compared_with_that_said(storage: Pa
 
     out, _ = compared(storage, "0*", formats=("json", "md"))
 
-    assert "  not the sides alone, durability: setting fsync on / off" in out
+    assert "  they also differ in durability: setting fsync on / off" in out
     said = ["durability: setting fsync on / off"]
     assert [each["caveats"] for each in saved_json(storage)["settings"]] == [said]
     assert said[0] in (storage.parent / "reports/compare.md").read_text("utf-8")
