@@ -122,15 +122,15 @@ def _single_side_table(decision: Decision) -> str:
 
 def _against_table(decision: Decision, other: Against) -> str:
     side, baseline = other.side, decision.baseline
-    base, ours = decision.sides[baseline], decision.sides[side]
+    base, contender = decision.sides[baseline], decision.sides[side]
     rows = []
-    for setting in sorted(base.keys() | ours.keys()):
+    for setting in sorted(base.keys() | contender.keys()):
         verdict = other.by_setting.get(setting)
         rows.append(
             [
                 *_setting(setting),
                 _rate(base.get(setting)),
-                _rate(ours.get(setting)),
+                _rate(contender.get(setting)),
                 f"{verdict.ratio:.2f}" if verdict else NOT_MEASURED,
                 _interval(verdict),
                 verdict.word if verdict else NOT_MEASURED,
@@ -261,14 +261,14 @@ def _markdown_table(decision: Decision, other: Against) -> Iterator[str]:
         "| ratio (95%) | verdict |"
     )
     yield "|---|---:|---:|---:|---|"
-    base, ours = decision.sides[decision.baseline], decision.sides[other.side]
+    base, contender = decision.sides[decision.baseline], decision.sides[other.side]
     changed_first = sorted(
         other.by_setting.items(),
         key=lambda item: CHANGED.index(item[1].word) if item[1].word in CHANGED else len(CHANGED),
     )
     for setting, verdict in changed_first[:MARKDOWN_ROWS]:
         yield (
-            f"| {setting} | {_rate(base[setting])} | {_rate(ours[setting])} "
+            f"| {setting} | {_rate(base[setting])} | {_rate(contender[setting])} "
             f"| {verdict} | {MARKS.get(verdict.word, UNMARKED)} {verdict.word} |"
         )
     if len(changed_first) > MARKDOWN_ROWS:

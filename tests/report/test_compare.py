@@ -157,7 +157,7 @@ def test_settings_and_datasets_that_one_side_lacks_are_said(storage: Path) -> No
 
 
 def test_two_runs_of_a_cloud_are_compared(storage: Path) -> None:
-    """They are told apart by number, in the order in which they were asked for."""
+    """They are distinguished by number, in the order in which they were asked for."""
     rounds = [1.0, 1.01, 0.99]
     save(storage, "0001_EMBEDDED", [load("EMBEDDED", seconds=rounds)])
     save(storage, "0002_EMBEDDED", [load("EMBEDDED", seconds=[0.5 * s for s in rounds])])

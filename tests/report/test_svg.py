@@ -63,7 +63,7 @@ def test_tooltips_give_the_value_and_its_range() -> None:
 
 
 def test_whiskers_of_several_clouds_do_not_cover_each_other() -> None:
-    """Clouds that are equally fast stand side by side, at every batch size."""
+    """Clouds that are equally fast are drawn side by side at every batch size."""
     clouds = ("GCP", "AWS", "AZURE")
     tree = ElementTree.fromstring(draw(plots_by_name(grid(*clouds))["throughput_by_batch_size"]))
 
