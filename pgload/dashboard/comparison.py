@@ -135,8 +135,12 @@ def _answer(decision: Decision, words: Words) -> None:
     if decision.lead is None:
         st.info(plain(words("one_side")))
     else:
-        ratio, other = f"{decision.lead.ratio:.2f}", decision.ranking[1]
-        sure = words(f"sure_{decision.lead.word.split()[0]}", ratio=ratio, other=other)
+        sure = words(
+            f"sure_{decision.lead.word.split()[0]}",
+            ratio=f"{decision.lead.ratio:.2f}",
+            other=decision.ranking[1],
+            setting=decision.lead_setting.short if decision.lead_setting else "",
+        )
         st.markdown(
             f"**{words(decision.lead.word)}** {plain(sure)} {_interval_text(decision, words)}"
         )
@@ -144,6 +148,8 @@ def _answer(decision: Decision, words: Words) -> None:
         st.warning(_caveat(caveat, words))
     if decision.single_pass:
         st.caption(plain(words("single_pass")))
+    if decision.single_run:
+        st.caption(plain(words("single_run")))
     if decision.cheapest and (cost := decision.best[decision.cheapest].cost):
         price = words("per_million", price=f"{cost.price_per_hour:g}")
         line = f"{words('cheapest')}: {decision.cheapest} ${cost.dollars:,.4f} {price}"
@@ -160,7 +166,7 @@ def _answer(decision: Decision, words: Words) -> None:
 
 def _interval_text(decision: Decision, words: Words) -> str:
     lead = decision.lead
-    if lead is None or lead.low is None or lead.high is None:
+    if lead is None:
         return ""
     return plain(words("interval", low=f"{lead.low:.2f}", high=f"{lead.high:.2f}"))
 

@@ -1,16 +1,16 @@
-"""`python -m pgload compare`: from saved runs to a decision on the terminal and in a folder."""
+"""`python -m pgload compare`: from saved runs to a decision, on the terminal and in a folder."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
 from pgload.contract import OUTPUT_DIR, STORAGE
 from pgload.errors import UsageError
-from pgload.report.decision import Comparison, Decision, Gate, compare_sides
+from pgload.report.decision import Comparison, Gate, compare_sides
 from pgload.report.export import to_csv, to_json
 from pgload.report.migrations import read_migrations
 from pgload.report.saved import load_runs
@@ -18,22 +18,31 @@ from pgload.report.sides import AUTO, Difference, Side, make_sides, with_baselin
 from pgload.report.stats import THRESHOLD
 from pgload.report.tables import compare_tables, decision_lines, to_markdown
 
-TEXTS: Mapping[str, tuple[str, Callable[[Sequence[Decision]], str]]] = {
-    "csv": ("compare.csv", to_csv),
-    "md": ("compare.md", to_markdown),
-}
-FORMATS = ("html", "svg", *TEXTS, "json")
-CHARTS = ("throughput_*", "batch*", "time_by_part", "bottleneck", "cost")  # names of ours
+FORMATS = ("html", "svg", "csv", "md", "json")
+CHARTS = ("throughput_*", "batch*", "time_by_part", "bottleneck", "cost")  # names of own charts
+LISTED = 12  # lines of a list on the terminal
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where the files go, which ones, and what the page needs beside the comparison."""
+    """Where the files go, which ones, their language, and the migrations that the page shows."""
 
     folder: Path = Path("reports")
     formats: Sequence[str] = FORMATS
     language: str = "en"
     migrations: Path = OUTPUT_DIR
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """The options of `compare`."""
+
+    storage: Path = STORAGE
+    baseline: str | None = None
+    by: str = AUTO
+    threshold: float = THRESHOLD
+    output: Output = field(default_factory=Output)
+    gate: Gate | None = None
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -42,82 +51,8 @@ def parse_formats(text: str) -> tuple[str, ...]:
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         named = ", ".join(unknown) or repr(text)
-        raise UsageError(f"--format: {named} is none of {', '.join(FORMATS)}")
+        raise UsageError(f"--format: {named} is not one of {', '.join(FORMATS)}")
     return formats
-
-
-def write(comparison: Comparison, output: Output) -> tuple[list[Path], list[str]]:
-    """Write what was asked for; gives the files, and which charts are missing and why.
-
-    A chart of an earlier comparison that this one does not draw is removed from the folder.
-    Raises `UsageError` when the folder cannot be written or a package is missing.
-    """
-    contents = {
-        name: make(comparison.decisions)
-        for key, (name, make) in TEXTS.items()
-        if key in output.formats
-    }
-    if "json" in output.formats:
-        contents["compare.json"] = to_json(comparison)
-    missing: list[str] = []
-    if {"html", "svg"} & {*output.formats}:
-        drawn, missing = _draw(comparison, output)
-        contents |= drawn
-    try:
-        output.folder.mkdir(parents=True, exist_ok=True)
-        if "svg" in output.formats:
-            for chart in (path for name in CHARTS for path in output.folder.glob(f"{name}.svg")):
-                if chart.name not in contents:
-                    chart.unlink()
-        for name, text in contents.items():
-            (output.folder / name).write_text(text, "utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"cannot write to {output.folder}: {error.strerror}; choose another folder"
-        ) from None
-    return [output.folder / name for name in contents], missing
-
-
-def _draw(comparison: Comparison, output: Output) -> tuple[dict[str, str], list[str]]:
-    """File name → content of the charts and the page, and why a chart is missing."""
-    try:  # not needed for anything else
-        from pgload.report.i18n import Words
-        from pgload.report.page import PageContent, render
-        from pgload.report.plots import plots
-        from pgload.report.svg import colours, draw, stand_alone
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"no charts, for {sys.executable} lacks the package {error.name}: "
-            "use the Python that requirements.txt was installed for"
-        ) from None
-    words = Words(output.language)
-    # One dataset only: a line through loads of different data would compare what cannot be.
-    found, missing = plots(comparison.decisions[0], words)
-    by_side = {**colours(comparison.sides), **colours(comparison.decisions[0].shown)}
-    charts = {plot.name: draw(plot, by_side) for plot in found}
-    contents = {}
-    if "svg" in output.formats:
-        contents = {f"{name}.svg": stand_alone(svg) for name, svg in charts.items()}
-    if "html" in output.formats:
-        migrations, broken = read_migrations(output.migrations)
-        report = PageContent(comparison, by_side, found, charts, missing, migrations, broken)
-        contents["index.html"] = render(report, words, output.folder)
-    return contents, missing
-
-
-LISTED = 12  # sides and differences named on the terminal
-
-
-@dataclass(frozen=True)
-class CompareOptions:
-    """What `compare` was asked for beside the files."""
-
-    storage: Path = STORAGE
-    baseline: str | None = None
-    by: str = AUTO
-    threshold: float = THRESHOLD
-    output: Output = field(default_factory=Output)
-    gate: Gate | None = None
 
 
 def compare(
@@ -131,10 +66,10 @@ def compare(
 
     Prints to `out` (standard output when None) what was read and how the sides differ, then the
     tables and the decision, and the files written. What was left out and why goes to `err`
-    (standard error when None). Gives whether the gate holds; without one it does.
+    (standard error when None). Returns whether the gate passes, and True without a gate.
 
-    Raises `UsageError` when nothing is left to compare or to gate, a baseline is none of the sides,
-    or the folder cannot be written.
+    Raises `UsageError` when nothing is left to compare or to check, the baseline is not one of the
+    sides, or the folder cannot be written.
     """
     options = options or CompareOptions()
     out, err = out or sys.stdout, err or sys.stderr
@@ -200,3 +135,70 @@ def _print_list(title: str, lines: Iterable[str], out: TextIO, most: int = LISTE
         if len(lines) > most:
             print(f"  and {len(lines) - most} more", file=out)
         print(file=out)
+
+
+def write(comparison: Comparison, output: Output) -> tuple[list[Path], list[str]]:
+    """Write the files of `output.formats`; returns their paths, and why charts are missing.
+
+    A chart of an earlier comparison that this one does not draw is removed from the folder.
+    Raises `UsageError` when the folder cannot be written or a package is missing.
+    """
+    contents: dict[str, str] = {}
+    missing: list[str] = []
+    if "csv" in output.formats:
+        contents["compare.csv"] = to_csv(comparison.decisions)
+    if "md" in output.formats:
+        contents["compare.md"] = to_markdown(comparison.decisions)
+    if "json" in output.formats:
+        contents["compare.json"] = to_json(comparison)
+    if {"html", "svg"} & {*output.formats}:
+        drawn, missing = _draw(comparison, output)
+        contents |= drawn
+    try:
+        output.folder.mkdir(parents=True, exist_ok=True)
+        if "svg" in output.formats:
+            for chart in (path for name in CHARTS for path in output.folder.glob(f"{name}.svg")):
+                if chart.name not in contents:
+                    chart.unlink()
+        for name, text in contents.items():
+            (output.folder / name).write_text(text, "utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {output.folder}: {error.strerror}; choose another folder"
+        ) from None
+    return [output.folder / name for name in contents], missing
+
+
+def _draw(comparison: Comparison, output: Output) -> tuple[dict[str, str], list[str]]:
+    """File name → content of the charts and the page; and why charts are missing."""
+    try:  # imported here, so that everything else works without these packages
+        from pgload.report.i18n import Words
+        from pgload.report.page import PageContent, render
+        from pgload.report.plots import plots
+        from pgload.report.svg import colours, draw, stand_alone
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"cannot draw charts: {sys.executable} lacks the package {error.name}; "
+            "use the Python into which requirements.txt was installed"
+        ) from None
+    words = Words(output.language)
+    # One dataset only: loads of different data are not comparable.
+    found, missing = plots(comparison.decisions[0], words)
+    by_side = {**colours(comparison.sides), **colours(comparison.decisions[0].shown)}
+    charts = {plot.name: draw(plot, by_side) for plot in found}
+    contents = {}
+    if "svg" in output.formats:
+        contents = {f"{name}.svg": stand_alone(svg) for name, svg in charts.items()}
+    if "html" in output.formats:
+        migrations, broken = read_migrations(output.migrations)
+        page = PageContent(
+            comparison=comparison,
+            colours=by_side,
+            plots=found,
+            charts=charts,
+            not_drawn=missing,
+            migrations=migrations,
+            broken_migrations=broken,
+        )
+        contents["index.html"] = render(page, words, output.folder)
+    return contents, missing

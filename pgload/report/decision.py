@@ -93,6 +93,19 @@ class Decision:
         )
 
     @property
+    def single_run(self) -> bool:
+        """Whether two sides are compared by one run each, whose variation is assumed."""
+        runs = [
+            {one.run for each in measured.values() for one in each.passes}
+            for measured in self.sides.values()
+        ]
+        return any(
+            len(ours) == len(theirs) == 1 and ours != theirs
+            for at, ours in enumerate(runs)
+            for theirs in runs[:at]
+        )
+
+    @property
     def shown(self) -> list[str]:
         """The sides that have room: all, or the baseline and the fastest; in their order."""
         fastest = [name for name in self.ranking if name != self.baseline][: SHOWN - 1]

@@ -43,6 +43,7 @@ COLUMNS = (
     "rtt_ms",
     "wal_bytes_per_record",
     "bottleneck",
+    "bottleneck_share",
     "dollars_per_million_records",
     "file",
 )
@@ -90,6 +91,7 @@ def _row(
         "rtt_ms": each.rtt_ms,
         "wal_bytes_per_record": each.wal_bytes_per_record,
         "bottleneck": each.bottleneck,
+        "bottleneck_share": each.bottleneck_shares.get(each.bottleneck or ""),
         "dollars_per_million_records": price.at(each.throughput) if price else None,
         "file": each.source,
     }

@@ -1,4 +1,4 @@
-"""The words of charts and pages in the languages of `words.toml`."""
+"""The texts of charts, page and dashboard, in the languages of `i18n.toml`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LANGUAGES = ("en", "ko")
 
 
 class Words:
-    """Looks up a text by its key and fills in its values."""
+    """The texts in one language, looked up by key; values replace the names in braces."""
 
     def __init__(self, language: str = "en") -> None:
         self.language = language
@@ -20,7 +20,7 @@ class Words:
         return text.format(**values) if values else text
 
     def maybe(self, key: str, otherwise: str) -> str:
-        """The text of a key that comes from data, such as a bottleneck's name."""
+        """The text of a key that comes from data, such as a bottleneck; `otherwise` if unknown."""
         return self(key) if key in _texts() else otherwise
 
 

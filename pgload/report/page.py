@@ -1,4 +1,4 @@
-"""The one page: question and answer, migration, comparison, detail. It loads nothing."""
+"""The report as one HTML page: answer, migration, comparison, detail. It loads no other file."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from pgload.report.plots import Plot
 from pgload.report.svg import tooltip_script
 
 TEMPLATES = Path(__file__).with_name("templates")
-AXIS = 1.5  # the little interval beside a ratio reaches from a factor slower to a factor faster
+AXIS = 1.5  # the drawn interval of a ratio ranges from 1.5 times slower to 1.5 times faster
 
 
 @dataclass(frozen=True)
 class PageContent:
-    """All that a page shows."""
+    """Everything that the page shows."""
 
     comparison: Comparison
     colours: Mapping[str, str]  # of the sides
     plots: Sequence[Plot]  # of the first dataset
     charts: Mapping[str, str]  # name of a plot → SVG
-    not_drawn: Sequence[str]
+    not_drawn: Sequence[str]  # charts, each with the reason
     migrations: Sequence[SavedMigration]
-    broken_migrations: Sequence[str]
+    broken_migrations: Sequence[str]  # a line for each that cannot be read
 
     @property
     def question(self) -> str:
-        """The key of the question that these sides answer."""
+        """The i18n key of the question that this comparison answers."""
         sides = self.comparison.sides.values()
         if len(sides) == 1:
             return "question_setting"
@@ -45,8 +45,8 @@ class PageContent:
         return "question_cloud" if len(clouds) > 1 else "question_change"
 
 
-def render(report: PageContent, words: Words, folder: Path) -> str:
-    """The page as HTML, to be written into `folder`, from which its links to raw files start."""
+def render(content: PageContent, words: Words, folder: Path) -> str:
+    """The page as HTML. Its links to raw files are relative to `folder`, where it is written."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -61,12 +61,12 @@ def render(report: PageContent, words: Words, folder: Path) -> str:
         "axis": _on_axis,
     }
     values: dict[str, Any] = {
-        "report": report,
-        "comparison": report.comparison,
-        "decision": report.comparison.decisions[0],
+        "report": content,
+        "comparison": content.comparison,
+        "decision": content.comparison.decisions[0],
         "t": words,
-        # Both are safe: names from data were escaped on their way into the SVG.
-        "charts": {name: Markup(svg) for name, svg in report.charts.items()},
+        # Safe as Markup: pygal escapes names from data, and the script is constant.
+        "charts": {name: Markup(svg) for name, svg in content.charts.items()},
         "tooltips": Markup(tooltip_script(xml=False)),
     }
     return environment.get_template("index.html").render(values)
@@ -89,5 +89,5 @@ def _link(path: Path, folder: Path) -> str:
 
 
 def _on_axis(ratio: float) -> float:
-    """Where a ratio stands on the little axis, in percent from its left; 50 is equal."""
+    """The position of a ratio on a logarithmic axis, in percent from its left; 50 is equal."""
     return 50 + 50 * max(-1.0, min(1.0, math.log(ratio) / math.log(AXIS)))

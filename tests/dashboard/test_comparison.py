@@ -31,7 +31,7 @@ def test_a_comparison_has_the_numbers_of_the_page(show: Show, tmp_path: Path) ->
     assert metrics(app) == {"Records/s": "159,204"}
     shown = visible_text(app)
     assert "AWS with copy, batch size 100, connections 4" in shown
-    assert "2.00 times as fast as GCP at its best" in shown
+    assert "2.00 times as fast as GCP, both with" in shown
     assert "Cheapest: AWS $0.0006" in shown
     assert "broken.json" in shown
     assert column(app, "verdict") == ["slower"] * 8

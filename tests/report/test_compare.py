@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import random
@@ -15,6 +16,7 @@ import pytest
 from pgload.errors import UsageError
 from pgload.report.compare import CompareOptions, Output, compare, parse_formats
 from pgload.report.decision import Gate, parse_percent
+from tests.support.gold import check_gold
 from tests.support.saved_runs import load, reading, save
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +76,7 @@ def test_three_servers_of_known_speeds_come_out_in_order(storage: Path) -> None:
 
 
 def test_ratios_are_of_the_compared_side_to_the_baseline(storage: Path) -> None:
-    """Whichever side is asked to be the baseline."""
+    """Also with another side as the baseline."""
     known_speeds(storage, GCP=1.0, AWS=2.0)
 
     compared(storage, "0*", baseline="aws")
@@ -113,7 +115,7 @@ def test_the_newest_runs_are_read_compared_and_drawn(storage: Path) -> None:
         "the sides differ in:",
         "  server version: AWS 17.2, GCP 18.1",
     ]
-    assert any(line.startswith("values  1,000      1  10,000  20,000   2.00  1.") for line in lines)
+    assert any(each.startswith("values  1,000      1  10,000  20,000   2.00  1.") for each in lines)
     reports = storage.parent / "reports"
     assert f"  {reports / 'throughput_by_batch_size.svg'}" in lines
     assert (reports / "throughput_by_batch_size.svg").exists()
@@ -123,8 +125,8 @@ def test_the_newest_runs_are_read_compared_and_drawn(storage: Path) -> None:
     assert err == ""
 
 
-def test_charts_of_an_earlier_comparison_go(storage: Path) -> None:
-    """What is left in the folder belongs to this comparison; other files stay."""
+def test_charts_of_an_earlier_comparison_are_removed(storage: Path) -> None:
+    """The charts in the folder belong to this comparison; other files stay."""
     save(storage, "0001_GCP", [load(batch_size=500), load(batch_size=1000)])
     compared(storage)
     reports = storage.parent / "reports"
@@ -155,7 +157,7 @@ def test_settings_and_datasets_that_one_side_lacks_are_said(storage: Path) -> No
 
 
 def test_two_runs_of_a_cloud_are_compared(storage: Path) -> None:
-    """They are told apart by number, in the order in which they were asked for."""
+    """They are distinguished by number, in the order in which they were asked for."""
     rounds = [1.0, 1.01, 0.99]
     save(storage, "0001_EMBEDDED", [load("EMBEDDED", seconds=rounds)])
     save(storage, "0002_EMBEDDED", [load("EMBEDDED", seconds=[0.5 * s for s in rounds])])
@@ -183,7 +185,7 @@ def test_what_is_left_out_is_named_on_standard_error(storage: Path) -> None:
 
     assert "copy" not in out
     assert "test_load[copy-1000-1]: its rows were not verified" in err
-    assert "0002_other" not in err  # a run without loads is none of those that were meant
+    assert "0002_other" not in err  # not asked for, and without loads
     assert "0003_broken.json: not JSON" in err
     assert "0004_foreign.json: not a run of pgload" in err
     assert "0005_old.json: benchmarks/test_load.py::test_load[values-1000-1]: Object missing" in err
@@ -192,7 +194,7 @@ def test_what_is_left_out_is_named_on_standard_error(storage: Path) -> None:
     assert len(saved_json(storage)["left_out"]) == 2
 
 
-def test_nothing_to_compare_is_a_usage_error_that_says_what_to_run(storage: Path) -> None:
+def test_nothing_to_compare_is_a_usage_error_that_names_the_command_to_run(storage: Path) -> None:
     """With the reason for each file that was there."""
     with pytest.raises(UsageError, match=r"no verified load .*; run `pytest benchmarks` first"):
         compared(storage)
@@ -221,18 +223,59 @@ def test_the_terminal_gets_ascii_only(storage: Path) -> None:
     assert compared(storage)[0].isascii()
 
 
-def test_sides_that_differ_in_durability_are_compared_with_that_said(storage: Path) -> None:
-    """On the terminal, in the JSON and in the Markdown, beside the verdict."""
+def test_sides_that_differ_in_durability_are_compared_with_a_warning(storage: Path) -> None:
+    """On the terminal, in the JSON and in the Markdown."""
     for number, (cloud, fsync) in enumerate({"GCP": "on", "AWS": "off"}.items(), start=1):
         servers = {cloud: {"settings": {"fsync": fsync}}}
         save(storage, f"{number:04}_{cloud}", [load(cloud)], servers=servers)
 
     out, _ = compared(storage, "0*", formats=("json", "md"))
 
-    assert "  not the sides alone, durability: setting fsync on / off" in out
-    said = ["durability: setting fsync on / off"]
-    assert [each["caveats"] for each in saved_json(storage)["settings"]] == [said]
-    assert said[0] in (storage.parent / "reports/compare.md").read_text("utf-8")
+    assert "  they also differ in durability: setting fsync on / off" in out
+    warning = ["durability: setting fsync on / off"]
+    assert [each["caveats"] for each in saved_json(storage)["settings"]] == [warning]
+    assert warning[0] in (storage.parent / "reports/compare.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["compare.csv", "compare.json"])
+def test_files_for_machines_are_as_expected(storage: Path, name: str) -> None:
+    """Keys, columns and numbers of two clouds, one of which lacks a setting."""
+    for number, (cloud, factor) in enumerate({"GCP": 1.0, "AWS": 0.5}.items(), start=1):
+        passes = [[factor * second] for second in (1.0, 1.01, 0.99, 1.0, 1.005)]
+        measured: dict[str, Any] = {
+            "seconds": [second for each in passes for second in each],
+            "passes": passes,
+            "bottleneck": "wal",
+            "bottleneck_shares": {"client": 0.25, "wal": 0.75},
+        }
+        loads = [load(cloud, batch_size=size, **measured) for size in (500, 1000)[:number]]
+        servers = {cloud: {"version": f"1{number}.1", "price_per_hour": 0.36}}
+        save(storage, f"{number:04}_{cloud}", loads, servers=servers)
+
+    compared(storage, "0*", formats=parse_formats(name.removeprefix("compare.")))
+
+    (path,) = (storage.parent / "reports").iterdir()
+    assert path.name == name
+    check_gold(name, path.read_text("utf-8"), storage.parent)
+
+
+def test_csv_json_and_markdown_agree(storage: Path) -> None:
+    """On every ratio and verdict."""
+    known_speeds(storage, GCP=1.0, AWS=2.0)
+
+    compared(storage, "0*", formats=parse_formats("csv,json,md"))
+
+    folder = storage.parent / "reports"
+    with (folder / "compare.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8
+    assert {row["baseline"] for row in rows if row["side"] == "AWS"} == {"GCP"}
+    by_size = {row["batch_size"]: row for row in rows if row["side"] == "AWS"}
+    for each in saved_json(storage)["settings"]:
+        row = by_size[str(each["batch_size"])]
+        assert float(row["ratio"]) == each["ratio"]
+        assert row["verdict"] == each["verdict"] == "faster"
+    assert (folder / "compare.md").read_text("utf-8").count("🟢 faster") == 4
 
 
 @pytest.mark.parametrize("text", ["throughput:-10", "latency:-10%", "throughput:10%", "-10%", ""])
@@ -243,7 +286,7 @@ def test_a_gate_that_is_not_understood_is_a_usage_error(text: str) -> None:
 
 
 def test_a_gate_with_nothing_to_check_does_not_pass(storage: Path) -> None:
-    """One side only, or no setting in common: a build would otherwise be green for ever."""
+    """One side only, or no setting in common: a build would otherwise always pass."""
     save(storage, "0001_GCP", [load("GCP")])
 
     with pytest.raises(UsageError, match="--fail throughput:-10% has nothing to check"):
@@ -251,8 +294,8 @@ def test_a_gate_with_nothing_to_check_does_not_pass(storage: Path) -> None:
 
 
 def test_options_that_are_not_understood_are_usage_errors() -> None:
-    """They name what was given and what can be."""
-    with pytest.raises(UsageError, match="--format: pdf is none of html, svg"):
+    """They name the value and the choices."""
+    with pytest.raises(UsageError, match="--format: pdf is not one of html, svg"):
         parse_formats("svg,pdf")
     with pytest.raises(UsageError, match="--threshold 'much' is not a percentage"):
         parse_percent("--threshold", "much")
@@ -288,8 +331,8 @@ def test_exit_codes(storage: Path) -> None:
     assert command(storage.parent, "0*", "--fail", "much").returncode == 2
 
 
-def test_importing_the_report_costs_nothing() -> None:
-    """Neither a driver nor charts nor statistics nor pytest, to show a run's table or the help."""
+def test_importing_the_report_is_cheap() -> None:
+    """A run's table and the help need no driver, no charts, no pytest."""
     heavy = [
         "psycopg2",
         "pygal",

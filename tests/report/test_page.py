@@ -57,7 +57,7 @@ def migrated(folder: Path) -> None:
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Path:
-    """Two clouds in a grid, with everything that a file can hold."""
+    """Two clouds in a grid, with everything that a saved run can contain."""
     folder = tmp_path / ".benchmarks"
     for number, (cloud, speed) in enumerate({"GCP": 1.0, "AWS": 2.0}.items(), start=1):
         save(
@@ -83,6 +83,7 @@ def storage(tmp_path: Path) -> Path:
             servers={
                 cloud: {
                     "price_per_hour": 0.36,
+                    "price_date": "2025-01-10",
                     "settings": {"fsync": "on", "shared_buffers": f"{number}GB"},
                 }
             },
@@ -108,16 +109,17 @@ def test_the_first_lines_answer_the_question(storage: Path) -> None:
         "fastest? AWS with copy, batch size 100, connections 4 159,204 records/s"
     )
     first = text[: text.index("Migration")]
-    assert "faster — 2.00 times as fast as GCP at its best. 95% interval 1." in first
+    assert "faster — 2.00 times as fast as GCP, both with copy 100 × 4. 95% interval 1." in first
     assert "Cheapest AWS $0.0006" in first
-    parts = [text.index(part) for part in ("How the sides differ", "Charts", "Raw files")]
+    assert "2025-01-10" in first
+    parts = [text.index(part) for part in ("Differences between the sides", "Charts", "Raw files")]
     assert parts == sorted(parts)
     assert "completed with errors" in text
     assert "too long" in text
 
 
-def test_it_is_whole_and_loads_nothing(storage: Path) -> None:
-    """No address of the web but the names of XML vocabularies; links lead to the raw files."""
+def test_the_page_is_complete_and_loads_nothing(storage: Path) -> None:
+    """Its only URLs are the names of XML vocabularies; its links lead to the raw files."""
     html = page(storage)
 
     assert set(re.findall(r"https?://[^\s\"'<>)]+", html)) <= {
@@ -130,7 +132,7 @@ def test_it_is_whole_and_loads_nothing(storage: Path) -> None:
     assert all((storage.parent / "reports" / each).is_file() for each in targets)
 
 
-def test_what_comes_from_files_is_text(storage: Path) -> None:
+def test_text_from_files_is_escaped(storage: Path) -> None:
     """A file name or a sentence with tags in it is shown as it is."""
     html = page(storage)
 
@@ -139,8 +141,8 @@ def test_what_comes_from_files_is_text(storage: Path) -> None:
     assert "group <b>commits</b>." in Text(html).text
 
 
-def test_every_chart_has_its_numbers_beside_it(storage: Path) -> None:
-    """A reader who does not see the picture has a description and a table."""
+def test_every_chart_has_a_table_of_its_numbers(storage: Path) -> None:
+    """Who cannot see the picture has a description and a table."""
     html = page(storage)
 
     figures = re.findall(r'<figure id="([^"]+)">(.*?)</figure>', html, re.S)
@@ -155,7 +157,7 @@ def test_every_chart_has_its_numbers_beside_it(storage: Path) -> None:
 
 
 def test_korean_is_korean_throughout(storage: Path) -> None:
-    """Every text of ours; names and sentences from files stay."""
+    """Every text of pgload; names and sentences from files stay."""
     text = Text(page(storage, "ko")).text
 
     assert "어느 PostgreSQL이 이 JSON을 가장 빨리 적재하는가?" in text
@@ -163,7 +165,7 @@ def test_korean_is_korean_throughout(storage: Path) -> None:
         assert english not in text.replace("--batch-size", ""), english
 
 
-def test_every_text_is_there_in_every_language() -> None:
+def test_every_text_exists_in_every_language() -> None:
     """With the same values to fill in."""
     for key, texts in _texts().items():
         assert set(texts) == set(LANGUAGES), key
@@ -173,7 +175,7 @@ def test_every_text_is_there_in_every_language() -> None:
 
 
 def test_runs_of_one_cloud_ask_another_question(storage: Path) -> None:
-    """What changed; and with a single run, which setting."""
+    """Which run was faster; and for a single run, which setting."""
     save(storage, "0003_GCP", [load("GCP")])
 
     assert "Which run was faster?" in page(storage, "en", "0001", "0003")
