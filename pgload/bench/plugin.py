@@ -9,6 +9,7 @@ module: pytest then sees that the conftest means the same plugin.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         type="paths",
         default=[],
     )
-    config: pytest.Config = pluginmanager.get_plugin("pytestconfig")
+    config: Any = pluginmanager.get_plugin("pytestconfig")  # it has read the ini file
     if config.getini("pgload_benchmarks"):
         add_options(parser)
 
