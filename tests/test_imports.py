@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support.environment import ROOT
+
 # What a package may import, beside itself, `contract` and `errors`: packages or single modules.
 MAY_IMPORT = {
     "errors": set(),

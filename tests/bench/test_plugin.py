@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.checkout import ROOT, Run, run_environment
+from tests.support.checkout import Run, run_environment
+from tests.support.environment import ROOT
 
 TEST = "def test_it():\n    pass\n"
 

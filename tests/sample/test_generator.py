@@ -21,8 +21,8 @@ import pytest
 from pgload.errors import UsageError
 from pgload.sample import generator as sample
 from pgload.sample.generator import KINDS, Field, field_list, notices, sample_dir, write_sample
+from tests.support.environment import ROOT
 
-ROOT = Path(__file__).parents[2]
 ENOUGH = 3000  # records for shares and means to settle
 
 Records = list[dict[str, str]]
