@@ -77,7 +77,7 @@ class Snapshot:
     cloud_provider: str
     instance_type: str | None
     resumed: bool
-    resume_command: str | None  # None where nothing can be resumed
+    resume_command: str | None = None  # None where nothing can be resumed
     start_time: str
     last_update: str  # far in the past with status `running`: the process was killed
     pid: int
