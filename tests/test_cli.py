@@ -11,7 +11,7 @@ import pytest
 
 from pgload import __version__
 from pgload.cli import main, parser
-from tests.support.checkout import ROOT, environment
+from tests.support.environment import ROOT, environment
 from tests.support.saved_runs import load, save
 
 COMMANDS = ("migrate", "compare", "dashboard")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
+from itertools import chain
 
-from tests.support.checkout import ROOT
+from tests.support.environment import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
@@ -24,8 +25,9 @@ def test_extra_for_tests() -> None:
 
 
 def test_bounds() -> None:
-    """Every requirement of the main job has a lower and an upper bound."""
-    for line in requirements("requirements.txt"):
+    """Every requirement, those of the extras too, has a lower and an upper bound."""
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    for line in (*requirements("requirements.txt"), *chain(*extras)):
         assert re.fullmatch(r"[\w-]+>=[\d.]+,<[\d.]+", line), line
 
 

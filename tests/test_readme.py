@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from pgload.cli import parser
-from tests.support.checkout import ROOT, Run, configure, environment
+from tests.support.checkout import Run, configure
+from tests.support.environment import ROOT, environment
 from tests.support.servers import embedded
 
 ENGLISH, KOREAN = ROOT / "README.md", ROOT / "README.ko.md"

@@ -29,28 +29,29 @@ def one_file_target(
 def run_pairs(
     bench_session: BenchSession, benchmark: Any, dataset: Dataset, run_rounds: Callable[..., None]
 ) -> Callable[..., float]:
-    """A function that alternates our load and theirs, verifies both, and returns the ratio.
+    """A function that alternates a contender with a baseline and returns the contender's speed.
 
-    The ratio is the median over rounds of their seconds by ours: 2 means that ours is twice as
-    fast. `clock` replaces the wall clock. `verify_ours` and `verify_theirs` replace the target's
-    check if the tables hold something else than the dataset afterwards. `weight` is our amount of
-    work by theirs, if they differ.
+    The speed is relative to the baseline: the median over the rounds of the baseline's seconds
+    divided by the contender's, so that 2 means twice as fast. `clock` replaces the wall clock.
+    `verify_contender` and `verify_baseline` replace the target's check where the tables hold
+    anything other than the dataset afterwards. `weight` is the contender's amount of work divided
+    by the baseline's, if they differ.
     """
     console = bench_session.console
 
     def run_pairs(
         name: str,
         target: BenchTarget,
-        ours: Callable[[], object],
-        theirs: Callable[[], object],
+        contender: Callable[[], object],
+        baseline: Callable[[], object],
         *,
         clock: Callable[[], float] = time.perf_counter,
-        verify_ours: Callable[[], object] | None = None,
-        verify_theirs: Callable[[], object] | None = None,
+        verify_contender: Callable[[], object] | None = None,
+        verify_baseline: Callable[[], object] | None = None,
         weight: float = 1,
     ) -> float:
-        our_seconds: list[float] = []
-        their_seconds: list[float] = []
+        contender_seconds: list[float] = []
+        baseline_seconds: list[float] = []
 
         def timed(work: Callable[[], object], seconds: list[float]) -> None:
             start = clock()
@@ -60,31 +61,33 @@ def run_pairs(
         def setup() -> None:
             console.status(name)
             target.reset()
-            timed(theirs, their_seconds)
-            (verify_theirs or target.verify)()
+            timed(baseline, baseline_seconds)
+            (verify_baseline or target.verify)()
             target.reset()
 
         run_rounds(
-            partial(timed, ours, our_seconds),
+            partial(timed, contender, contender_seconds),
             setup=setup,
-            teardown=verify_ours or target.verify,
+            teardown=verify_contender or target.verify,
         )
         if benchmark.stats is None:
             pytest.skip("--benchmark-disable leaves nothing to compare")
-        rounds = bench_session.options.effort.rounds
-        pairs = list(zip(their_seconds, our_seconds, strict=True))[-rounds:]
-        ratios = [weight * their / our for their, our in pairs]
+        rounds = bench_session.options.effort.rounds  # the others were for warming up
+        contender_seconds = contender_seconds[-rounds:]
+        baseline_seconds = baseline_seconds[-rounds:]
+        pairs = zip(baseline_seconds, contender_seconds, strict=True)
+        ratios = [weight * base / seconds for base, seconds in pairs]
         ratio = float(statistics.median(ratios))
         benchmark.extra_info.update(
             records=dataset.records,
-            our_seconds=[our for _, our in pairs],
-            peer_seconds=[their for their, _ in pairs],
+            contender_seconds=contender_seconds,
+            baseline_seconds=baseline_seconds,
             ratio=ratio,
             verified=True,
         )
-        their_rate = dataset.records / statistics.median(their for their, _ in pairs)
+        rate = dataset.records / statistics.median(baseline_seconds)
         spread = f"{min(ratios):.2f}–{max(ratios):.2f}"
-        console.line(f"{name}: {ratio:.2f} times ({spread}) its {their_rate:,.0f} records/s")
+        console.line(f"{name}: {ratio:.2f} times ({spread}) the baseline's {rate:,.0f} records/s")
         return ratio
 
     return run_pairs

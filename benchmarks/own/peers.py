@@ -1,7 +1,7 @@
 """Loaders of other libraries, at the same commit boundaries as pgload's.
 
-A peer is a context manager: it opens its connections, then gives a function that reads a JSON file,
-splits it into batches, and writes and commits every batch. Each is written for speed, as its
+A peer is a context manager: it opens its connections, then yields a function that reads a JSON
+file, splits it into batches, and writes and commits every batch. Each is written for speed, as its
 library documents it. Like pgload, every peer stores an empty string as NULL.
 """
 
@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -39,10 +40,16 @@ def rows_of(records: Sequence[dict[str, str]], table: Table) -> list[list[str | 
 @contextmanager
 def _in_threads(
     connect: Callable[[], Any],
-    write: Callable[[Any, Table, Rows], None],
+    sql: Any,
+    statement: str,
+    write: Callable[[Any, Any, Rows], None],
     connections: int,
 ) -> Iterator[Load]:
-    """A thread for each connection."""
+    """A thread for each connection, which writes and commits a batch.
+
+    `sql` is the driver's module of that name, which quotes the names of the table and its columns
+    in the statement; `write` gets a cursor, the statement and the rows.
+    """
     with ExitStack() as stack:
         free: SimpleQueue[Any] = SimpleQueue()
         for _ in range(connections):
@@ -50,9 +57,16 @@ def _in_threads(
         threads = stack.enter_context(ThreadPoolExecutor(connections))
 
         def load(path: Path, table: Table, batch_size: int) -> None:
+            quoted = sql.SQL(statement).format(
+                sql.Identifier(table.schema, table.name),
+                sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns),
+            )
+
             def write_batch(batch: Sequence[dict[str, str]]) -> None:
                 connection = free.get()
-                write(connection, table, rows_of(batch, table))
+                with connection.cursor() as cursor:
+                    write(cursor, quoted, rows_of(batch, table))
+                connection.commit()
                 free.put(connection)
 
             list(threads.map(write_batch, _batches(path, batch_size)))
@@ -70,20 +84,12 @@ def execute_values(target: Target, connections: int) -> Any:
     import psycopg2
     from psycopg2 import extras, sql
 
-    def connect() -> Any:
-        return psycopg2.connect(**target.parameters)
+    def write(cursor: Any, statement: Any, rows: Rows) -> None:
+        # The default page_size of 100 would split the batch.
+        extras.execute_values(cursor, statement, rows, page_size=len(rows))
 
-    def write(connection: Any, table: Table, rows: Rows) -> None:
-        statement = sql.SQL("INSERT INTO {} ({}) VALUES %s").format(
-            sql.Identifier(table.schema, table.name),
-            sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns),
-        )
-        with connection.cursor() as cursor:
-            # The default page_size of 100 would split the batch.
-            extras.execute_values(cursor, statement, rows, page_size=len(rows))
-        connection.commit()
-
-    return _in_threads(connect, write, connections)
+    connect = partial(psycopg2.connect, **target.parameters)
+    return _in_threads(connect, sql, "INSERT INTO {} ({}) VALUES %s", write, connections)
 
 
 def psycopg3_copy(target: Target, connections: int) -> Any:
@@ -91,20 +97,13 @@ def psycopg3_copy(target: Target, connections: int) -> Any:
     import psycopg
     from psycopg import sql
 
-    def connect() -> Any:
-        return psycopg.connect(**target.parameters)
-
-    def write(connection: Any, table: Table, rows: Rows) -> None:
-        statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
-            sql.Identifier(table.schema, table.name),
-            sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns),
-        )
-        with connection.cursor() as cursor, cursor.copy(statement) as copy:
+    def write(cursor: Any, statement: Any, rows: Rows) -> None:
+        with cursor.copy(statement) as copy:
             for row in rows:
                 copy.write_row(row)
-        connection.commit()
 
-    return _in_threads(connect, write, connections)
+    connect = partial(psycopg.connect, **target.parameters)
+    return _in_threads(connect, sql, "COPY {} ({}) FROM STDIN", write, connections)
 
 
 @contextmanager

@@ -74,11 +74,11 @@ class PlainPython:
         return max(samples)
 
     def _ask(self) -> None:
-        _pipe(self._process.stdin).write(b"load\n")
-        _pipe(self._process.stdin).flush()
+        open_pipe(self._process.stdin).write(b"load\n")
+        open_pipe(self._process.stdin).flush()
 
     def _answer(self) -> float:
-        line = _pipe(self._process.stdout).readline()
+        line = open_pipe(self._process.stdout).readline()
         assert line, "the process ended; its error is above"
         return msgspec.json.decode(line, type=float)
 
@@ -95,13 +95,13 @@ def plain_python(job: Job) -> Iterator[PlainPython]:
         start_new_session=True,  # Ctrl-C is for this process
     ) as process:
         try:
-            _pipe(process.stdin).write(msgspec.json.encode(job, enc_hook=str) + b"\n")
-            _pipe(process.stdin).flush()
+            open_pipe(process.stdin).write(msgspec.json.encode(job, enc_hook=str) + b"\n")
+            open_pipe(process.stdin).flush()
             plain = PlainPython(process)
             plain._answer()
             yield plain
         finally:
-            _pipe(process.stdin).close()
+            open_pipe(process.stdin).close()
 
 
 def private_memory(pid: int) -> float:
@@ -127,7 +127,8 @@ def repeat_file(path: Path, source: Path, megabytes: int) -> int:
     return times
 
 
-def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+def open_pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    """A pipe of a process that was started with it, for the type checker."""
     assert pipe is not None
     return pipe
 

@@ -33,8 +33,8 @@ def test_connections_hide_latency(near_target, dataset, run_pairs):
         ratio = run_pairs(
             f"RTT {RTT} ms, copy, 100 × 10 against 100 × 1",
             near_target,
-            ours=lambda: ten.run(work),
-            theirs=lambda: one.run(work),
+            contender=lambda: ten.run(work),
+            baseline=lambda: one.run(work),
         )
     assert ratio >= 9
 
@@ -53,7 +53,7 @@ def test_one_round_trip(near_target, dataset, run_pairs):
         ratio = run_pairs(
             f"RTT {RTT} ms, values against execute_values, 100 × 1",
             near_target,
-            ours=lambda: loader.run((table, batch) for batch in read_batches(path, 100)),
-            theirs=lambda: load(path, table, 100),
+            contender=lambda: loader.run((table, batch) for batch in read_batches(path, 100)),
+            baseline=lambda: load(path, table, 100),
         )
     assert ratio >= 2.5

@@ -27,7 +27,7 @@ def test_observer(bench_target, dataset, run_pairs, method):
         ratio = run_pairs(
             f"{method}, 1000 × 4, observed against unobserved",
             bench_target,
-            ours=observed,
-            theirs=lambda: loader.run(batches),
+            contender=observed,
+            baseline=lambda: loader.run(batches),
         )
     assert ratio >= 0.98

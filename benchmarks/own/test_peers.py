@@ -21,7 +21,7 @@ BATCH_SIZE = 1000
 MIN_RECORDS = 10 * BATCH_SIZE
 INSTALL = "pip install -r benchmarks/own/peers-requirements.txt"
 
-# Method, peer, the package that it needs, connections, the least ratio of pgload's speed to its.
+# Method, peer, the package that it needs, connections, the promised speed relative to it.
 CASES = [
     ("values", "execute_values", "psycopg2", 4, 2.5),
     ("json", "execute_values", "psycopg2", 2, 3.0),
@@ -37,7 +37,7 @@ CASES = [
     [pytest.param(*case, id=f"{case[0]}-{case[1]}") for case in CASES],
 )
 def test_peers(one_file_target, dataset, run_pairs, method, peer, package, connections, promised):
-    """pgload is at least as many times as fast as the peer as it is promised to be."""
+    """pgload is at least `promised` times as fast as the peer."""
     if find_spec(package) is None:
         pytest.skip(f"{peer} needs {package}: {INSTALL}")
     if dataset.records < MIN_RECORDS:
@@ -51,7 +51,9 @@ def test_peers(one_file_target, dataset, run_pairs, method, peer, package, conne
         ratio = run_pairs(
             f"{method} against {peer}, {BATCH_SIZE} × {connections}",
             target,
-            ours=lambda: loader.run((table, batch) for batch in read_batches(path, BATCH_SIZE)),
-            theirs=partial(load, path, table, BATCH_SIZE),
+            contender=lambda: loader.run(
+                (table, batch) for batch in read_batches(path, BATCH_SIZE)
+            ),
+            baseline=partial(load, path, table, BATCH_SIZE),
         )
     assert ratio >= promised

@@ -1,4 +1,4 @@
-"""The speed of `copy` by the server's ceiling, and its cost in client CPU:
+"""The speed of `copy` relative to the server's ceiling, and its cost in client CPU:
 
     pytest benchmarks/own/test_promises.py --records 20000
 
@@ -30,8 +30,8 @@ def test_half_of_the_ceiling(one_file_target, dataset, run_pairs, tmp_path, copy
             ratio = run_pairs(
                 r"copy from JSON against psql \copy of prepared text, 2 connections",
                 one_file_target,
-                ours=copy,
-                theirs=prepared,
+                contender=copy,
+                baseline=prepared,
             )
     except PsqlError as error:
         pytest.skip(str(error))
@@ -50,9 +50,9 @@ def test_client_cpu(one_file_target, dataset, run_pairs, copy):
     ratio = run_pairs(
         "client CPU of copy against json.load of the same file",
         one_file_target,
-        ours=copy,
-        theirs=read,
+        contender=copy,
+        baseline=read,
         clock=time.process_time,
-        verify_theirs=loaded.clear,  # no rows to check; and freeing the memory is not counted
+        verify_baseline=loaded.clear,  # no rows to check; and freeing the memory is not counted
     )
     assert ratio >= 1 / 0.6

@@ -34,9 +34,9 @@ def test_many_records(one_file_target, dataset, run_pairs):
             f"{TIMES * dataset.records:,} records, copy, 1000 × 2, against as many loads of "
             f"{dataset.records:,}",
             target,
-            ours=partial(load, loader, TIMES),
-            theirs=partial(load, loader, 1),
-            verify_ours=verify_many,
+            contender=partial(load, loader, TIMES),
+            baseline=partial(load, loader, 1),
+            verify_contender=verify_many,
             weight=TIMES,
         )
     assert ratio >= 0.95
@@ -58,7 +58,7 @@ def test_suite_overhead(one_file_target, dataset, run_pairs):
         ratio = run_pairs(
             "copy, 1000 × 2, in the suite against plain Python",
             target,
-            ours=lambda: loader.run(batches),
-            theirs=process.load,
+            contender=lambda: loader.run(batches),
+            baseline=process.load,
         )
     assert ratio >= 0.98

@@ -1,13 +1,15 @@
 """The pytest plugin, loaded by the root `conftest.py` or by its entry point.
 
-It adds the options. The hooks and fixtures are registered only in a run of benchmarks, so any other
-run with this plugin installed is left alone. Its entry point has to be named like this module:
-pytest then sees that the conftest means the same plugin.
+It adds the options where the ini file names folders of benchmarks, so that other projects may have
+options of the same names. The hooks and fixtures are registered only in a run of benchmarks, so any
+other run with this plugin installed is left alone. Its entry point has to be named like this
+module: pytest then sees that the conftest means the same plugin.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,14 +17,16 @@ from pgload.bench.options import add_options, checked_options
 from pgload.errors import PgloadError
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    add_options(parser)
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     parser.addini(
         "pgload_benchmarks",
         "folders of pgload's benchmarks, relative to this file: its options are for runs of these",
         type="paths",
         default=[],
     )
+    config: Any = pluginmanager.get_plugin("pytestconfig")  # it has read the ini file
+    if config.getini("pgload_benchmarks"):
+        add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,8 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     if _runs_benchmarks(config):
         _configure_run(config)
-    elif config.option.cloud:
-        clouds = ",".join(config.option.cloud)
+    elif asked := getattr(config.option, "cloud", None):
+        clouds = ",".join(asked)
         raise pytest.UsageError(
             f"--cloud is for benchmarks: did you mean pytest benchmarks --cloud {clouds}? "
             "(the ini option pgload_benchmarks names their folder)"

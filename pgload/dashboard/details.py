@@ -11,9 +11,11 @@ from pathlib import Path
 import streamlit as st
 
 from pgload.contract import BATCHES, OUTPUT_FILES
-from pgload.dashboard.plots import PARTS, plots
+from pgload.dashboard.plots import BATCH_PARTS, plots
 from pgload.dashboard.widgets import (
     EMPTY,
+    SHOWN_FILES,
+    SHOWN_RUNS,
     Sources,
     charts,
     count,
@@ -35,8 +37,6 @@ from pgload.report.migrations import (
     run_folders,
 )
 
-SHOWN_RUNS = 50
-SHOWN_FILES = 5000
 SHOWN_REJECTS = 500
 SHOWN_CHARACTERS = 100_000  # of a record
 MEDIA_TYPES = {".json": "application/json", ".jsonl": "application/jsonl", ".log": "text/plain"}
@@ -129,7 +129,7 @@ def _time_by_part(batches: BatchSummary, words: Words) -> None:
     whole = batches.whole
     if whole.seconds > 0:
         shares = ", ".join(
-            f"{words(part)} {getattr(whole, part) / whole.seconds:.0%}" for part in PARTS
+            f"{words(part)} {getattr(whole, part) / whole.seconds:.0%}" for part in BATCH_PARTS
         )
         waited = words("waited", time=duration(batches.waited, words))
         st.markdown(plain(f"{words('time_by_part')}: {shares}. {waited}"))
@@ -139,7 +139,7 @@ def _time_by_part(batches: BatchSummary, words: Words) -> None:
 def _batch_table(batches: Sequence[BatchLine], words: Words) -> None:
     milliseconds = {
         words("milliseconds"): "total_duration_seconds",
-        **{words(part): f"{part}_seconds" for part in PARTS},
+        **{words(part): f"{part}_seconds" for part in BATCH_PARTS},
     }
     table(
         {

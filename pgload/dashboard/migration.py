@@ -12,6 +12,8 @@ import streamlit as st
 from pgload.contract import DATA_SUFFIXES, METHODS, OUTPUT_DIR, Setting
 from pgload.dashboard.widgets import (
     EMPTY,
+    SHOWN_FILES,
+    SHOWN_RUNS,
     Sources,
     count,
     duration,
@@ -20,9 +22,9 @@ from pgload.dashboard.widgets import (
     metrics,
     plain,
     rounded,
-    setting,
     status,
     table,
+    target_and_setting,
     text,
 )
 from pgload.report.migrations import (
@@ -40,8 +42,6 @@ LONG_INTERVAL = 3.0  # and of the data folder and the history
 CLOUDS = ("EMBEDDED", "CONTAINER", "GCP", "AZURE", "AWS")
 BATCH_SIZES = (100, 500, 1000, 2000, 5000)
 CONNECTIONS = (1, 2, 5, 10)
-SHOWN_RUNS = 50
-SHOWN_FILES = 5000
 STATES = ("completed", "completed_with_errors", "failed", "interrupted", ENDED)
 BOX = {"completed": "success", "completed_with_errors": "warning", "interrupted": "warning"}
 
@@ -78,7 +78,8 @@ def _current(sources: Sources) -> None:
 
 def _migration(migration: SavedMigration, state: str, sources: Sources) -> None:
     words, facts = sources.words, migration.facts
-    st.markdown(f"**{plain(status(state, words))}** · {plain(setting(migration, words))}")
+    how = plain(target_and_setting(migration, words))
+    st.markdown(f"**{plain(status(state, words))}** · {how}")
     for problem in migration.problems:
         st.warning(f"{words('unreadable')} {plain(problem)}")
     if migration.is_empty:
@@ -129,33 +130,27 @@ def _connections(migration: SavedMigration, sources: Sources) -> None:
 
 
 def _ending(migration: SavedMigration, state: str, sources: Sources) -> None:
-    """How it ended and, if files are missing, the command that resumes it."""
+    """How it ended and, if it can be resumed, the command that does."""
     words = sources.words
     box = getattr(st, BOX.get(state, "error"))
     box(words(f"says_{state}", when=plain(migration.ended)) if state in STATES else plain(state))
-    if state in (ENDED, "failed", "interrupted"):
+    command = migration.facts.resume_command
+    if state in (ENDED, "failed", "interrupted") and command:
         st.write(words("how_to_resume"))
-        st.code(resume_command(migration, sources), language="bash", wrap_lines=True)
+        st.code(text(command), language="bash", wrap_lines=True)
     if state != "completed" and (lines := last_lines(migration.folder)):
         with st.expander(words("last_lines")):
             st.code(lines, language=None, wrap_lines=True)
 
 
-def migrate_command(sources: Sources, cloud: str, setting: Setting, *options: str) -> str:
+def migrate_command(sources: Sources, cloud: str, setting: Setting) -> str:
     """The command line that migrates to a cloud with a setting, quoted for a shell."""
     command = ["python", "-m", "pgload", "migrate", "--cloud", cloud, "--data", str(sources.data)]
     command += ["--method", setting.method, "--batch-size", str(setting.batch_size)]
     command += ["--connections", str(setting.connections)]
     if sources.outputs != OUTPUT_DIR:
         command += ["--output-dir", str(sources.outputs)]
-    return text(shlex.join([*command, *options]))
-
-
-def resume_command(migration: SavedMigration, sources: Sources) -> str:
-    """The command line that resumes a migration."""
-    facts = migration.facts
-    used = Setting(facts.method or METHODS[0], facts.batch_size or 1000, facts.num_connections or 1)
-    return migrate_command(sources, facts.cloud_provider or CLOUDS[0], used, "--resume")
+    return text(shlex.join(command))
 
 
 def _command(sources: Sources) -> None:
@@ -173,7 +168,7 @@ def _command(sources: Sources) -> None:
 
 
 @dataclass(frozen=True)
-class DataFile:
+class FolderFile:
     """A file of the data folder, and its state in the newest migration that has begun it."""
 
     name: str
@@ -190,7 +185,7 @@ class DataFile:
         return "changed" if self.modified > self.migration.started_at else self.state.status
 
 
-def data_files(data: Path, migrations: list[SavedMigration]) -> list[DataFile]:
+def files_in(data: Path, migrations: list[SavedMigration]) -> list[FolderFile]:
     """The files of the data folder, by name. `migrations`: the newest first.
 
     Raises `OSError` if the folder cannot be read.
@@ -205,7 +200,7 @@ def data_files(data: Path, migrations: list[SavedMigration]) -> list[DataFile]:
         if path.suffix.lower() in DATA_SUFFIXES and path.is_file():
             name, facts = text(path.name), path.stat()
             newest = known.get(name, (None, None))
-            found.append(DataFile(name, facts.st_size, facts.st_mtime, *newest))
+            found.append(FolderFile(name, facts.st_size, facts.st_mtime, *newest))
     return found
 
 
@@ -216,7 +211,7 @@ def _data(sources: Sources) -> None:
         migrations = migrations[:1]
     folder = plain(sources.data)
     try:
-        files = data_files(sources.data, migrations)
+        files = files_in(sources.data, migrations)
     except OSError as error:
         st.info(words("no_data", folder=folder, why=plain(error.strerror)))
         return

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 
+from pgload.contract import PARTS
 from pgload.report.i18n import Words
 from pgload.report.migration_batches import BatchSummary, Total
 from pgload.report.plots import BARS, SCATTER, STACKED, Plot, Point
 
-PARTS = ("encode", "write", "commit")  # of the time of a batch
-LABEL_ROOM = 72  # characters under a chart, for the labels of all bars
+BATCH_PARTS = PARTS[:3]  # encode, write, commit: the others are not in the time of a batch
+LABEL_WIDTH = 72  # characters under a chart, for the labels of all bars
 LABEL_LENGTHS = (8, 20)  # characters of one label, at least and at most
 LARGEST = 12  # tables or workers in a chart: those with most records
 
@@ -97,7 +98,7 @@ def _parts(batches: BatchSummary, words: Words) -> Plot:
                 labels[name]: Point(100 * getattr(total, part) / total.in_parts)
                 for name, total in tables.items()
             }
-            for part in PARTS
+            for part in BATCH_PARTS
         },
         by_side=False,
     )
@@ -123,7 +124,7 @@ def _largest(totals: Mapping[str, Total]) -> dict[str, Total]:
 def _labels(names: Collection[str]) -> dict[str, str]:
     """A label for each name: the end of a long one, or the whole name if that is not unique."""
     least, most = LABEL_LENGTHS
-    length = min(max(LABEL_ROOM // max(len(names), 1), least), most)
+    length = min(max(LABEL_WIDTH // max(len(names), 1), least), most)
     short = {name: name if len(name) <= length else f"…{name[1 - length :]}" for name in names}
     uses = Counter(short.values())
     return {name: label if uses[label] == 1 else name for name, label in short.items()}

@@ -17,6 +17,8 @@ from pgload.report.plots import Plot
 from pgload.report.svg import draw
 
 EMPTY = "–"
+SHOWN_RUNS = 50  # migrations in a list
+SHOWN_FILES = 5000  # in a table
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!$|<>~:&^=@/\"'])")
 
 
@@ -127,7 +129,7 @@ def file_status(state: str, words: Words) -> str:
     return words.maybe(f"file_{state}", state)
 
 
-def setting(migration: SavedMigration, words: Words) -> str:
+def target_and_setting(migration: SavedMigration, words: Words) -> str:
     """The target and setting of a migration: `GCP, copy, batch size 1,000, connections 4`."""
     facts = migration.facts
     parts = [facts.cloud_provider, facts.method]

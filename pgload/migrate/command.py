@@ -32,7 +32,7 @@ from pgload.targets.target import Target
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-RIGHTS = (
+PRIVILEGES = (
     "it needs SELECT and INSERT on the tables, CREATE in a schema of its search path for the "
     "ledger (--no-ledger does without), and for --on-conflict skip or update TEMPORARY on the "
     "database, for update also UPDATE on the tables"
@@ -62,7 +62,7 @@ def migrate(options: MigrateOptions) -> int:
     cloud = _cloud(options, variables)
     with ExitStack() as stack:
         target = stack.enter_context(open_target(cloud, variables))
-        stack.enter_context(one_line_errors(cloud, target.parameters, RIGHTS))
+        stack.enter_context(one_line_errors(cloud, target.parameters, PRIVILEGES))
         with _connected(target) as connection:
             say(f"{cloud}: PostgreSQL {connection.info.parameter_status('server_version')}")
         if cloud == "EMBEDDED":

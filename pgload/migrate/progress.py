@@ -28,6 +28,7 @@ class RunFacts:
     total_files: int
     total_records: int
     resumed: bool = False
+    resume_command: str | None = None  # None where nothing can be resumed
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class Snapshot:
     cloud_provider: str
     instance_type: str | None
     resumed: bool
+    resume_command: str | None = None  # None where nothing can be resumed
     start_time: str
     last_update: str  # far in the past with status `running`: the process was killed
     pid: int
@@ -156,7 +158,7 @@ class Tally:
         self.failed += file.status != "completed"
 
     def batch(self, stat: BatchStat) -> int:
-        """A batch is committed. Gives its number in the run, from 1."""
+        """A batch is committed. Returns its number in the run, from 1."""
         self.batches += 1
         for total in (self._file(stat.file, stat.table), self._table(stat.table)):
             total.records += stat.records
@@ -219,6 +221,7 @@ class Tally:
             cloud_provider=facts.cloud_provider,
             instance_type=facts.instance_type,
             resumed=facts.resumed,
+            resume_command=facts.resume_command,
             **run,
         )
 

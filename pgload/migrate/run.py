@@ -85,6 +85,7 @@ class MigrationRun:
             total_files=len(files),
             total_records=plan.records,
             resumed=options.resume,
+            resume_command=self._resume_command(),
         )
         with Outputs(options.output_dir, facts, keep_runs=options.keep_runs) as out:
             try:
@@ -108,6 +109,13 @@ class MigrationRun:
                 say(f"pgload: {error}")
                 self._end(out, "failed", str(error))
                 return "failed"
+
+    def _resume_command(self) -> str | None:
+        """The command line that resumes the run; None without a ledger, or for a local cloud."""
+        if self._ledger is None or self._target.cloud in LOCAL_CLOUDS:
+            return None
+        words = [each for each in self._options.command if each not in ("--resume", "--restart")]
+        return shlex.join([*words, "--resume"])
 
     def _facts_of_all_files(self) -> list[FileFacts]:
         plan = self._plan
@@ -314,10 +322,9 @@ class MigrationRun:
         if last.rejects:
             say(f"rejected: {last.rejects:,} records, with the reasons in {output_dir / REJECTS}")
         if status in ("interrupted", "failed") and self._ledger:
-            if self._target.cloud in LOCAL_CLOUDS:
+            if last.resume_command is None:
                 say(f"{self._target.cloud} was removed with its data")
             else:
-                words = [w for w in self._options.command if w not in ("--resume", "--restart")]
-                say(f"resume with: {shlex.join([*words, '--resume'])}")
+                say(f"resume with: {last.resume_command}")
         say(f"see {output_dir}{os.sep} for progress, statistics, results and log")
         return final

@@ -184,6 +184,7 @@ def results(
         "start_time": iso(begin),
         "completion_time": iso(begin + seconds),
         "resumed": tally.facts.resumed,
+        "resume_command": tally.facts.resume_command,
         "records_before": tally.records_before,
         "rejects": tally.rejects,
         "retries": tally.retries,

@@ -93,6 +93,7 @@ class MigrationOutput(msgspec.Struct, frozen=True):
     pid: int | None = None
     current_file: str | None = None
     connections: tuple[SavedConnection, ...] | None = None
+    resume_command: str | None = None
     files: tuple[SavedFile, ...] | None = None
 
 

@@ -1,4 +1,4 @@
-"""The seeded generator of procurement notices: like real ones in size and gaps, nobody's data.
+"""The seeded generator of procurement notices: invented, with the sizes and gaps of real ones.
 
 Each field has a pool of values with the type, the lengths and (up to `POOL`) the number of distinct
 values that `fields.json` lists, and is filled in the listed share of records. The same seed gives
@@ -49,7 +49,7 @@ Maker = Callable[[Random, int], str]  # makes a value of so many characters
 
 
 def notices(kind: str, records: int, seed: int = 0) -> Iterator[Record]:
-    """Generates records of a kind, with all its fields in wire order; "" stands for nothing.
+    """Generate records of a kind, with all its fields in wire order; "" stands for nothing.
 
     `bidNtceNo` and `bidNtceOrd` together are unique. Raises `UsageError` for an unknown kind or a
     negative count.
@@ -60,7 +60,7 @@ def notices(kind: str, records: int, seed: int = 0) -> Iterator[Record]:
 def write_sample(
     path: Path, kind: str, records: int, seed: int = 0, indent: int | None = None
 ) -> None:
-    """Writes the records as a JSON array in UTF-8, compact when `indent` is None.
+    """Write the records as a JSON array in UTF-8, compact when `indent` is None.
 
     Memory does not grow with the records. The file appears under its name, in place of an older
     one, when it is complete. Raises `UsageError` as `notices` does.
@@ -88,7 +88,7 @@ def file_name(kind: str) -> str:
 
 
 def write_shipped(root: Path) -> None:
-    """Writes the files that come with pgload: every kind, and every shape that data comes in."""
+    """Write the files that come with pgload: every kind, and every shape that data comes in."""
     for kind, records, shape in (
         ("CNSTWK", 60, partial(_array, indent=2)),
         ("SERVC", 60, _reply),
@@ -154,16 +154,18 @@ def _chunks(kind: str, records: int, seed: int) -> Iterator[list[Record]]:
 def _generate(kind: str, records: int, sample: str) -> Iterator[list[Record]]:
     measured = {field.name: field for field in field_list().kinds[MEASURED].fields}
     fields = field_list().kinds[kind].fields
-    columns = {field.name: Column(sample, measured.get(field.name, field)) for field in fields}
+    field_values = {
+        field.name: FieldValues(sample, measured.get(field.name, field)) for field in fields
+    }
     for index, first in enumerate(range(0, records, ROWS)):
         keys = _keys(Random(f"{sample}/{index}"), KINDS.index(kind), first)
-        values = {name: column.values(index, keys) for name, column in columns.items()}
+        values = {name: each.values(index, keys) for name, each in field_values.items()}
         for oddity in pools()["oddities"]:
             odd = values.get(oddity["field"], [])
             for row in range(oddity["first"], len(odd), oddity["every"]):
                 odd[row] = oddity["form"].replace("{}", odd[row])
         rows = islice(zip(*values.values(), strict=True), records - first)
-        yield [dict(zip(columns, row, strict=True)) for row in rows]
+        yield [dict(zip(values, row, strict=True)) for row in rows]
 
 
 def _keys(rng: Random, place: int, first: int) -> Keys:
@@ -175,7 +177,7 @@ def _keys(rng: Random, place: int, first: int) -> Keys:
     return keys
 
 
-class Column:
+class FieldValues:
     """Makes the values of one field of a sample, a chunk at a time."""
 
     def __init__(self, sample: str, field: Field) -> None:
@@ -248,13 +250,13 @@ def _lengths(mean: float, longest: int, count: int, mostly_zero: bool) -> Iterat
 
 def _text(rng: Random, length: int, words: Sequence[str], start: str, ends: Sequence[str]) -> str:
     end = rng.choices(ends)[0].replace("#", str(1 + int(rng.random() * 2500)))
-    room = max(length - len(start) - len(end), 2)
-    text = " ".join(rng.choices(words, k=room // 3 + 1))[:room]  # words have 2 characters or more
-    return start + text.rstrip() + end
+    length_left = max(length - len(start) - len(end), 2)
+    chosen = rng.choices(words, k=length_left // 3 + 1)  # words have 2 characters or more
+    return start + " ".join(chosen)[:length_left].rstrip() + end
 
 
 def _digits(rng: Random, length: int) -> str:
-    # Leading zeros: these are nobody's codes and numbers.
+    # Leading zeros: the codes and numbers are invented.
     return f"{int(rng.random() * 10_000):0{length}}"[-length:]
 
 

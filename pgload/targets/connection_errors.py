@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from pgload.errors import TargetError, TooManyConnectionsError
+from pgload.errors import TargetError, TooManyConnectionsError, message_of
 
 OLDEST_VERSION = 13  # the oldest major version of PostgreSQL that is supported
 
@@ -72,7 +72,7 @@ def connection_error(cloud: str, parameters: Mapping[str, Any], error: Exception
     """The error to raise for the driver's error while connecting; never holds the password."""
     import psycopg2
 
-    message = one_line(error)
+    message = message_of(error)
     if _TOO_MANY.search(message):
         return TooManyConnectionsError(
             f"{cloud}: the server has no connection left for user {parameters.get('user')!r}: "
@@ -89,16 +89,16 @@ def connection_error(cloud: str, parameters: Mapping[str, Any], error: Exception
     if password and (password in message or not isinstance(error, psycopg2.Error)):
         message = (
             f"the driver cannot use the values that {cloud} is configured with "
-            f"({type(error).__name__}): check the {cloud}_DB_ variables for odd characters"
+            f"({type(error).__name__}): check the {cloud}_DB_ variables for unusual characters"
         )
     return TargetError(f"{cloud}: {message}")
 
 
 @contextmanager
-def one_line_errors(cloud: str, parameters: Mapping[str, Any], rights: str) -> Iterator[None]:
+def one_line_errors(cloud: str, parameters: Mapping[str, Any], privileges: str) -> Iterator[None]:
     """Turn the driver's errors into a `TargetError` of one line.
 
-    `rights` is the part of the message that names the privileges needed and how to grant them.
+    `privileges` is the part of the message that says which are needed, and how to grant them.
     """
     import psycopg2
 
@@ -106,17 +106,12 @@ def one_line_errors(cloud: str, parameters: Mapping[str, Any], rights: str) -> I
         yield
     except psycopg2.errors.InsufficientPrivilege as error:
         raise TargetError(
-            f"{cloud}: user {parameters.get('user')!r} lacks a privilege: {one_line(error)}; "
-            f"{rights}, or set another {cloud}_DB_USER"
+            f"{cloud}: user {parameters.get('user')!r} lacks a privilege: {message_of(error)}; "
+            f"{privileges}, or set another {cloud}_DB_USER"
         ) from None
     except psycopg2.Error as error:
         state = f" (SQLSTATE {error.pgcode})" if error.pgcode else ""
-        raise TargetError(f"{cloud}: {one_line(error)}{state}") from None
-
-
-def one_line(error: Exception) -> str:
-    """An error's message on one line."""
-    return " ".join(str(error).split())
+        raise TargetError(f"{cloud}: {message_of(error)}{state}") from None
 
 
 def check_server(cloud: str, version: int, product: str) -> None:

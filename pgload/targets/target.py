@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:  # the driver is imported on the first connection
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 APPLICATION_NAME = "pgload"
+POLL_SECONDS = 0.05  # between two attempts to connect to a server that is starting
 
 
 @dataclass(frozen=True)
@@ -58,3 +60,24 @@ class Target:
                     "connect to the server directly, not through a pooler that refuses it"
                 )
         return connection
+
+
+def wait_until_up(target: Target, failure: Callable[[], str | None], seconds: float) -> None:
+    """Wait until a server that was just started accepts connections.
+
+    `failure` returns the reason once the server cannot start any more, and None before. Raises
+    `TargetError` with that reason, or with the last error of connecting after so many seconds.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            target.connect().close()
+            return
+        except TargetError as error:
+            reason = failure()
+            if reason is None and time.monotonic() > deadline:
+                last = str(error).removeprefix(f"{target.cloud}: ")
+                reason = f"no connection within {seconds:.0f} s: {last}"
+            if reason is not None:
+                raise TargetError(f"{target.cloud}: the server did not start: {reason}") from None
+        time.sleep(POLL_SECONDS)

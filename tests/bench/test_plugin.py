@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.checkout import ROOT, Run, run_environment
+from tests.support.checkout import Run, run_environment
+from tests.support.environment import ROOT
 
 TEST = "def test_it():\n    pass\n"
 
@@ -42,7 +43,7 @@ def pytest_with(packages: Path, folder: Path, *arguments: str) -> subprocess.Com
 
 
 def test_other_projects_are_left_alone(installed: Path, tmp_path: Path) -> None:
-    """Installed, it changes nothing of a project with benchmarks of its own; --cloud is refused."""
+    """Installed, it changes nothing of a project with benchmarks of its own."""
     project = tmp_path / "project"
     (project / "benchmarks").mkdir(parents=True)
     (project / "benchmarks" / "test_it.py").write_text(TEST)
@@ -58,9 +59,19 @@ def test_other_projects_are_left_alone(installed: Path, tmp_path: Path) -> None:
     assert "bench_target" not in pytest_with(installed, project, "--fixtures").stdout
     refused = pytest_with(installed, project, "--cloud=GCP")
     assert refused.returncode == 4
-    assert (
-        "--cloud is for benchmarks: did you mean pytest benchmarks --cloud GCP?" in refused.stderr
+    assert "unrecognized arguments: --cloud=GCP" in refused.stderr
+
+
+def test_options_of_other_projects(installed: Path, tmp_path: Path) -> None:
+    """A project's own options may have the names of ours."""
+    (tmp_path / "conftest.py").write_text(
+        "def pytest_addoption(parser):\n    parser.addoption('--seed', type=int, default=0)\n"
     )
+    (tmp_path / "test_it.py").write_text(
+        "def test_it(request):\n    assert request.config.option.seed == 7\n"
+    )
+    done = pytest_with(installed, tmp_path, "--seed=7", "test_it.py")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("conftest", [True, False])
@@ -81,3 +92,8 @@ def test_tests_beside_benchmarks(run: Run, checkout: Path) -> None:
     done = run("pytest")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "pgload:" not in done.stdout
+    refused = run("pytest", "--cloud=GCP")
+    assert refused.returncode == 4
+    assert (
+        "--cloud is for benchmarks: did you mean pytest benchmarks --cloud GCP?" in refused.stderr
+    )

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.browser import LIMIT, BrowserPage, needs_browser, open_browser
-from tests.support.checkout import ROOT, environment
+from tests.support.environment import ROOT, environment
 from tests.support.loading import write_json
 from tests.support.saved_runs import load, save
 from tests.support.waiting import wait_until
@@ -99,7 +99,7 @@ def progress(folder: Path) -> dict[str, Any]:
 
 
 def stop_after(folder: Path, migration: subprocess.Popen[Any], records: int) -> dict[str, Any]:
-    """Stop a migration when it has committed more records than that. Gives its progress."""
+    """Stop a migration when it has committed more records than that. Returns its progress."""
 
     def has_more() -> bool:
         assert migration.poll() is None, (folder / "migrate.out").read_text()

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("streamlit", reason="the dashboard is optional: pip install streamlit")
 
 from pgload.contract import PROGRESS, RESULTS, Setting
-from pgload.dashboard.migration import data_files, migrate_command
+from pgload.dashboard.migration import files_in, migrate_command
 from pgload.dashboard.widgets import Sources, heading
 from pgload.report.i18n import LANGUAGES, Words
 from pgload.report.migrations import QUIET, read_migration
@@ -48,22 +48,29 @@ def test_a_running_migration_is_shown_as_in_its_progress(show: Show, tmp_path: P
 
 
 def test_a_killed_run_has_ended_and_can_be_resumed(show: Show, tmp_path: Path) -> None:
-    """It is shown with what is committed and with the command that resumes it."""
-    save_running(tmp_path / "out")
+    """It is shown with what is committed and with the command that resumes it, as saved."""
+    command = "pgload migrate --cloud GCP --data 'my data' --on-conflict skip --resume"
+    save_running(tmp_path / "out", resume_command=command)
     app = show()
     assert "ended without finishing" not in visible_text(app)
 
     old = datetime.now().astimezone() - timedelta(seconds=QUIET + 1)
-    save_running(tmp_path / "out", pid=ended_process(), last_update=old.isoformat())
+    ended = {"pid": ended_process(), "last_update": old.isoformat()}
+    save_running(tmp_path / "out", resume_command=command, **ended)
     checked(app.run())
 
     assert "ended without finishing" in visible_text(app)
     assert metrics(app)["Records"] == "1,234,000 / 5,000,000"
-    command = shlex.split(app.code[0].value)
-    assert command[:6] == ["python", "-m", "pgload", "migrate", "--cloud", "GCP"]
-    assert command[-1] == "--resume"
-    for option, value in {"--method": "copy", "--batch-size": "2000", "--connections": "2"}.items():
-        assert command[command.index(option) + 1] == value
+    assert app.code[0].value == command
+
+
+def test_a_run_that_cannot_be_resumed(show: Show, tmp_path: Path) -> None:
+    """There is no command that resumes a run without a ledger, or on a server that is gone."""
+    save_ended(tmp_path / "out", status="interrupted", resume_command=None)
+
+    app = show()
+
+    assert "--resume" not in visible_text(app) + app.code[0].value
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -113,7 +120,7 @@ def test_a_file_name_that_is_not_utf_8(tmp_path: Path) -> None:
     """Its bytes are escaped."""
     (tmp_path / os.fsdecode(b"\xff.json")).write_text("[]")
 
-    assert [each.name for each in data_files(tmp_path, [])] == ["\\udcff.json"]
+    assert [each.name for each in files_in(tmp_path, [])] == ["\\udcff.json"]
 
 
 def test_the_command_has_the_chosen_setting(show: Show, tmp_path: Path) -> None:

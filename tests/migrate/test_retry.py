@@ -98,7 +98,9 @@ def test_max_rejects(sandbox: MigrationSandbox, capsys: pytest.CaptureFixture[st
     assert "record 40 is reject number 4, and --max-rejects is 3" in output
     assert "resume with: python -m pgload migrate" in output
     assert sandbox.sql("SELECT count(*) FROM typed") == [(27,)]
-    assert sandbox.output("migration_results.json")["status"] == "failed"
+    results = sandbox.output("migration_results.json")
+    assert results["status"] == "failed"
+    assert f"resume with: {results['resume_command']}\n" in output
     assert sandbox.migrate("--resume", "--max-rejects", "7") == 1
     assert sandbox.output("migration_results.json")["status"] == "completed_with_errors"
     assert sandbox.sql("SELECT count(*) FROM typed") == [(90,)]

@@ -19,7 +19,8 @@ from pgload.contract import PROGRESS, REJECTS, RESULTS, STATS
 from pgload.migrate.outputs import Outputs
 from pgload.migrate.progress import FileFacts
 from pgload.migrate.run_files import Pace, Reject, RejectFile
-from tests.support.running import ROOT, content, facts, file_size_limit, reject, stat
+from tests.support.environment import ROOT
+from tests.support.running import content, facts, file_size_limit, reject, stat
 
 
 @settings(max_examples=30)  # each waits for the disk
@@ -47,7 +48,7 @@ def test_rejected_record_is_kept(
         "table": "bid_pblanclistinfo_cnstwk",
         "column": "n",
         "sqlstate": "22P02",
-        "message": "no number",
+        "message": "not a number",
     }
 
 

@@ -21,8 +21,8 @@ import pytest
 from pgload.errors import UsageError
 from pgload.sample import generator as sample
 from pgload.sample.generator import KINDS, Field, field_list, notices, sample_dir, write_sample
+from tests.support.environment import ROOT
 
-ROOT = Path(__file__).parents[2]
 ENOUGH = 3000  # records for shares and means to settle
 
 Records = list[dict[str, str]]
@@ -328,7 +328,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = tmp_path / "notices.json"
     write_sample(path, "SCSBID", 1)
     before = path.read_bytes()
-    monkeypatch.setattr(sample.Column, "values", lambda *_: 1 / 0)
+    monkeypatch.setattr(sample.FieldValues, "values", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_sample(path, "SCSBID", 5)
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [(path.name, before)]

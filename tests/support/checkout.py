@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pgload.targets.target import Target
-from tests.support.environment import environment
+from tests.support.environment import ROOT, SECRET, environment
 
-ROOT = Path(__file__).parents[2]
 QUICK = ("--records", "600", "--rounds", "2", "--warmup-rounds", "0")
-SECRET = "a-secret-word"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

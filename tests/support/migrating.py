@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pgload.schema.table import Table
 from pgload.source.reader import read_batches
 from pgload.source.scan import scan
 from pgload.targets.target import Target
+from tests.support.environment import ROOT, SECRET, environment
 from tests.support.loading import write_json
 from tests.support.waiting import wait_until
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-ROOT = Path(__file__).parents[2]
-SECRET = "a-secret-word"
 CLOUD = "TESTED"
 DDL = (
     'CREATE TABLE {} (id serial PRIMARY KEY, n int, a text, "createdAt" timestamptz DEFAULT now())'
@@ -70,8 +68,7 @@ class MigrationSandbox:
             f"{CLOUD}_DB_SSLMODE": "disable",
             "PYTHONPATH": str(ROOT),
         }
-        removed = re.compile(r"PYTEST|.*_DB_|CLOUD_PROVIDER|ENV$")
-        return {k: v for k, v in os.environ.items() if not removed.match(k)} | ours
+        return environment() | ours
 
     def connect(self) -> Connection:
         """A connection to the database."""
@@ -79,7 +76,7 @@ class MigrationSandbox:
         return replace(self.target, parameters=parameters).connect()
 
     def sql(self, *statements: str) -> list[tuple[Any, ...]]:
-        """Run statements, giving the rows of the last."""
+        """Run statements; returns the rows of the last."""
         with closing(self.connect()) as connection, connection.cursor() as cursor:
             for statement in statements:
                 cursor.execute(statement)
@@ -108,7 +105,7 @@ class MigrationSandbox:
         return ["migrate", "--cloud", CLOUD, "--data", str(self.data), *options]
 
     def migrate(self, *options: str) -> int:
-        """Run the command in this process; gives the exit code."""
+        """Run the command in this process; returns the exit code."""
         before, folder = dict(os.environ), Path.cwd()
         os.environ.clear()
         os.environ.update(self.environment)
@@ -180,7 +177,7 @@ def make_sandbox(server: Target, work: Path) -> Iterator[MigrationSandbox]:
 
 
 def wait_while_running(process: subprocess.Popen[str], condition: Any) -> Any:
-    """Wait until the condition is true and give its value; an error if the process ends before."""
+    """Wait until the condition is true; returns its value. Fails if the process ends before."""
     value: Any = None
 
     def ready() -> bool:
@@ -195,7 +192,7 @@ def wait_while_running(process: subprocess.Popen[str], condition: Any) -> Any:
 
 
 def wait_for_lock(cursor: Cursor, process: subprocess.Popen[str]) -> int:
-    """Wait until the migration waits for a lock; gives the process id of its backend."""
+    """Wait until the migration waits for a lock; returns the process id of its backend."""
 
     def waiting() -> int | None:
         cursor.execute(

@@ -23,9 +23,8 @@ from pgload.load.stats import BatchStat
 from pgload.migrate.outputs import Outputs
 from pgload.migrate.progress import RunFacts
 from pgload.migrate.run_files import Reject
+from tests.support.environment import ROOT
 from tests.support.waiting import wait_until
-
-ROOT = Path(__file__).parents[2]
 
 
 def facts(**changes: Any) -> RunFacts:
@@ -70,7 +69,7 @@ def reject(record: int = 1, data: bytes = b'{"n": 1}', file: str = "a.json") -> 
         table="bid_pblanclistinfo_cnstwk",
         column="n",
         sqlstate="22P02",
-        message="no number",
+        message="not a number",
         data=data,
     )
 

@@ -94,7 +94,7 @@ def reject(record: int = 7, **changes: Any) -> dict[str, Any]:
 
 
 def save_running(outputs: Path, **changes: Any) -> Path:
-    """A migration of this process, updated just now. Gives its folder."""
+    """A migration of this process, updated just now. Returns its folder."""
     now = datetime.now().astimezone().isoformat()
     progress = {
         "status": "running",
@@ -137,7 +137,7 @@ def save_ended(
     rejects: Iterable[Mapping[str, Any]] = (),
     **changes: Any,
 ) -> Path:
-    """A migration of 10,000 records in 25 seconds, with one reject. Gives its folder."""
+    """A migration of 10,000 records in 25 seconds, with one reject. Returns its folder."""
     states = (
         list(files)
         if files is not None

@@ -17,7 +17,7 @@ def embedded(**settings: str) -> AbstractContextManager[Target]:
     return start_embedded(Path(os.environ["EMBEDDED_CACHE"]), **settings)
 
 
-SECRET = "s3cret/wörd'"
+SECRET = "s3cret/wörd'"  # with characters that a URL and SQL have to quote
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,21 +14,11 @@ import pytest
 from pgload.errors import TargetError
 from pgload.targets.delay import delayed
 from pgload.targets.target import Target
+from tests.support.loading import round_trip
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
-
-
-def round_trip(connection: Connection) -> float:
-    """Median seconds of a round trip."""
-    seconds = []
-    with connection.cursor() as cursor:
-        for _ in range(9):
-            start = time.perf_counter()
-            cursor.execute("SELECT 1")
-            seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
 
 
 @pytest.mark.parametrize("rtt_ms", [5, 40])
@@ -45,7 +34,7 @@ def test_round_trip(server: Target, connection: Connection, rtt_ms: float) -> No
 
 
 def test_no_delay(server: Target) -> None:
-    """0 ms is no proxy, which would cost time."""
+    """With 0 ms there is no proxy, which would cost time."""
     with delayed(server, 0) as target:
         assert target.parameters == server.parameters
         assert target.facts["rtt_asked_ms"] == 0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pgload.targets.target import Target
+import pytest
+
+from pgload.errors import TargetError
+from pgload.targets.target import Target, wait_until_up
 
 
 def test_connect(server: Target) -> None:
@@ -20,3 +23,23 @@ def test_connect(server: Target) -> None:
 def test_password_is_not_shown() -> None:
     """A target shown by a debugger or a traceback does not show its password."""
     assert "s3cret" not in repr(Target("GCP", {"host": "h", "password": "s3cret"}))
+
+
+@pytest.mark.parametrize(
+    ("failure", "seconds", "message"),
+    [
+        ("no space left", 60, "HERE: the server did not start: no space left"),
+        (None, 0, "HERE: the server did not start: no connection within 0 s: nothing listens at"),
+    ],
+)
+def test_server_that_does_not_start(failure: str | None, seconds: float, message: str) -> None:
+    """The reason is that of the server, or else the last error of connecting."""
+    target = Target("HERE", {"host": "127.0.0.1", "port": 1})
+    with pytest.raises(TargetError) as caught:
+        wait_until_up(target, lambda: failure, seconds)
+    assert str(caught.value).startswith(message)
+
+
+def test_server_that_starts(server: Target) -> None:
+    """The wait ends with the first connection."""
+    wait_until_up(server, lambda: "not asked", 0)
