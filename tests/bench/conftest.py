@@ -13,26 +13,6 @@ from pgload.targets.target import Target
 from tests.support.checkout import configure
 from tests.support.servers import embedded
 
-_ON_INSERT = """
-CREATE FUNCTION public.on_insert() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN {code} RETURN NEW; END $$;
-CREATE FUNCTION public.add_trigger() RETURNS event_trigger LANGUAGE plpgsql AS $$
-    DECLARE made record;
-    BEGIN
-        FOR made IN SELECT * FROM pg_event_trigger_ddl_commands() WHERE object_type = 'table' LOOP
-            EXECUTE format('CREATE TRIGGER t BEFORE INSERT ON %s FOR EACH {level} '
-                           'EXECUTE FUNCTION public.on_insert()', made.object_identity);
-        END LOOP;
-    END $$;
-CREATE EVENT TRIGGER add_trigger ON ddl_command_end WHEN TAG IN ('CREATE TABLE')
-    EXECUTE FUNCTION public.add_trigger();
-"""
-
-
-def on_insert(code: str, level: str = "ROW") -> str:
-    """SQL that makes every table created later run PL/pgSQL code before each ROW or STATEMENT."""
-    return _ON_INSERT.format(code=code, level=level)
-
 
 class Database(NamedTuple):
     """A database that is configured as GCP in the checkout's `.env`."""

@@ -6,9 +6,24 @@ import json
 from pathlib import Path
 
 from pgload.targets.target import Target
-from tests.bench.conftest import Database, on_insert
+from tests.bench.conftest import Database
 from tests.support.checkout import Run, configure
 
+# Every table made in the database gets a trigger that sleeps before each COPY or INSERT.
+SLOW = """
+CREATE FUNCTION public.sleep() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END $$;
+CREATE FUNCTION public.slow() RETURNS event_trigger LANGUAGE plpgsql AS $$
+    DECLARE made record;
+    BEGIN
+        FOR made IN SELECT * FROM pg_event_trigger_ddl_commands() WHERE object_type = 'table' LOOP
+            EXECUTE format('CREATE TRIGGER t BEFORE INSERT ON %s FOR EACH STATEMENT '
+                           'EXECUTE FUNCTION public.sleep()', made.object_identity);
+        END LOOP;
+    END $$;
+CREATE EVENT TRIGGER slow ON ddl_command_end WHEN TAG IN ('CREATE TABLE')
+    EXECUTE FUNCTION public.slow();
+"""
 SECONDS = {"GCP": 0.0, "AZURE": 0.02, "AWS": 0.06}
 
 
@@ -20,7 +35,7 @@ def test_servers_of_known_speed(run: Run, checkout: Path, fast_server: Target) -
         postgres.sql(f"CREATE DATABASE {name}")
         if seconds:
             target = Target(cloud, {**fast_server.parameters, "dbname": name})
-            Database(name, target).sql(on_insert(f"PERFORM pg_sleep({seconds});", "STATEMENT"))
+            Database(name, target).sql(SLOW.format(seconds=seconds))
         configure(checkout, cloud, fast_server, name)
     done = run("pytest", "benchmarks/test_batch_size.py", "--cloud=GCP,AZURE,AWS",
                "--method=copy", "--batch-size=100,500", "--records=1000", "--rounds=3",

@@ -17,15 +17,30 @@ from pgload.bench.runner import Journal, too_few_records
 from pgload.bench.target import RoundTrip
 from pgload.contract import Setting
 from pgload.errors import UsageError
-from tests.bench.conftest import Database, on_insert
+from tests.bench.conftest import Database
 from tests.support.checkout import QUICK, Run, configure, run_environment, saved
 from tests.support.loading import write_json
 from tests.support.servers import embedded
 
 SWEEP = ("benchmarks/test_batch_size.py", "--cloud=GCP", "--batch-size=100,200,300",
          "--records=600", "--rounds=2", "--warmup-rounds=0")  # fmt: skip
-LOSE_A_ROW = on_insert("IF NEW.n = '7' THEN RETURN NULL; END IF;")
-CUT_OTHER_CONNECTIONS = on_insert(
+# Every table that is created in the database gets a trigger that runs this for each row.
+ON_INSERT = """
+CREATE FUNCTION public.on_insert() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN {} RETURN NEW; END $$;
+CREATE FUNCTION public.add_trigger() RETURNS event_trigger LANGUAGE plpgsql AS $$
+    DECLARE made record;
+    BEGIN
+        FOR made IN SELECT * FROM pg_event_trigger_ddl_commands() WHERE object_type = 'table' LOOP
+            EXECUTE format('CREATE TRIGGER t BEFORE INSERT ON %s FOR EACH ROW '
+                           'EXECUTE FUNCTION public.on_insert()', made.object_identity);
+        END LOOP;
+    END $$;
+CREATE EVENT TRIGGER add_trigger ON ddl_command_end WHEN TAG IN ('CREATE TABLE')
+    EXECUTE FUNCTION public.add_trigger();
+"""
+LOSE_A_ROW = ON_INSERT.format("IF NEW.n = '7' THEN RETURN NULL; END IF;")
+CUT_OTHER_CONNECTIONS = ON_INSERT.format(
     "PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
     "AND application_name = 'pgload' AND pid <> pg_backend_pid();"
 )

@@ -13,8 +13,7 @@ import psutil
 import pytest
 
 from pgload.cli import parser
-from tests.support.environment import SECRET
-from tests.support.migrating import MigrationSandbox, wait_for_lock
+from tests.support.migrating import SECRET, MigrationSandbox, wait_for_lock
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
