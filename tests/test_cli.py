@@ -119,7 +119,12 @@ def test_closed_pipe_of_a_long_comparison(tmp_path: Path) -> None:
     """A comparison whose output nobody reads still writes its files, and `--fail` still counts."""
     for number, (cloud, factor) in enumerate((("GCP", 1.0), ("AZURE", 2.0)), start=1):
         loads = [
-            load(cloud, batch_size=size, seconds=[factor * x for x in (1.0, 1.01, 0.99)])
+            load(
+                cloud,
+                batch_size=size,
+                seconds=(seconds := [factor * x for x in (1.0, 1.01, 0.99)]),
+                passes=[[each] for each in seconds],
+            )
             for size in range(100, 12_100, 100)  # more than a buffer holds
         ]
         save(tmp_path / ".benchmarks", f"{number:04}_{cloud}", loads)
