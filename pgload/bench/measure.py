@@ -118,6 +118,8 @@ def extra_info(passes: Sequence[Pass]) -> dict[str, Any]:
         "encode": part("encode"),
         "write": part("write"),
         "commit": part("commit"),
+        "wait": part("wait"),
+        "idle": part("idle"),
         "rtt_ms": statistics.median(one.rtt.p50 for one in passes) * 1000,
         "rtt_p99_ms": max(one.rtt.p99 for one in passes) * 1000,
         "wal_bytes_per_record": median(lambda each: each.wal_bytes) / records,
@@ -177,6 +179,7 @@ def measure(
         Loader(target.target.connect, setting.method, connections=setting.connections) as loader,
         Observer(target.target.connect, loader.pids) as observer,
     ):
+        loader.prepare(dataset.tables.values())
         rtt = target.rtt()
         begin = time.monotonic()
 
