@@ -157,7 +157,8 @@ def test_statistics(
         assert 0 <= batch.start < batch.start + batch.seconds <= batch.end <= result.seconds
     parts = profile(result)
     assert 0 < parts["encode"] <= result.seconds
-    assert parts["write"] + parts["commit"] + parts["wait"] == pytest.approx(4 * result.seconds)
+    workers = sum(parts[part] for part in ("write", "commit", "wait", "idle"))
+    assert workers == pytest.approx(4 * result.seconds)
 
 
 @pytest.mark.parametrize("method", METHODS)
