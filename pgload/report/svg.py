@@ -45,7 +45,10 @@ CLOUD_COLOURS = {
 }
 # Parts of a whole are no clouds. Steps of viridis: in order of brightness, so that they are told
 # apart in a print without colours as well.
-PARTS = ("#440154", "#414487", "#2A788E", "#22A884", "#7AD151", "#FDE725")
+PARTS = (
+    *("#440154", "#46327E", "#365C8D", "#277F8E"),
+    *("#1FA187", "#4AC16D", "#A0DA39", "#FDE725"),
+)
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
