@@ -129,14 +129,14 @@ def test_busy_server(server: Target, path: Path, schema: str, connection: Connec
 
 
 @contextmanager
-def repeatedly_taken(statement: str, target: Target) -> Iterator[None]:
-    """Another session takes a lock for 30 ms again and again."""
+def repeatedly_taken(statement: str, target: Target, seconds: float = 0.03) -> Iterator[None]:
+    """Another session takes a lock for so many seconds again and again."""
     stopped, other = Event(), target.connect()
 
     def lock() -> None:
         with other.cursor() as cursor:
             while not stopped.is_set():
-                cursor.execute(f"BEGIN; {statement}; SELECT pg_sleep(0.03); COMMIT")
+                cursor.execute(f"BEGIN; {statement}; SELECT pg_sleep({seconds}); COMMIT")
 
     thread = Thread(target=lock)
     thread.start()
@@ -223,7 +223,7 @@ def test_advisory_lock(
     """With a trigger that takes an advisory lock which another session holds, it is locks."""
     table = make_table(path, schema, connection)
     add_trigger(table, connection, "STATEMENT", "PERFORM pg_advisory_xact_lock(1)")
-    with repeatedly_taken("SELECT pg_advisory_xact_lock(1)", server):
+    with repeatedly_taken("SELECT pg_advisory_xact_lock(1)", server, seconds=0.2):
         found = measure_bottleneck(
             without_flushes(server), path, table, "copy", batch_size=100, connections=connections
         )
@@ -274,7 +274,6 @@ def test_limited_bandwidth(
             far, path, table, method, batch_size=200, connections=connections, times=3
         )
     assert found.name == "network", found
-    assert "bandwidth" in found.advice
 
 
 @contextmanager
