@@ -106,28 +106,27 @@ def attribute(result: LoadResult, observation: Observation, rtt: float) -> Attri
     usage = observation.usage
     writing = result.total("write") + result.total("commit")
     at_work, waiting = _in_server(result, observation, writing)
-    waits = {event: n for (name, event), n in waiting.items() if name == "server_wait"}
+    waited = sum(waiting.values())
+    rest = max(0.0, writing - at_work - waited)
     seconds = dict.fromkeys(BOTTLENECKS, 0.0)
     for (name, _), n in waiting.items():
         seconds[name] += n
-    rest = writing - at_work - sum(waiting.values())
 
-    working = at_work
+    unexplained = at_work
     if usage is not None and usage.backends is not None:
         busy = usage.backends.cpu + usage.backends.delay
         working = min(at_work, busy)
+        unexplained -= working
         # A backend that becomes ready to run still shows what it waited for, and so does one that
         # reads or writes files, which takes processor time as well.
         unseen = busy - working
-        unseen = max(min(unseen, usage.backends.delay), unseen - sum(waiting.values()))
-        seconds["server_cpu"] += min(rest, unseen)
-        rest -= min(rest, unseen)
-    delayed = at_work if usage is None or usage.backends is None else at_work - working
-    delayed = min(delayed, observation.commit_delay * len(result.batches))
+        unseen = min(rest, max(min(unseen, usage.backends.delay), unseen - waited))
+        rest -= unseen
+        seconds["server_cpu"] += working + unseen
+    delayed = min(unexplained, observation.commit_delay * len(result.batches))
     seconds["wal"] += delayed
-    working = min(working, at_work - delayed)
-    seconds["server_cpu"] += working
-    seconds["unknown"] += at_work - delayed - working
+    elsewhere = usage is None or usage.backends is None
+    seconds["server_cpu" if elsewhere else "unknown"] += unexplained - delayed
 
     worker_cpu = min(rest, result.total("write_cpu"))
     rest -= worker_cpu
@@ -138,16 +137,17 @@ def attribute(result: LoadResult, observation: Observation, rtt: float) -> Attri
     rest -= interpreter
     seconds["client"] += result.total("wait") + worker_cpu + interpreter
     seconds["network"] += travelling
-    known = bool(observation.samples) and not observation.direct
-    seconds["network" if known else "unknown"] += rest
+    # Without samples, the rest may have been spent within the server.
+    over_network = bool(observation.samples) and not observation.direct
+    seconds["network" if over_network else "unknown"] += rest
     return Attribution(
         seconds,
-        waits,
+        {event: n for (name, event), n in waiting.items() if name == "server_wait"},
         Circumstances(
             method=result.method,
             connections=result.connections,
-            bandwidth=known and rest > travelling,
-            same_machine=usage is not None and usage.backends is not None,
+            bandwidth=over_network and rest > travelling,
+            same_machine=not elsewhere,
             others=usage.others if usage is not None else 0.0,
         ),
     )
@@ -184,7 +184,7 @@ def _in_server(
 def _causes(sample: Sample) -> Iterator[str]:
     """What each backend of a sample counts for; "" for one that waits for its client."""
     names = ["" if state == CLIENT else bottleneck_of_event(state) for state in sample.states]
-    # What a holder of a lock waits for that the server does not name, such as an LWLock's.
+    # The server does not name the holder of an LWLock: one of the backends that wait for no lock.
     running = [name for name in names if name not in ("locks", "")]
     for n, name in enumerate(names):
         if name != "locks" or sample.states[n].lower().startswith(DELIBERATE):
