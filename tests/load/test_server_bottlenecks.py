@@ -97,14 +97,19 @@ def test_slow_client(
     assert found.name == "client", found
 
 
-@pytest.mark.parametrize("method", ["copy", "values"])
+@pytest.mark.parametrize(("method", "connections"), [("copy", 1), ("copy", 4), ("values", 1)])
 def test_simulated_latency(
-    server: Target, path: Path, schema: str, connection: Connection, method: str
+    server: Target,
+    path: Path,
+    schema: str,
+    connection: Connection,
+    method: str,
+    connections: int,
 ) -> None:
     """With small batches over 30 ms, the bottleneck is the network."""
     table = make_table(path, schema, connection)
-    with delayed(server, 30) as far:
-        found = measure_bottleneck(far, path, table, method, batch_size=100)
+    with delayed(without_flushes(server), 30) as far:
+        found = measure_bottleneck(far, path, table, method, batch_size=40, connections=connections)
     assert found.name == "network", found
 
 
@@ -119,12 +124,15 @@ def add_trigger(table: Table, connection: Connection, event: str, work: str) -> 
         )
 
 
-def test_busy_server(server: Target, path: Path, schema: str, connection: Connection) -> None:
+@pytest.mark.parametrize("connections", [1, 4])
+def test_busy_server(
+    server: Target, path: Path, schema: str, connection: Connection, connections: int
+) -> None:
     """With a trigger that computes for each row, the bottleneck is the server's CPU."""
     table = make_table(path, schema, connection)
     work = "FOR n IN 1..100 LOOP PERFORM md5(NEW::text); END LOOP"
     add_trigger(table, connection, "ROW", work)
-    found = measure_bottleneck(server, path, table, "copy", batch_size=200)
+    found = measure_bottleneck(server, path, table, "copy", batch_size=200, connections=connections)
     assert found.name == "server_cpu", found
 
 
