@@ -49,17 +49,17 @@ def prepared_copy(
     psql = find_psql()
     connection = target.connect()
     commands = [list[str]() for _ in range(connections)]
-    with connection.cursor() as cursor:
-        for number, (path, table) in enumerate(dataset.tables.items()):
-            method = make_method("copy", table)
-            batches = [batch for each, batch in dataset.batches(1000) if batch.path == path]
-            statement = method.statement(cursor).replace("'\x1f'", r"E'\x1f'")
-            for n, own_commands in enumerate(commands):
-                text = folder / f"{number}-{n}.txt"
-                with text.open("wb") as file:
-                    file.writelines(map(method.encode, batches[n::connections]))
-                copy = statement.replace("COPY", "copy").replace("STDIN", f"'{text}'")
-                own_commands.append(f"\\{copy}")
+    for number, (path, table) in enumerate(dataset.tables.items()):
+        method = make_method("copy", table)
+        batches = [batch for each, batch in dataset.batches(1000) if batch.path == path]
+        statement = method.prepare(connection).head.decode()
+        statement = statement.replace("'\x1f'", r"E'\x1f'")
+        for n, own_commands in enumerate(commands):
+            text = folder / f"{number}-{n}.txt"
+            with text.open("wb") as file:
+                file.writelines(map(method.encode, batches[n::connections]))
+            copy = statement.replace("COPY", "copy").replace("STDIN", f"'{text}'")
+            own_commands.append(f"\\{copy}")
     connection.close()
     with ExitStack() as stack:
         processes = [stack.enter_context(_psql(psql, target)) for _ in range(connections)]

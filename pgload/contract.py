@@ -11,8 +11,17 @@ from pathlib import Path
 import msgspec
 
 METHODS = ("values", "unnest", "json", "copy", "executemany")
-PARTS = ("encode", "write", "commit", "wait")  # of the workers' time
-BOTTLENECKS = ("client", "network", "server_cpu", "wal", "io", "locks")
+PARTS = ("encode", "write", "commit", "wait", "idle")  # of the workers' time
+BOTTLENECKS = (
+    "client",
+    "network",
+    "server_cpu",
+    "wal",
+    "io",
+    "locks",
+    "server_wait",  # a wait within the server that is none of the above
+    "unknown",  # what cannot be attributed
+)
 LOAD_PARAMS = ("cloud", "method", "batch_size", "connections")  # of a benchmark that is a load
 
 DATA_SUFFIXES = (".json", ".jsonl", ".ndjson")

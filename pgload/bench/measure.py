@@ -13,7 +13,7 @@ from pgload.bench.dataset import Dataset
 from pgload.bench.options import Effort
 from pgload.bench.target import BenchTarget, RoundTrip, server_errors
 from pgload.contract import PARTS, Setting
-from pgload.load.bottleneck import attribute, bottleneck_of
+from pgload.load.bottleneck import Attribution, attribute, bottleneck_of
 from pgload.load.loader import Loader
 from pgload.load.observe import Observation, Observer
 from pgload.load.stats import LoadResult, latency, profile, timeline
@@ -37,7 +37,7 @@ class Round:
     parts: dict[str, float]  # as in `load.profile`, and encode_cpu, write_cpu
     batch_seconds: list[float]
     wal_bytes: int
-    bottlenecks: dict[str, float]  # the connections' time by bottleneck, see `load.bottleneck`
+    bottlenecks: Attribution  # the connections' time by bottleneck
     wait_events: dict[str, int]  # samples of the backends, by wait event
     counters: dict[str, float]  # the server's, differences over the load
     timeline: dict[str, list[Any]]
@@ -118,6 +118,8 @@ def extra_info(passes: Sequence[Pass]) -> dict[str, Any]:
         "encode": part("encode"),
         "write": part("write"),
         "commit": part("commit"),
+        "wait": part("wait"),
+        "idle": part("idle"),
         "rtt_ms": statistics.median(one.rtt.p50 for one in passes) * 1000,
         "rtt_p99_ms": max(one.rtt.p99 for one in passes) * 1000,
         "wal_bytes_per_record": median(lambda each: each.wal_bytes) / records,
@@ -177,6 +179,7 @@ def measure(
         Loader(target.target.connect, setting.method, connections=setting.connections) as loader,
         Observer(target.target.connect, loader.pids) as observer,
     ):
+        loader.prepare(dataset.tables.values())
         rtt = target.rtt()
         begin = time.monotonic()
 

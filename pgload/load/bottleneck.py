@@ -3,14 +3,18 @@
 A connection is always in one of these states, and all of its time is attributed to a bottleneck:
 
 - It waits for a batch to be encoded: the client.
-- It writes a batch, and its backend is at work or waits for something within the server: the
-  server, divided by the wait events that were sampled meanwhile.
-- It writes a batch, and its backend waits for the client: what the client sends or the server
-  answers is on its way, or the worker has the answer and waits for Python's interpreter. The
-  worker's own CPU time is attributed to the client, and one round-trip time for each round trip to
-  the network. The rest is divided between the two: to the client goes the share of the load's time
-  in which the client kept one core busy, which is all that Python can use, and to the network what
-  remains (bandwidth, for example). Without a network between them, all of the rest is the client's.
+- Its backend waits for something within the server, in the samples: what the wait event names. A
+  wait for a lock counts for what the lock's holder waits for, if that is a disk.
+- Its backend is on a processor, or ready to run and waiting for one: the server's processors. Where
+  the server runs on this machine, these seconds come from the system, elsewhere from the samples
+  without a wait event. Where samples have more of these than the system, a commit delay explains
+  the difference, and what it does not is unknown.
+- Its backend waits for the client: what the client sends or the server answers is on its way, or
+  the worker has the answer and waits for Python's interpreter. The worker's own CPU time is
+  attributed to the client, and one round-trip time for each round trip to the network. The rest is
+  divided between the two: to the client goes the share of the load's time in which the client kept
+  one core busy, which is all that Python can use, and to the network what remains (bandwidth, for
+  example); without a network between them, that is unknown.
 
 The time from a worker's last batch to the end of the load is idle, and attributed to nothing.
 """
@@ -18,34 +22,21 @@ The time from a worker's last batch to the end of the load is idle, and attribut
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 from pgload.contract import BOTTLENECKS
-from pgload.load.observe import CLIENT, Observation
+from pgload.load.advice import Circumstances, advice
+from pgload.load.observe import CLIENT, CPU, Observation, Sample
 from pgload.load.stats import LoadResult
 
-ADVICE = {
-    "client": "the client's processor is the bottleneck: use a method that needs less of it (copy "
-    "needs the least) or a machine with faster cores; a larger server would not help",
-    "network": "round trips to the server are the bottleneck: use larger batches or more "
-    "connections, or run the client in the server's region",
-    "server_cpu": "the server's processors are the bottleneck: use a method that needs less of "
-    "them (copy needs the least), drop indexes and triggers while loading, or choose an instance "
-    "with more or faster vCPUs",
-    "wal": "writing the write-ahead log is the bottleneck: use larger batches, which need fewer "
-    "commits, or more connections, which share a flush, or choose storage with faster log writes",
-    "io": "the server's disk is the bottleneck: choose more memory (shared_buffers) or a faster "
-    "disk, or drop indexes while loading",
-    "locks": "connections waiting for each other are the bottleneck: use fewer of them, spread the "
-    "rows over partitions, or keep other sessions off the table",
-}
 CLOSE_SECOND = 0.8  # the second largest share gets its advice too, from this part of the largest on
 
 # How a wait event ("type:event" in lower case) begins, and its bottleneck; the first match counts.
 # Names change their case and become longer from version to version, so beginnings are compared.
 # Events of Aurora are among them.
 EVENTS = (
+    ("cpu", "server_cpu"),
     ("io:wal", "wal"),
     ("io:xactsync", "wal"),
     ("lwlock:wal", "wal"),
@@ -63,13 +54,24 @@ EVENTS = (
     ("ipc:procarraygroupupdate", "locks"),
     ("ipc:xactgroupupdate", "locks"),
     ("timeout:spindelay", "locks"),
-    ("", "server_cpu"),  # at work, or waiting for another process that works for it
+    ("ipc:", "server_cpu"),  # waits for another process that works for it
+    ("", "server_wait"),
 )
-
-LOOPBACK = 0.0002  # seconds; a shorter round trip has not left the machine
+DISKS = ("wal", "io")  # the bottlenecks that a wait for a lock may stand for
+# A lock that an application takes on purpose limits it whatever its holder does.
+DELIBERATE = "lock:advisory"
 
 # Round trips of a method for each batch and for each of its records; others take (1, 0).
 ROUND_TRIPS = {"copy": (2, 0), "executemany": (2, 1)}
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The time of one load's connections by bottleneck, in seconds summed over them."""
+
+    seconds: dict[str, float]  # of each of BOTTLENECKS
+    waits: dict[str, float] = field(default_factory=dict)  # of `server_wait`, by event
+    circumstances: Circumstances = field(default_factory=Circumstances)
 
 
 @dataclass(frozen=True)
@@ -77,58 +79,136 @@ class Bottleneck:
     """What most of the connections' time went to."""
 
     name: str  # one of BOTTLENECKS
-    shares: Mapping[str, float]  # of each of BOTTLENECKS; their sum is 1
+    shares: dict[str, float]  # of each of BOTTLENECKS; their sum is 1
     advice: str
 
 
-def bottleneck_of(loads: Iterable[Mapping[str, float]]) -> Bottleneck:
-    """The bottleneck of one or several loads, given the seconds that `attribute` returned."""
-    seconds = Counter[str]()
+def bottleneck_of(loads: Iterable[Attribution]) -> Bottleneck:
+    """The bottleneck of one or several loads of the same setting."""
+    loads = list(loads)
+    seconds, waits = Counter[str](), Counter[str]()
     for load in loads:
-        seconds.update(load)
+        seconds.update(load.seconds)
+        waits.update(load.waits)
     total = sum(seconds.values()) or 1.0  # 0 for a load without records
     shares = {name: seconds[name] / total for name in BOTTLENECKS}
     first, second = sorted(BOTTLENECKS, key=lambda name: shares[name], reverse=True)[:2]
-    advice = ADVICE[first]
+    names = [first]
     if shares[second] > CLOSE_SECOND * shares[first]:
-        advice += f"; and, nearly as much, {ADVICE[second]}"
-    return Bottleneck(name=first, shares=shares, advice=advice)
+        names.append(second)
+    event = max(waits, key=lambda name: waits[name], default="")
+    circumstances = Circumstances.of([load.circumstances for load in loads])
+    return Bottleneck(first, shares, advice(names, circumstances, event))
 
 
-def attribute(result: LoadResult, observation: Observation, rtt: float) -> dict[str, float]:
-    """The seconds that a load's connections spent on each of BOTTLENECKS, summed over them.
-
-    `rtt` is the seconds of a round trip on an idle connection.
-    """
+def attribute(result: LoadResult, observation: Observation, rtt: float) -> Attribution:
+    """Divide the time of a load's connections; `rtt` is the seconds of an idle round trip."""
+    usage = observation.usage
     writing = result.total("write") + result.total("commit")
-    write_cpu = result.total("write_cpu")
-    round_trips = _round_trips(result) * rtt
-    states = observation.count_states(result.begin, result.end)
-    in_server = {state: n for state, n in states.items() if state != CLIENT}
-    if states:
-        whole = result.connections * result.seconds
-        server = min(writing, whole * sum(in_server.values()) / states.total())
-    else:  # the server hides its states: attribute to it what the client cannot explain
-        server = max(0.0, writing - write_cpu - round_trips)
-        in_server = {"": 1}
+    at_work, waiting = _in_server(result, observation, writing)
+    waited = sum(waiting.values())
+    rest = max(0.0, writing - at_work - waited)
     seconds = dict.fromkeys(BOTTLENECKS, 0.0)
-    for state, n in in_server.items():
-        seconds[bottleneck_of_event(state)] += server * n / sum(in_server.values())
+    for (name, _), n in waiting.items():
+        seconds[name] += n
 
-    rest = writing - server
-    working = min(rest, write_cpu)
-    rest -= working
-    travelling = min(rest, round_trips)
+    unexplained = at_work
+    if usage is not None and usage.backends is not None:
+        busy = usage.backends.cpu + usage.backends.delay
+        working = min(at_work, busy)
+        unexplained -= working
+        # A backend that becomes ready to run still shows what it waited for, and so does one that
+        # reads or writes files, which takes processor time as well.
+        unseen = busy - working
+        unseen = min(rest, max(min(unseen, usage.backends.delay), unseen - waited))
+        rest -= unseen
+        seconds["server_cpu"] += working + unseen
+    delayed = min(unexplained, observation.commit_delay * len(result.batches))
+    seconds["wal"] += delayed
+    elsewhere = usage is None or usage.backends is None
+    seconds["server_cpu" if elsewhere else "unknown"] += unexplained - delayed
+
+    worker_cpu = min(rest, result.total("write_cpu"))
+    rest -= worker_cpu
+    travelling = min(rest, _round_trips(result) * rtt)
     rest -= travelling
-    busy = min(1.0, result.cpu_share) if rtt > LOOPBACK else 1.0
-    seconds["client"] += result.total("wait") + working + busy * rest
-    seconds["network"] += travelling + (1 - busy) * rest
-    return seconds
+    client_delay = usage.client.delay if usage is not None else 0.0
+    interpreter = rest * min(1.0, result.cpu_share + client_delay / result.seconds)
+    rest -= interpreter
+    seconds["client"] += result.total("wait") + worker_cpu + interpreter
+    seconds["network"] += travelling
+    # Without samples, the rest may have been spent within the server.
+    over_network = bool(observation.samples) and not observation.direct
+    seconds["network" if over_network else "unknown"] += rest
+    return Attribution(
+        seconds,
+        {event: n for (name, event), n in waiting.items() if name == "server_wait"},
+        Circumstances(
+            method=result.method,
+            connections=result.connections,
+            bandwidth=over_network and rest > travelling,
+            same_machine=not elsewhere,
+            others=usage.others if usage is not None else 0.0,
+        ),
+    )
 
 
 def bottleneck_of_event(event: str) -> str:
     """The one of BOTTLENECKS that a state of a backend, other than `CLIENT`, counts for."""
     return next(name for start, name in EVENTS if event.lower().startswith(start))
+
+
+def _in_server(
+    result: LoadResult, observation: Observation, writing: float
+) -> tuple[float, dict[tuple[str, str], float]]:
+    """Seconds in which backends were at work, and those in which they waited within the server.
+
+    The latter are by bottleneck and wait event. All come from the samples, and are together not
+    more than `writing`.
+    """
+    counts, samples = Counter[tuple[str, str]](), 0
+    for sample in observation.samples:
+        if result.begin <= sample.at <= result.end:
+            samples += len(sample.states)
+            counts.update(zip(_causes(sample), sample.states, strict=True))
+    inside = {key: n for key, n in counts.items() if key[1] != CLIENT}
+    total = sum(inside.values())
+    if not total:
+        return 0.0, {}
+    whole = result.connections * result.seconds
+    scale = min(whole / samples, writing / total)
+    seconds = {key: n * scale for key, n in inside.items()}
+    return seconds.pop(("server_cpu", CPU), 0.0), seconds
+
+
+def _causes(sample: Sample) -> Iterator[str]:
+    """What each backend of a sample counts for; "" for one that waits for its client."""
+    names = ["" if state == CLIENT else bottleneck_of_event(state) for state in sample.states]
+    # The server does not name the holder of an LWLock: one of the backends that wait for no lock.
+    running = [name for name in names if name not in ("locks", "")]
+    for n, name in enumerate(names):
+        if name != "locks" or sample.states[n].lower().startswith(DELIBERATE):
+            yield name
+        elif n in sample.holders:
+            yield _cause_of_holder(sample, names, n)
+        elif running and all(each in DISKS for each in running):
+            yield running[0]
+        else:
+            yield name
+
+
+def _cause_of_holder(sample: Sample, names: list[str], waiter: int) -> str:
+    """The disk that the holder of a lock waits for, over others that wait for locks; or `locks`."""
+    seen, pending = set[int](), [waiter]
+    while pending:
+        n = pending.pop()
+        if n in seen:
+            continue
+        seen.add(n)
+        if names[n] in DISKS:
+            return names[n]
+        pending += sample.holders.get(n, ())
+    return "locks"
 
 
 def _round_trips(result: LoadResult) -> int:

@@ -63,6 +63,7 @@ class Loader:
         self._allow_fewer = allow_fewer
         self._writer = writer or Writer()
         self._sessions: list[Session] = []
+        self._methods: dict[Table, Method] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -99,6 +100,11 @@ class Loader:
         """The process ids of the server's backends behind the connections."""
         return [session.connection.info.backend_pid for session in self._sessions]
 
+    def prepare(self, tables: Iterable[Table]) -> None:
+        """Build what batches into the tables need, so that no `run` has to."""
+        for table in tables:
+            self._method_of(table).prepare(self._sessions[0].connection)
+
     def run(
         self, work: Iterable[Work], *, on_batch: Callable[[BatchStat], None] | None = None
     ) -> LoadResult:
@@ -115,7 +121,7 @@ class Loader:
         raises, all batches before it are written. Ctrl-C cancels the batches that are being
         written, leaves no transaction open, and raises `KeyboardInterrupt`.
         """
-        load = _Load(self._method, self._writer, work, self._sessions, on_batch)
+        load = _Load(self._method_of, self._writer, work, self._sessions, on_batch)
         started, cpu = datetime.now(UTC), time.process_time()
         load.begin = time.perf_counter()
         switch_interval = sys.getswitchinterval()
@@ -148,6 +154,14 @@ class Loader:
             batches=sorted(load.batches, key=lambda batch: batch.number),
         )
 
+    def _method_of(self, table: Table) -> Method:
+        """The method for batches of a table, made once."""
+        method = self._methods.get(table)
+        if method is None:
+            method = make_method(self._method, self._writer.staging_table(table))
+            self._methods[table] = method
+        return method
+
     def _open_session(self) -> Session:
         """Open one more connection; the server counts one that was just closed for a moment."""
         deadline = time.monotonic() + CLOSE_TIMEOUT
@@ -179,13 +193,13 @@ class _Load:
 
     def __init__(
         self,
-        method: str,
+        method_of: Callable[[Table], Method],
         writer: Writer,
         work: Iterable[Work],
         sessions: Sequence[Session],
         on_batch: Callable[[BatchStat], None] | None,
     ) -> None:
-        self._method = method
+        self._method_of = method_of
         self._writer = writer
         self._tasks: list[Callable[[], None]] = [partial(self._encode_all, work)]
         self._tasks += [partial(self._write_all, session) for session in sessions]
@@ -218,13 +232,11 @@ class _Load:
 
     def _encode_all(self, work: Iterable[Work]) -> None:
         """The encoder's task: encode the batches in order, as long as workers take them."""
-        methods: dict[Table, Method] = {}
+        table = None
         try:
-            for number, (table, batch) in enumerate(work, 1):
-                method = methods.get(table)
-                if method is None:
-                    method = make_method(self._method, self._writer.staging_table(table))
-                    methods[table] = method
+            for number, (next_table, batch) in enumerate(work, 1):
+                if next_table is not table:  # the hash of a table takes long for many columns
+                    table, method = next_table, self._method_of(next_table)
                 start, cpu = time.perf_counter(), time.thread_time()
                 try:
                     payload = method.encode(batch)
@@ -253,7 +265,7 @@ class _Load:
         """A worker's task: write batches until there are no more."""
         clock = time.perf_counter
         try:
-            waiting_since = clock()
+            waiting_since = self.begin
             while (encoded := self._encoded.get()) is not None:
                 wait, cpu = clock() - waiting_since, time.thread_time()
                 result = self._writer.write(session, encoded, self._halted)

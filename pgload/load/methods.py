@@ -8,7 +8,7 @@ its caller commits it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pgload.contract import METHODS
 from pgload.errors import UsageError
@@ -27,6 +27,7 @@ from pgload.schema.table import Column, Table, column_names, input_type, qualifi
 from pgload.source.reader import Batch
 
 if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 # A server keeps some 400 bytes for each literal of a statement while it parses it: 40 MB for 1000
@@ -37,6 +38,13 @@ ROWS_PER_ARRAY = 250  # of JSON; an array of 1000 records takes the server a six
 ROWS_PER_CHUNK = 50  # encoded at a time; larger chunks do not stay in the processor's cache
 
 
+class Statement(NamedTuple):
+    """A statement around the records of a batch: what comes before and after them."""
+
+    head: bytes
+    tail: bytes = b""
+
+
 class Method(ABC):
     """One way to write batches into one table."""
 
@@ -45,7 +53,7 @@ class Method(ABC):
     def __init__(self, table: Table) -> None:
         self.table = table
         self.encoder = RowEncoder(table.columns)
-        self._statement: str | None = None
+        self._statement: Statement | None = None
 
     @abstractmethod
     def encode(self, batch: Batch) -> Any:
@@ -64,15 +72,15 @@ class Method(ABC):
         """
 
     @abstractmethod
-    def build_statement(self, target: str) -> str:
-        """The statement, or its beginning; `target` is the quoted table with quoted columns."""
+    def build_statement(self, target: str, connection: Connection) -> Statement:
+        """The method's statement; `target` is the quoted table with quoted columns."""
 
-    def statement(self, cursor: Cursor) -> str:
-        """What `build_statement` returns for the method's table; built once."""
+    def prepare(self, connection: Connection) -> Statement:
+        """Build the statement, once for all batches; any connection will do."""
         if self._statement is None:
-            columns = ", ".join(column_names(self.table, cursor.connection))
-            table = qualified_name(self.table, cursor.connection)
-            self._statement = self.build_statement(f"{table} ({columns})")
+            columns = ", ".join(column_names(self.table, connection))
+            table = qualified_name(self.table, connection)
+            self._statement = self.build_statement(f"{table} ({columns})", connection)
         return self._statement
 
 
@@ -81,9 +89,10 @@ class ExecuteMany(Method):
 
     name = "executemany"
 
-    def build_statement(self, target: str) -> str:
+    def build_statement(self, target: str, connection: Connection) -> Statement:  # noqa: ARG002
         parameters = ", ".join(["%s"] * len(self.table.columns))
-        return f"INSERT INTO {target.replace('%', '%%')} VALUES ({parameters})"
+        insert = f"INSERT INTO {target.replace('%', '%%')} VALUES ({parameters})"
+        return Statement(insert.encode())
 
     def encode(self, batch: Batch) -> list[Values]:
         return list(self.encoder.tuples(batch))
@@ -91,20 +100,24 @@ class ExecuteMany(Method):
     def write(
         self, cursor: Cursor, payload: list[Values], *, before: bytes = b"", after: bytes = b""
     ) -> None:
-        statement = self.statement(cursor)
+        statement = self.prepare(cursor.connection)
         cursor.execute(_join_statements(b"BEGIN", before))
-        cursor.executemany(statement, payload)
+        cursor.executemany(statement.head, payload)
         if after:
             cursor.execute(after)
 
 
 class MultiValues(Method):
-    """Multi-row `INSERT … VALUES` in one simple query, with literals made on the client."""
+    """Multi-row `INSERT … VALUES`, with literals made on the client.
+
+    A batch is one simple query of statements of 70 rows each: 2 for 100 records, 15 for 1,000. They
+    are one implicit transaction, and take one round trip.
+    """
 
     name = "values"
 
-    def build_statement(self, target: str) -> str:
-        return f"INSERT INTO {target} VALUES ("
+    def build_statement(self, target: str, connection: Connection) -> Statement:  # noqa: ARG002
+        return Statement(f"INSERT INTO {target} VALUES (".encode(), b")")
 
     def encode(self, batch: Batch) -> list[bytes]:
         return [self.encoder.encode(part, _VALUE_LISTS) for part in batch.parts(ROWS_PER_INSERT)]
@@ -112,9 +125,9 @@ class MultiValues(Method):
     def write(
         self, cursor: Cursor, payload: list[bytes], *, before: bytes = b"", after: bytes = b""
     ) -> None:
-        head = self.statement(cursor).encode()
-        lists = (b");" + head).join(payload)
-        cursor.execute(_join_statements(before, b"".join((head, lists, b")")), after))
+        head, tail = self.prepare(cursor.connection)
+        lists = (tail + b";" + head).join(payload)
+        cursor.execute(_join_statements(before, b"".join((head, lists, tail)), after))
 
 
 _TOKENS_TO_LITERALS = bytes.maketrans(b'"' + SEPARATOR, b"',")
@@ -159,8 +172,8 @@ class Unnest(Method):
         self._arrays = [_unnest_expression(column) for column in table.columns]
         self._not_text = [n for n, c in enumerate(table.columns) if c.type != "text"]
 
-    def build_statement(self, target: str) -> str:
-        return f"INSERT INTO {target} SELECT "
+    def build_statement(self, target: str, connection: Connection) -> Statement:  # noqa: ARG002
+        return Statement(f"INSERT INTO {target} SELECT ".encode())
 
     def encode(self, batch: Batch) -> bytes:
         parts = [self._elements(part) for part in batch.parts(ROWS_PER_CHUNK)]
@@ -190,7 +203,7 @@ class Unnest(Method):
     def write(
         self, cursor: Cursor, payload: bytes, *, before: bytes = b"", after: bytes = b""
     ) -> None:
-        statement = self.statement(cursor).encode() + payload
+        statement = self.prepare(cursor.connection).head + payload
         cursor.execute(_join_statements(before, statement, after))
 
 
@@ -216,8 +229,9 @@ class Json(Method):
 
     name = "json"
 
-    def build_statement(self, target: str) -> str:
-        return f"INSERT INTO {target} "
+    def build_statement(self, target: str, connection: Connection) -> Statement:
+        select, tail = rows_of_json(self.table, connection, stored=False)
+        return Statement(f"INSERT INTO {target} {select}".encode(), tail.encode())
 
     def encode(self, batch: Batch) -> list[bytes]:
         return [json_literal(part.records) for part in batch.parts(ROWS_PER_ARRAY)]
@@ -225,9 +239,8 @@ class Json(Method):
     def write(
         self, cursor: Cursor, payload: list[bytes], *, before: bytes = b"", after: bytes = b""
     ) -> None:
-        select, tail = rows_of_json(self.table, cursor.connection, stored=False)
-        head, end = (self.statement(cursor) + select).encode(), tail.encode()
-        cursor.execute(_join_statements(before, *[head + array + end for array in payload], after))
+        head, tail = self.prepare(cursor.connection)
+        cursor.execute(_join_statements(before, *[head + array + tail for array in payload], after))
 
 
 class Copy(Method):
@@ -235,9 +248,9 @@ class Copy(Method):
 
     name = "copy"
 
-    def build_statement(self, target: str) -> str:
+    def build_statement(self, target: str, connection: Connection) -> Statement:  # noqa: ARG002
         options = f"FORMAT text, DELIMITER '{SEPARATOR.decode()}', NULL ''"
-        return f"COPY {target} FROM STDIN ({options})"
+        return Statement(f"COPY {target} FROM STDIN ({options})".encode())
 
     def encode(self, batch: Batch) -> bytes:
         parts = [self.encoder.encode(part, _COPY_LINES) for part in batch.parts(ROWS_PER_CHUNK)]
@@ -248,7 +261,7 @@ class Copy(Method):
     ) -> None:
         # Statements before COPY in its query share its transaction; none can follow it there.
         begin = b"BEGIN" if after else b""
-        statement = _join_statements(begin, before, self.statement(cursor).encode())
+        statement = _join_statements(begin, before, self.prepare(cursor.connection).head)
         # In one read: for each further one the driver would have to wait for the interpreter.
         cursor.copy_expert(statement, _PayloadFile(payload), size=len(payload))
         if after:

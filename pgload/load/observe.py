@@ -1,4 +1,7 @@
-"""Observes a load over a connection of its own: the states of its backends and server counters."""
+"""Observes a load over a connection of its own: its backends' states, and the server's counters.
+
+Where the server runs on this machine, the processor time of its processes is read from the system.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pgload.errors import PgloadError
+from pgload.load import machine
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -29,11 +33,11 @@ CPU = "CPU"  # it is at work, and waits for nothing that PostgreSQL reports
 # adds the names of databases and users, which takes a server five times as long. What a role may
 # not see is NULL, the state included. Prepared, because planning would take longer than the rest.
 PREPARE = f"""
-    PREPARE pgload_sample (int[]) AS SELECT CASE
+    PREPARE pgload_sample (int[]) AS SELECT pid, CASE
         WHEN state LIKE 'idle%' OR wait_event_type = 'Client' THEN '{CLIENT}'
         WHEN wait_event IS NULL THEN '{CPU}'
         ELSE wait_event_type || ':' || wait_event
-    END
+    END, CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) END
     FROM pg_stat_get_activity(NULL) WHERE state IS NOT NULL AND pid = ANY ($1)"""
 
 
@@ -100,6 +104,22 @@ class Sample(NamedTuple):
 
     at: float  # on the clock of `time.perf_counter`
     states: Sequence[str]
+    # By index of a backend that waits for a lock: the indexes of those it waits for. Others than
+    # the load's backends are missing.
+    holders: Mapping[int, Sequence[int]] = MappingProxyType({})
+
+
+class ServerSettings(NamedTuple):
+    """What an observation needs to know of the server."""
+
+    port: int
+    commit_delay: float  # seconds
+    commit_siblings: int
+
+
+SETTINGS_QUERY = """
+    SELECT current_setting('port')::int, current_setting('commit_delay')::float8 / 1000000,
+    current_setting('commit_siblings')::int"""
 
 
 @dataclass(frozen=True)
@@ -111,6 +131,9 @@ class Observation:
     # a short load are partly the previous load's; `wal_bytes` is exact.
     counters: Mapping[str, float] = field(default_factory=dict)
     checkpoints: Sequence[float] = ()  # when one was noticed, on the clock of `time.perf_counter`
+    usage: machine.Usage | None = None
+    direct: bool = False  # the server runs on this machine, with no proxy in front of it
+    commit_delay: float = 0.0  # seconds that a commit waits for others before it flushes
 
     def count_states(self, begin: float, end: float) -> Counter[str]:
         """How often backends were in which state, from `begin` to `end` on the samples' clock."""
@@ -140,6 +163,8 @@ class Observer:
         self._pids = pids
         self._connection: Connection | None = None
         self._counters_query = ""
+        self._settings: ServerSettings | None = None
+        self._server_here = self._direct = False
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
 
@@ -149,6 +174,10 @@ class Observer:
         except PgloadError:  # the load may have taken the last one
             return self
         self._query(PREPARE)
+        self._server_here = machine.runs_here(self._connection)
+        if (found := self._query(SETTINGS_QUERY)) is not None:
+            self._settings = ServerSettings(*found[1][0])
+            self._direct = machine.is_direct(self._connection, self._settings.port)
         version = self._connection.server_version
         queries = [each.query for each in COUNTERS if each.since <= version < each.until]
         allowed = [query for query in queries if self._query(query) is not None]
@@ -179,14 +208,25 @@ class Observer:
                 target=self._sample, name="pgload-observer", daemon=True
             )
             self._thread.start()
+        self._before = self._read_machine()
 
     def end(self) -> Observation:
         """Stop to observe, and return what was observed since `begin`; call it after the load."""
+        after = self._read_machine()
         self._stop()
         self._look_for_checkpoint()
         known = self._first.keys() & self._last.keys()
         counters = {name: self._last[name] - self._first[name] for name in sorted(known)}
-        return Observation(tuple(self._samples), counters, tuple(self._checkpoints))
+        settings = self._settings
+        delays = settings is not None and len(self._pids()) > settings.commit_siblings
+        return Observation(
+            samples=tuple(self._samples),
+            counters=counters,
+            checkpoints=tuple(self._checkpoints),
+            usage=machine.usage(self._before, after, server_here=self._server_here),
+            direct=self._server_here and self._direct,
+            commit_delay=settings.commit_delay if settings and delays else 0.0,
+        )
 
     def _stop(self) -> None:
         self._stopped.set()
@@ -205,13 +245,15 @@ class Observer:
             if found is None:  # the connection was lost, or this role may not call the function
                 return
             now = time.perf_counter()
-            states = tuple(state for (state,) in found[1])
-            self._samples.append(Sample((start + now) / 2, states))
+            self._samples.append(_sample((start + now) / 2, found[1]))
             if now - counted > COUNTERS_INTERVAL:
                 counted = now
                 self._look_for_checkpoint()
             # Less often where the server is far away or slow to answer, and in a long load.
             pause = max(SAMPLE_INTERVAL, now - start, (now - begin) / SAMPLES)
+
+    def _read_machine(self) -> machine.Reading:
+        return machine.read(self._pids(), server_here=self._server_here)
 
     def _look_for_checkpoint(self) -> None:
         before = self._last.get("checkpoints", 0)
@@ -242,3 +284,14 @@ class Observer:
                 return [column.name for column in cursor.description], cursor.fetchall()
         except psycopg2.Error:
             return None
+
+
+def _sample(at: float, rows: Sequence[tuple[int, str, Sequence[int] | None]]) -> Sample:
+    """A sample of rows of backends: process id, state, and the process ids that it waits for."""
+    index = {pid: n for n, (pid, _, _) in enumerate(rows)}
+    holders = {
+        n: tuple(index[pid] for pid in blockers if pid in index)
+        for n, (_, _, blockers) in enumerate(rows)
+        if blockers
+    }
+    return Sample(at, tuple(state for _, state, _ in rows), holders)

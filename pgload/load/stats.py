@@ -32,7 +32,7 @@ class BatchStat:
     write: float
     commit: float  # 0 where the commit was part of the write
     end: float  # when it was committed
-    wait: float = 0.0  # of the worker, for this batch to be encoded
+    wait: float = 0.0  # of the worker, for this encoded batch: since its last one, or the beginning
     encode_cpu: float = 0.0  # CPU time of the thread that encoded it
     write_cpu: float = 0.0  # CPU time of the worker while it was written and committed
     attempts: int = 1
@@ -101,36 +101,31 @@ def latency(seconds: Sequence[float]) -> dict[str, float]:
 def profile(result: LoadResult) -> dict[str, float]:
     """The seconds of each part of a load, summed over its threads.
 
-    `encode` is the time of the one encoding thread. `write`, `commit` and `wait` are those of the
-    workers, and add up to the load's seconds times the number of connections: `wait` is for an
-    encoded batch, and includes the idle time after a worker's last one.
+    `encode` is the time of the one encoding thread. `write`, `commit`, `wait` and `idle` are those
+    of the workers, and add up to the load's seconds times the number of connections: `wait` is for
+    an encoded batch, `idle` what remains, from a worker's last batch to the load's end.
     """
-    write, commit = result.total("write"), result.total("commit")
-    return {
-        "encode": result.total("encode"),
-        "write": write,
-        "commit": commit,
-        "wait": max(0.0, result.seconds * result.connections - write - commit),
-    }
+    parts = {name: result.total(name) for name in ("encode", "write", "commit", "wait")}
+    working = parts["write"] + parts["commit"] + parts["wait"]
+    return parts | {"idle": max(0.0, result.seconds * result.connections - working)}
 
 
 def timeline(result: LoadResult, limit: int = TIMELINE_BATCHES) -> dict[str, list[Any]]:
     """The batches of a load in the order of their commits, as columns; seconds, to 0.1 ms.
 
-    `start` is when a worker took the batch, from the load's beginning, and `seconds` what it then
-    took to write and commit it. More than `limit` batches are downsampled: of each bucket of equal
-    size the slowest batch is kept, so that no stall is lost.
+    `seconds` is the latency of a batch: encoding, writing and committing it; `start` is that long
+    before its commit, from the load's beginning. More than `limit` batches are downsampled: of each
+    bucket of equal size the slowest batch is kept, so that no stall is lost.
     """
     batches = sorted(result.batches, key=lambda batch: batch.end)
     bucket = max(1, math.ceil(len(batches) / limit))
     kept = [
-        max(batches[n : n + bucket], key=lambda batch: batch.write + batch.commit)
+        max(batches[n : n + bucket], key=lambda batch: batch.seconds)
         for n in range(0, len(batches), bucket)
     ]
-    seconds = [batch.write + batch.commit for batch in kept]
     return {
-        "start": [round(batch.end - took, 4) for batch, took in zip(kept, seconds, strict=True)],
-        "seconds": [round(took, 4) for took in seconds],
+        "start": [round(batch.end - batch.seconds, 4) for batch in kept],
+        "seconds": [round(batch.seconds, 4) for batch in kept],
         "connection": [batch.worker for batch in kept],
         "records": [batch.records for batch in kept],
     }

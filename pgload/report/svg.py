@@ -39,7 +39,10 @@ CLOUD_COLOURS = {
 }
 # For series that are not sides. Steps of viridis: in order of brightness, so that they can be told
 # apart in a print without colours as well.
-VIRIDIS = ("#440154", "#414487", "#2A788E", "#22A884", "#7AD151", "#FDE725")
+VIRIDIS = (
+    *("#440154", "#46327E", "#365C8D", "#277F8E"),
+    *("#1FA187", "#4AC16D", "#A0DA39", "#FDE725"),
+)
 
 OFFSET = 0.012  # of the axis, between the points of two sides, so that no whisker hides another
 MARGIN = 0.03  # of the axis, left and right of the outermost points

@@ -21,6 +21,8 @@ import pytest
 from benchmarks.own.plain import Job, plain_python, repeat_file
 from pgload.contract import METHODS
 from pgload.errors import LoadError, TargetError, TooManyConnectionsError
+from pgload.load import loader as loader_module
+from pgload.load import methods
 from pgload.load.loader import ENCODED_AHEAD, BoundedQueue, Loader
 from pgload.load.stats import profile
 from pgload.load.verify import fingerprint
@@ -155,7 +157,28 @@ def test_statistics(
         assert 0 <= batch.start < batch.start + batch.seconds <= batch.end <= result.seconds
     parts = profile(result)
     assert 0 < parts["encode"] <= result.seconds
-    assert parts["write"] + parts["commit"] + parts["wait"] == pytest.approx(4 * result.seconds)
+    workers = sum(parts[part] for part in ("write", "commit", "wait", "idle"))
+    assert workers == pytest.approx(4 * result.seconds)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_is_built_while_loading(
+    path: Path,
+    server: Target,
+    schema: str,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    """After `prepare`, a load builds no method, statement or quoted name."""
+    table = make_table(path, schema, connection)
+    with Loader(server.connect, method, connections=2) as loader:
+        loader.prepare([table, table])
+        monkeypatch.setattr(loader_module, "make_method", None)
+        for name in ("column_names", "qualified_name", "rows_of_json"):
+            monkeypatch.setattr(methods, name, None)
+        result = loader.run((table, batch) for batch in read_batches(path, 100))
+    assert result.records == len(rows(table, connection)) == 1003
 
 
 def test_a_batch_is_a_transaction(

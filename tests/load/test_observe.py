@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,35 @@ def test_waits(server: Target, connection: Connection) -> None:
     }
 
 
+def test_holders_of_locks(server: Target) -> None:
+    """A sample tells which of the load's backends hold what another one waits for."""
+    holder, waiter = server.connect(), server.connect()
+    waiting = threading.Thread(target=lock, args=(waiter,))
+    pids = [connection.info.backend_pid for connection in (holder, waiter)]
+    with Observer(server.connect, lambda: pids) as observer:
+        with holder.cursor() as cursor:
+            cursor.execute("BEGIN; SELECT pg_advisory_xact_lock(7)")
+        observer.begin()
+        waiting.start()
+        wait_until(lambda: any(sample.holders for sample in observer._samples))
+        with holder.cursor() as cursor:
+            cursor.execute("COMMIT")
+        waiting.join()
+        observed = observer.end()
+    sample = next(sample for sample in observed.samples if sample.holders)
+    ((index, holders),) = sample.holders.items()
+    assert sample.states[index] == "Lock:advisory"
+    assert [sample.states[n] for n in holders] == [CLIENT]
+    for connection in (holder, waiter):
+        connection.close()
+
+
+def lock(connection: Connection) -> None:
+    """Take and release an advisory lock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(7)")
+
+
 def test_hidden_states(guarded: Target, connection: Connection) -> None:
     """The states of another role's backends are hidden; the counters are not."""
     observed = observe(guarded.connect, connection)
@@ -90,7 +120,9 @@ def test_no_connection_left(connection: Connection) -> None:
     def refused() -> Connection:
         raise TargetError("GCP: the server has no connection left")
 
-    assert observe(refused, connection) == Observation()
+    observed = observe(refused, connection)
+    assert (observed.samples, observed.counters, observed.checkpoints) == ((), {}, ())
+    assert observed.usage is None or observed.usage.backends is None
 
 
 def test_lost_connection(server: Target, connection: Connection) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from pgload.contract import PARTS
 from pgload.load.stats import latency, profile, timeline
 from tests.support.loading import make_result
 
@@ -32,20 +33,22 @@ def test_percentiles() -> None:
 
 
 def test_profile() -> None:
-    """Write, commit and wait add up to the seconds of all connections; encode is beside them."""
-    assert profile(make_result(batches=10, encode=0.1, write=1.0, commit=0.5)) == pytest.approx(
-        {"encode": 1.0, "write": 10.0, "commit": 5.0, "wait": 5.0}
+    """All parts but encode add up to the seconds of all connections."""
+    result = make_result(batches=10, encode=0.1, write=1.0, commit=0.5, wait=0.2)
+    assert profile(result) == pytest.approx(
+        {"encode": 1.0, "write": 10.0, "commit": 5.0, "wait": 2.0, "idle": 3.0}
     )
+    assert tuple(profile(result)) == PARTS
 
 
 @pytest.mark.parametrize(("batches", "kept"), [(20, 20), (21, 11), (1, 1)])
 def test_timeline(batches: int, kept: int) -> None:
     """The batches of a load are columns; more than the limit are put into buckets of equal size."""
-    columns = timeline(make_result(batches=batches, write=0.25), limit=20)
+    columns = timeline(make_result(batches=batches, encode=0.05, write=0.2), limit=20)
     assert {len(column) for column in columns.values()} == {kept}
     assert columns["seconds"] == [0.25] * kept
     if batches <= 20:
-        assert columns["start"][0] == 0.25
+        assert columns["start"][0] == 0.25  # 0.5 − 0.25
         assert columns["connection"] == [n % 2 for n in range(1, batches + 1)]
         assert columns["records"] == [10] * batches
 
