@@ -111,7 +111,7 @@ def _add_migrate(commands: Commands) -> None:
         "--cloud",
         metavar="NAME",
         help="GCP, AZURE, AWS or any prefix configured in .env; EMBEDDED or CONTAINER to try it "
-        "on a temporary server (default: CLOUD_PROVIDER or ENV of .env, else EMBEDDED)",
+        "on a temporary server (default: CLOUD_PROVIDER or ENV of .env)",
     )
     add("--create-tables", action="store_true", help="create the tables that are missing")
     add("--ignore-unknown", action="store_true", help="omit fields that have no column")

@@ -21,10 +21,9 @@ from pgload.migrate.run import MigrationRun
 from pgload.targets.cloud import (
     Environment,
     check_cloud,
-    default_cloud,
+    chosen_cloud,
     environment,
     open_target,
-    unconfigured_default,
 )
 from pgload.targets.connection_errors import check_server, one_line_errors
 from pgload.targets.target import Target
@@ -102,8 +101,7 @@ def migrate(options: MigrateOptions) -> int:
 
 def _cloud(options: MigrateOptions, variables: Environment) -> str:
     """The cloud's name. Raises `UsageError` for one that is not configured."""
-    named = options.cloud or unconfigured_default(variables) or default_cloud(variables)
-    cloud = named.strip().upper()
+    cloud = chosen_cloud(variables) if options.cloud is None else options.cloud.strip().upper()
     if "," in cloud:
         raise UsageError(f"--cloud {cloud}: a migration has one target; name one of them")
     check_cloud(cloud, variables, None)
