@@ -57,6 +57,7 @@ EXIT_CODES: dict[Status, ExitCode] = {
 
 def migrate(options: MigrateOptions) -> int:
     """Migrate; gives the exit code. Raises `PgloadError` where nothing was written."""
+    _check_output_dir(options)
     variables = environment(Path.cwd())
     cloud = _cloud(options, variables)
     with ExitStack() as stack:
@@ -97,6 +98,16 @@ def migrate(options: MigrateOptions) -> int:
             ignore_first_signal=signals.ignore_first,
         )
         return EXIT_CODES[run.execute()]
+
+
+def _check_output_dir(options: MigrateOptions) -> None:
+    """Raise `UsageError` for outputs among the data, which the next run would load."""
+    data, outputs = options.data.resolve(), options.output_dir.resolve()
+    if outputs.is_relative_to(data):
+        raise UsageError(
+            f"--output-dir {options.output_dir} is in --data {options.data}: choose a folder "
+            "outside of it"
+        )
 
 
 def _cloud(options: MigrateOptions, variables: Environment) -> str:

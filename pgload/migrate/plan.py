@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pgload.errors import SourceError, UsageError
 from pgload.migrate.ledger import Ledger
 from pgload.migrate.options import MigrateOptions
-from pgload.schema.mapping import Rule, plan_fields, read_mapping, table_for
+from pgload.schema.mapping import Rule, format_for, plan_fields, read_mapping, table_for
 from pgload.schema.match import Match, conflict_key, match_table
 from pgload.schema.table import Table, describe
 from pgload.source.scan import Scan, scan
@@ -42,7 +42,11 @@ def read_folder(path: Path) -> Folder:
     folder = Folder(path, read_mapping(path))
     for file in data_files(path):
         try:
-            found = scan(file, infer=not table_for(file, folder.rules)[1])
+            found = scan(
+                file,
+                infer=not table_for(file, folder.rules)[1],
+                form=format_for(file, folder.rules),
+            )
             if found.records and not found.fields:
                 raise SourceError(
                     f"{file.name}: its records have no field, so there is nothing to store"

@@ -8,15 +8,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from msgspec import Raw
 
 from pgload.errors import SourceError, UsageError
 from pgload.schema.table import MAX_IDENTIFIER_BYTES, TYPES, Column, ColumnType, Table, snake_case
+from pgload.source.reader import Format
 from pgload.source.scan import Fields, fields_of
 
 MAPPING_NAME = "tables.toml"
+_ITEMS = re.compile(r'[^."\\]+(\.[^."\\]+)*')
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,6 +29,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str  # of the table
     key: tuple[str, ...] = ()  # fields
     types: dict[str, ColumnType] = {}  # by field; the others are text
+    format: Literal["lines", "object"] | None = None  # as in `Format`
+    items: str = ""  # the path of the list that holds the records, its keys between dots
 
 
 class _Mapping(msgspec.Struct, forbid_unknown_fields=True):
@@ -46,13 +51,29 @@ def _rules(path: Path) -> list[Rule]:
         rules = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _Mapping).table
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise UsageError(
-            f"{path}: {error}; an entry has files, name, key and types, "
+            f"{path}: {error}; an entry has {', '.join(Rule.__struct_fields__)}, "
             f"and a type is one of {', '.join(TYPES)}"
         ) from None
     for rule in rules:
         for name in (rule.name, *rule.key, *rule.types):
             _identifier(name, path)
+        if rule.items and not _ITEMS.fullmatch(rule.items):
+            raise UsageError(
+                f'{path}: items = "{rule.items}" is not the path of a list, such as "features" or '
+                '"response.body.items"'
+            )
+        if rule.items and rule.format:
+            raise UsageError(f'{path}: files = "{rule.files}" has items and format: choose one')
     return rules
+
+
+def format_for(path: Path, rules: Iterable[Rule]) -> Format | None:
+    """What the rules say of a file's format; None if that is nothing."""
+    for rule in rules:
+        if fnmatchcase(path.name, rule.files):
+            items = tuple(rule.items.split(".")) if rule.items else ()
+            return Format(rule.format, items) if rule.format or items else None
+    return None
 
 
 def table_for(path: Path, rules: Iterable[Rule]) -> tuple[Table, bool]:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from pgload.errors import RecordError, SourceError
-from pgload.source.reader import read_records
+from pgload.source.reader import Format, read_records
 from pgload.source.stores import Stamp, content_id
 
 BIGINT_DIGITS = 20  # the longest bigint, with its sign
@@ -31,6 +31,7 @@ class Scan:
     """What a file holds; `stamp` and `content` show later whether it is still the same."""
 
     path: Path
+    form: Format | None
     stamp: Stamp
     content: str  # as `content_id` gives it
     records: int
@@ -40,8 +41,10 @@ class Scan:
     first_error: RecordError | None  # of those
 
 
-def scan(path: Path, *, infer: bool = True) -> Scan:
+def scan(path: Path, *, infer: bool = True, form: Format | None = None) -> Scan:
     """Read a whole file, keeping none of it. With `infer` it gathers the values' types.
+
+    `form` is the format, as for `read_records`.
 
     A record that cannot be read is counted and skipped. Raises `SourceError` as `read_records`
     does, and for a file of which no record can be read.
@@ -50,7 +53,7 @@ def scan(path: Path, *, infer: bool = True) -> Scan:
     fields = Fields()
     records = size = unreadable = 0
     first_error: RecordError | None = None
-    for window in read_records(path, stamp):
+    for window in read_records(path, stamp, form):
         for error in add_fields(fields, path, window, first=records + 1, infer=infer):
             first_error, unreadable = first_error or error, unreadable + 1
         records += len(window)
@@ -59,6 +62,7 @@ def scan(path: Path, *, infer: bool = True) -> Scan:
         raise SourceError(f"{path.name}: no record can be read: {first_error.reason}")
     return Scan(
         path=path,
+        form=form,
         stamp=stamp,
         content=content,
         records=records,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgload.errors import SourceError, UsageError
-from pgload.schema.mapping import Rule, read_mapping, table_for
+from pgload.schema.mapping import Rule, format_for, read_mapping, table_for
 from pgload.schema.table import Column, describe
+from pgload.source.reader import Format
 from tests.support.loading import plan, write_json
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ def test_own_mapping(tmp_path: Path) -> None:
         ('[[table]]\nfiles = ["x"]\nname = "x"\n', r"Expected `str`, got `array` - at .*files"),
         ('[[table]]\nfiles = "x"\nname = "x"\nkey = "no"\n', "Expected `array`, got `str`"),
         ('[[table]]\nfiles = "x"\nname = "x"\ncolour = 1\n', "unknown field `colour`"),
+        ('[[table]]\nfiles = "x"\nname = "x"\nitems = "a..b"\n', '"a..b" is not the path of a'),
+        (
+            '[[table]]\nfiles = "x"\nname = "x"\nitems = "a"\nformat = "object"\n',
+            "has items and format: choose one",
+        ),
         ('[[table]]\nfiles = "x"\nname = "x"\ntypes = { a = "int" }\n', "Invalid enum value 'int'"),
     ],
 )
@@ -64,6 +70,20 @@ def test_wrong_mapping(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "tables.toml").write_text(text)
     with pytest.raises(UsageError, match=message):
         read_mapping(tmp_path)
+
+
+def test_formats(tmp_path: Path) -> None:
+    """A rule says where the records are in an object, or that each file or line is one."""
+    (tmp_path / "tables.toml").write_text(
+        '[[table]]\nfiles = "a*"\nname = "a"\nitems = "rows.row"\n'
+        '[[table]]\nfiles = "b*"\nname = "b"\nformat = "object"\n'
+        '[[table]]\nfiles = "c*"\nname = "c"\n'
+    )
+    rules = read_mapping(tmp_path)
+    found = [
+        format_for(tmp_path / name, rules) for name in ("a.json", "b.json", "c.json", "d.json")
+    ]
+    assert found == [Format(items=("rows", "row")), Format("object"), None, None]
 
 
 def test_inferred_table(tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pgload.source.reader import read_records
 
 RECORDS = [{"bidNtceNo": f"R25BK{n:08}", "명": '가\t나 "다" {,}, {', "n": n} for n in range(7)]
 
 
-def read(path: Path) -> list[object]:
+def read(path: Path) -> list[Any]:
     """The file's records, decoded."""
     return [json.loads(text) for text in read_texts(path)]
 
