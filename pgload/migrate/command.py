@@ -102,7 +102,7 @@ def migrate(options: MigrateOptions) -> int:
 
 def _check_output_dir(options: MigrateOptions) -> None:
     """Raise `UsageError` for outputs among the data, which the next run would load."""
-    data, outputs = options.data.resolve(), options.output_dir.resolve()
+    data, outputs = (Path(os.path.realpath(path)) for path in (options.data, options.output_dir))
     if outputs.is_relative_to(data):
         raise UsageError(
             f"--output-dir {options.output_dir} is in --data {options.data}: choose a folder "

@@ -7,14 +7,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgload.contract import DATA_SUFFIXES
 from pgload.errors import SourceError, UsageError
 from pgload.migrate.ledger import Ledger
 from pgload.migrate.options import MigrateOptions
-from pgload.schema.mapping import Rule, format_for, plan_fields, read_mapping, table_for
+from pgload.schema.mapping import (
+    MAPPING_NAME,
+    Rule,
+    format_for,
+    plan_fields,
+    read_mapping,
+    table_for,
+)
 from pgload.schema.match import Match, conflict_key, match_table
 from pgload.schema.table import Table, describe
 from pgload.source.scan import Scan, scan
-from pgload.source.stores import data_files
+from pgload.source.stores import data_files, other_files
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -24,10 +32,11 @@ SHOWN = 12  # names in a list; a table may have hundreds of columns
 
 @dataclass
 class Folder:
-    """The files of a folder: each is in one of `scans`, `empty` and `broken`, in name order."""
+    """A folder's files: each JSON file is in `scans`, `empty` or `broken`, in name order."""
 
     path: Path
     rules: list[Rule]
+    others: tuple[str, ...]  # entries that are not JSON files
     scans: dict[Path, Scan] = field(default_factory=dict)
     empty: list[Path] = field(default_factory=list)  # files without records
     broken: dict[Path, SourceError] = field(default_factory=dict)
@@ -39,8 +48,10 @@ def read_folder(path: Path) -> Folder:
     A file without data is `broken`; the others are read all the same. Raises `SourceError` for a
     folder without JSON files, `UsageError` for a wrong mapping file.
     """
-    folder = Folder(path, read_mapping(path))
-    for file in data_files(path):
+    files = data_files(path)  # first, as it explains why a folder cannot be read
+    others = tuple(name for name in other_files(path) if name != MAPPING_NAME)
+    folder = Folder(path, read_mapping(path), others)
+    for file in files:
         try:
             found = scan(
                 file,
@@ -243,6 +254,11 @@ def describe_plan(plan: Plan, notes: Mapping[Path, str]) -> Iterator[str]:
         yield f"{path.name}: skipped, it has the same content as {first.name}"
     for path in plan.folder.empty:
         yield f"{path.name}: has no records"
+    if plan.folder.others:
+        yield (
+            f"not read, as only files that end in {', '.join(DATA_SUFFIXES)} are: "
+            f"{_listed(plan.folder.others)}"
+        )
     for error in plan.broken.values():
         yield f"not migrated: {error}"
 

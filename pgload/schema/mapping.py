@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -40,16 +42,27 @@ class _Mapping(msgspec.Struct, forbid_unknown_fields=True):
 def read_mapping(folder: Path) -> list[Rule]:
     """The rules of `folder/tables.toml`, if there is one, followed by pgload's own.
 
-    Raises `UsageError` for a mapping file that is not TOML or has an unknown entry or type.
+    Raises `UsageError` for a mapping file that cannot be read, is not TOML or has an unknown entry
+    or type.
     """
-    paths = [folder / MAPPING_NAME, Path(__file__).with_name(MAPPING_NAME)]
-    return [rule for path in paths if path.is_file() for rule in _rules(path)]
+    own = folder / MAPPING_NAME
+    given = _rules(own) if os.path.lexists(own) else []
+    return given + _rules(Path(__file__).with_name(MAPPING_NAME))
 
 
 def _rules(path: Path) -> list[Rule]:
     try:
-        rules = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _Mapping).table
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        if not stat.S_ISREG(path.stat().st_mode):  # to read a pipe might take forever
+            raise UsageError(f"{path} is not a file: remove it, or write the mapping into one")
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8: convert it to UTF-8 first") from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"{path} cannot be read: {reason}; make it readable (chmod +r)") from None
+    try:
+        rules = msgspec.convert(tomllib.loads(text), _Mapping).table
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise UsageError(
             f"{path}: {error}; an entry has {', '.join(Rule.__struct_fields__)}, "
             f"and a type is one of {', '.join(TYPES)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -66,3 +67,27 @@ def test_bad_first_line(sandbox: MigrationSandbox, bad: str) -> None:
     assert sandbox.migrate() == 1
     assert sandbox.sql("SELECT n FROM t ORDER BY n") == [(1,), (2,)]
     assert [reject["record"] for reject in sandbox.output("rejects.jsonl")] == [1, 3]
+
+
+def test_files_that_are_not_read(
+    sandbox: MigrationSandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The plan names what it does not read, and a compressed file as what it is."""
+    path = sandbox.file("t.json", [{"n": 1}])
+    for name in ("rest.csv", "t_2.json.gz", ".hidden", "tables.toml"):
+        (sandbox.data / name).touch()
+    (sandbox.data / "tables.toml").write_text('[[table]]\nfiles = "x"\nname = "t"\n')
+    (sandbox.data / "more").mkdir()
+    assert sandbox.migrate() == 0
+    output = capsys.readouterr().out
+    assert (
+        "not read, as only files that end in .json, .jsonl, .ndjson are: "
+        "more/, rest.csv, t_2.json.gz\n" in output
+    )
+    (sandbox.data / "t_3.json").write_bytes(gzip.compress(b"[{}]"))
+    (sandbox.data / "t_4.json").write_bytes(bytes(100))
+    assert sandbox.migrate("--resume") == 1
+    output = capsys.readouterr().out
+    assert "not migrated: t_3.json: is compressed (gzip): decompress it first\n" in output
+    assert "not migrated: t_4.json: begins with NUL bytes only" in output
+    sandbox.check(path)

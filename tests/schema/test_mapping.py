@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,26 @@ def test_wrong_mapping(tmp_path: Path, text: str, message: str) -> None:
     """A mistake in a mapping file is an error that names the file."""
     (tmp_path / "tables.toml").write_text(text)
     with pytest.raises(UsageError, match=message):
+        read_mapping(tmp_path)
+
+
+def test_unreadable_mapping(tmp_path: Path) -> None:
+    """A mapping that is there but cannot be read is an error, not ignored."""
+    path = tmp_path / "tables.toml"
+    path.mkdir()
+    with pytest.raises(UsageError, match=r"tables\.toml is not a file: remove it"):
+        read_mapping(tmp_path)
+    path.rmdir()
+    os.mkfifo(path)
+    with pytest.raises(UsageError, match=r"tables\.toml is not a file: remove it"):
+        read_mapping(tmp_path)
+    path.unlink()
+    path.symlink_to("nowhere")
+    with pytest.raises(UsageError, match=r"tables\.toml cannot be read: no such file"):
+        read_mapping(tmp_path)
+    path.unlink()
+    path.write_bytes("# 가".encode("cp949"))
+    with pytest.raises(UsageError, match=r"tables\.toml is not UTF-8: convert it"):
         read_mapping(tmp_path)
 
 
