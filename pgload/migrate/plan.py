@@ -15,13 +15,15 @@ from pgload.schema.mapping import (
     MAPPING_NAME,
     Rule,
     format_for,
+    other_names,
     plan_fields,
     read_mapping,
     table_for,
+    without_digits,
 )
-from pgload.schema.match import Match, conflict_key, match_table
-from pgload.schema.table import Table, describe
-from pgload.source.scan import Scan, scan
+from pgload.schema.match import Catalog, Match
+from pgload.schema.table import Table, describe, snake_case
+from pgload.source.scan import Fields, Scan, scan
 from pgload.source.stores import data_files, other_files
 
 if TYPE_CHECKING:
@@ -53,11 +55,9 @@ def read_folder(path: Path) -> Folder:
     folder = Folder(path, read_mapping(path), others)
     for file in files:
         try:
-            found = scan(
-                file,
-                infer=not table_for(file, folder.rules)[1],
-                form=format_for(file, folder.rules),
-            )
+            _, rule = table_for(file, folder.rules)
+            infer = rule is None or rule.infer
+            found = scan(file, infer=infer, form=format_for(file, folder.rules))
             if found.records and not found.fields:
                 raise SourceError(
                     f"{file.name}: its records have no field, so there is nothing to store"
@@ -103,34 +103,38 @@ class Plan:
 
 def make_plan(folder: Folder, connection: Connection, options: MigrateOptions) -> Plan:
     """Match the files to the server's tables; writes nothing."""
-    plan = Plan(folder, broken=dict(folder.broken))
+    plan, catalog = Plan(folder, broken=dict(folder.broken)), Catalog(connection)
     to_create: dict[Path, Scan] = {}
     for path, found in folder.scans.items():
-        table, _ = table_for(path, folder.rules)
         try:
-            match = match_table(table, found.fields, connection)
+            match = _match(path, found, folder.rules, catalog)
             if match is None:
                 to_create[path] = found
                 continue
             file = FilePlan(found, match.table, match)
             if options.on_conflict != "error":
-                key = conflict_key(file.table, connection)
+                key = catalog.conflict_key(file.table)
                 file = replace(file, table=replace(file.table, key=key))
             plan.files.append(file)
             plan.problems += _mismatches(path, match, options.ignore_unknown)
         except UsageError as error:
             plan.problems.append(f"{path.name}: {error}")
-    for file in _to_be_created(plan, to_create, connection):
+    for file in _to_be_created(plan, to_create, catalog):
         name = file.table.name
         if not options.create_tables:
             plan.problems.append(
                 f"{file.path.name}: table {name} does not exist: create it with --create-tables, "
-                f"or name another in {folder.path / 'tables.toml'}"
+                f"or name another in {folder.path / MAPPING_NAME}"
             )
         elif options.on_conflict != "error" and not file.table.key:
             plan.problems.append(
                 f"{file.path.name}: --on-conflict {options.on_conflict} needs a key, and table "
-                f"{name} would have none: set one in {folder.path / 'tables.toml'}"
+                f"{name} would have none: set one in {folder.path / MAPPING_NAME}"
+            )
+        elif file.table.schema is not None and not catalog.has_schema(file.table.schema):
+            plan.problems.append(
+                f"{file.path.name}: schema {file.table.schema} does not exist: create it (CREATE "
+                f"SCHEMA), or name another in {folder.path / MAPPING_NAME}"
             )
         elif file.table not in plan.create:
             plan.create.append(file.table)
@@ -140,26 +144,28 @@ def make_plan(folder: Folder, connection: Connection, options: MigrateOptions) -
     return plan
 
 
-def _to_be_created(
-    plan: Plan, scans: Mapping[Path, Scan], connection: Connection
-) -> Iterator[FilePlan]:
+def _match(path: Path, found: Scan, rules: list[Rule], catalog: Catalog) -> Match | None:
+    """The existing table of a file; None if there is none of any of its names."""
+    table, rule = table_for(path, rules)
+    for each in (table, *(other_names(path) if rule is None else ())):
+        if match := catalog.match(each, found.fields):
+            return match
+    return None
+
+
+def _to_be_created(plan: Plan, scans: Mapping[Path, Scan], catalog: Catalog) -> Iterator[FilePlan]:
     """Files whose table does not exist yet, with the table to create."""
-    if not scans:
-        return
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT current_schema()::text")
-        ((schema,),) = cursor.fetchall()
     rules = plan.folder.rules
-    possible: dict[Path, Scan] = {}
+    possible: dict[Path, Fields] = {}
     for path, found in scans.items():
         try:
             plan_fields({path: found.fields}, rules)
-            possible[path] = found
+            possible[path] = found.fields
         except SourceError as error:  # a field that cannot be a column
             plan.broken[path] = error
-    tables = plan_fields({path: found.fields for path, found in possible.items()}, rules)
-    for path, table in tables.items():
-        yield FilePlan(possible[path], replace(table, schema=schema), None)
+    for path, table in plan_fields(possible, rules).items():
+        schema = table.schema or catalog.current_schema()
+        yield FilePlan(scans[path], replace(table, schema=schema), None)
 
 
 def _remove_duplicates(plan: Plan) -> None:
@@ -243,7 +249,8 @@ def describe_plan(plan: Plan, notes: Mapping[Path, str]) -> Iterator[str]:
         note = f"; {notes[file.path]}" if file.path in notes else ""
         yield (
             f"{file.path.name}: {file.scan.records:,} records, {file.scan.bytes / 1e6:,.1f} MB "
-            f"into {file.table.name}, {len(file.table.columns)} columns{note}"
+            f"into {file.table.name}{_digits_note(file, plan.folder.rules)}, "
+            f"{len(file.table.columns)} columns{note}"
         )
         if file.scan.first_error is not None:
             yield f"  unreadable: {file.scan.unreadable:,} records; {file.scan.first_error}"
@@ -261,6 +268,16 @@ def describe_plan(plan: Plan, notes: Mapping[Path, str]) -> Iterator[str]:
         )
     for error in plan.broken.values():
         yield f"not migrated: {error}"
+
+
+def _digits_note(file: FilePlan, rules: list[Rule]) -> str:
+    """Whether the table's name has the digits at the end of the file's name, if there are any."""
+    table, rule = table_for(file.path, rules)
+    if rule is not None or without_digits(file.path) == file.path.stem:
+        return ""
+    if snake_case(file.table.name) != snake_case(table.name):
+        return " (the file's name without the digits)"
+    return "" if file.match else " (the file's name with the digits)"
 
 
 def _deviations(match: Match) -> tuple[tuple[str, tuple[str, ...]], ...]:

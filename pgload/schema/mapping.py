@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import tomllib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -21,6 +22,7 @@ from pgload.source.reader import Format
 from pgload.source.scan import Fields, fields_of
 
 MAPPING_NAME = "tables.toml"
+_QUOTED = re.compile(r'"([^"]+)"')
 _ITEMS = re.compile(r'[^."\\]+(\.[^."\\]+)*')
 
 
@@ -28,9 +30,10 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of a mapping file."""
 
     files: str  # a shell pattern for the file's name
-    name: str  # of the table
+    name: str  # of the table, or schema.table; in quotes, a dot is part of the name
     key: tuple[str, ...] = ()  # fields
-    types: dict[str, ColumnType] = {}  # by field; the others are text
+    types: dict[str, ColumnType] = {}  # by field; those of the others come from the values
+    infer: bool = True  # false: the others are text
     format: Literal["lines", "object"] | None = None  # as in `Format`
     items: str = ""  # the path of the list that holds the records, its keys between dots
 
@@ -68,7 +71,13 @@ def _rules(path: Path) -> list[Rule]:
             f"and a type is one of {', '.join(TYPES)}"
         ) from None
     for rule in rules:
-        for name in (rule.name, *rule.key, *rule.types):
+        if rule.name.count(".") > 1 and not _QUOTED.fullmatch(rule.name):
+            raise UsageError(
+                f'{path}: name = "{rule.name}" has more than a schema and a table: put a name '
+                "that has a dot in quotes"
+            )
+        names = [each for each in _split(rule.name) if each is not None]
+        for name in (*names, *rule.key, *rule.types):
             _identifier(name, path)
         if rule.items and not _ITEMS.fullmatch(rule.items):
             raise UsageError(
@@ -89,14 +98,71 @@ def format_for(path: Path, rules: Iterable[Rule]) -> Format | None:
     return None
 
 
-def table_for(path: Path, rules: Iterable[Rule]) -> tuple[Table, bool]:
-    """The table of a file, with only the rule's columns, and whether a rule named it."""
+def table_for(path: Path, rules: Iterable[Rule]) -> tuple[Table, Rule | None]:
+    """The table of a file, with only the rule's columns, and the rule that names it.
+
+    Without a rule it has the file's name, with the digits at its end; see `name_tables`.
+    """
     for rule in rules:
         if fnmatchcase(path.name, rule.files):
             columns = tuple(Column(name, type_) for name, type_ in rule.types.items())
-            return Table(rule.name, columns, rule.key), True
-    name = re.sub(r"[\W_]*\d[\d\W_]*$", "", path.stem) or path.stem  # without a trailing date
-    return Table(_identifier(snake_case(name) or name, path)), False
+            schema, name = _split(rule.name)
+            return Table(name, columns, rule.key, schema), rule
+    return Table(_identifier(snake_case(path.stem) or path.stem, path)), None
+
+
+def other_names(path: Path) -> list[Table]:
+    """Tables that a file belongs to, if there are no table of its whole name and no rule for it.
+
+    `orders_202501.json` belongs to a table orders, and `shop.orders.json` to shop.orders.
+    """
+    stems = dict.fromkeys((path.stem, without_digits(path)))
+    found = [Table(snake_case(stem) or stem) for stem in list(stems)[1:]]
+    for stem in stems:
+        schema, dot, name = stem.partition(".")
+        if dot and schema and name:
+            found.append(Table(name, schema=schema))
+    return found
+
+
+def without_digits(path: Path) -> str:
+    """The file's name without the number or date at its end."""
+    return re.sub(r"[\W_]*\d[\d\W_]*$", "", path.stem) or path.stem
+
+
+def _split(name: str) -> tuple[str | None, str]:
+    """Schema and table."""
+    if quoted := _QUOTED.fullmatch(name):
+        return None, quoted[1]
+    schema, dot, table = name.partition(".")
+    return (schema, table) if dot else (None, name)
+
+
+def name_tables(files: Mapping[Path, Fields], rules: Iterable[Rule]) -> dict[Path, Table]:
+    """The table of each file.
+
+    Files whose names differ in a number or date at the end go to one table without it if their
+    fields agree: each has at least half of the fewer fields in common with those before it.
+    """
+    rules, tables, groups = list(rules), dict[Path, Table](), defaultdict[str, list[Path]](list)
+    for path in files:
+        tables[path], rule = table_for(path, rules)
+        if rule is None:
+            groups[without_digits(path)].append(path)
+    for name, paths in groups.items():
+        if len(paths) > 1 and _agree([files[path] for path in paths]):
+            table = Table(_identifier(snake_case(name) or name, paths[0]))
+            tables |= dict.fromkeys(paths, table)
+    return tables
+
+
+def _agree(files: Iterable[Fields]) -> bool:
+    known: set[str] = set()
+    for fields in files:
+        if 2 * len(known & fields.keys()) < min(len(known), len(fields)):
+            return False
+        known |= fields.keys()
+    return True
 
 
 def plan_tables(files: Mapping[Path, Iterable[Raw]], rules: Iterable[Rule]) -> dict[Path, Table]:
@@ -105,31 +171,28 @@ def plan_tables(files: Mapping[Path, Iterable[Raw]], rules: Iterable[Rule]) -> d
     Records may come from a generator. Raises `RecordError` for one that cannot be read, and
     otherwise as `plan_fields` does.
     """
-    rules = list(rules)
-    fields = {
-        path: fields_of(path, records, infer=not table_for(path, rules)[1])
-        for path, records in files.items()
-    }
+    fields = {path: fields_of(path, records) for path, records in files.items()}
     return plan_fields(fields, rules)
 
 
 def plan_fields(files: Mapping[Path, Fields], rules: Iterable[Rule]) -> dict[Path, Table]:
     """The table of each file, with a column for every field of any of the table's files.
 
-    A column's type is the rule's, text if the rule gives none, and that of the values without a
-    rule. A file is omitted when no file of its table has a field. Raises `SourceError` for a field
-    whose name cannot be a column's.
+    A column's type is the rule's, else that of the values. A file is omitted when no file of its
+    table has a field. Raises `SourceError` for a field whose name cannot be a column's.
     """
-    rules, all_fields, tables = list(rules), dict[str, Fields](), dict[Path, Table]()
+    rules = list(rules)
+    tables, all_fields = name_tables(files, rules), dict[tuple[str | None, str], Fields]()
     for path, fields in files.items():
-        tables[path], by_rule = table_for(path, rules)
-        of_table = all_fields.setdefault(tables[path].name, {})
+        _, rule = table_for(path, rules)
+        of_table = all_fields.setdefault((tables[path].schema, tables[path].name), {})
         for name, types in fields.items():
-            of_table.setdefault(_identifier(name, path), set()).update(() if by_rule else types)
+            known = of_table.setdefault(_identifier(name, path), set())
+            known.update(types if rule is None or rule.infer else {"text"})
     return {
-        path: _with_columns(table, all_fields[table.name])
+        path: _with_columns(table, columns)
         for path, table in tables.items()
-        if all_fields[table.name]
+        if (columns := all_fields[table.schema, table.name])
     }
 
 
@@ -144,8 +207,9 @@ def _with_columns(table: Table, fields: Fields) -> Table:
 def _common_type(found: set[str]) -> str:
     """The type that all values of a column fit; "" stands for values that do not show one."""
     found = found - {""}
-    if found == {"bigint", "numeric"}:
-        return "numeric"
+    for narrow, wide in (("bigint", "numeric"), ("date", "timestamp")):
+        if found == {narrow, wide}:
+            return wide
     return found.pop() if len(found) == 1 else "text"
 
 
