@@ -115,6 +115,12 @@ def _add_migrate(commands: Commands) -> None:
     )
     add("--create-tables", action="store_true", help="create the tables that are missing")
     add("--ignore-unknown", action="store_true", help="omit fields that have no column")
+    add(
+        "--override-identity",
+        action="store_true",
+        help="write fields into columns that are generated always as identity, and set their "
+        "sequences to the largest value at the end",
+    )
     add("--dry-run", action="store_true", help="print what would be done, and write nothing")
 
     add = _group(command, "how batches are written")

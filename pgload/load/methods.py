@@ -23,7 +23,14 @@ from pgload.load.encode import (
     without_quotes,
 )
 from pgload.load.server_json import json_literal, rows_of_json
-from pgload.schema.table import Column, Table, column_names, input_type, qualified_name
+from pgload.schema.table import (
+    OVERRIDING,
+    Column,
+    Table,
+    column_names,
+    input_type,
+    qualified_name,
+)
 from pgload.source.reader import Batch
 
 if TYPE_CHECKING:
@@ -41,6 +48,7 @@ class Method(ABC):
     """One way to write batches into one table."""
 
     name: ClassVar[str]
+    is_insert: ClassVar[bool] = True
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -72,7 +80,8 @@ class Method(ABC):
         if self._statement is None:
             columns = ", ".join(column_names(self.table, cursor.connection))
             table = qualified_name(self.table, cursor.connection)
-            self._statement = self.build_statement(f"{table} ({columns})")
+            overriding = OVERRIDING if self.table.override_identity and self.is_insert else ""
+            self._statement = self.build_statement(f"{table} ({columns}){overriding}")
         return self._statement
 
 
@@ -234,6 +243,7 @@ class Copy(Method):
     """`COPY … FROM STDIN` in text format."""
 
     name = "copy"
+    is_insert = False  # it always writes the values of identity columns
 
     def build_statement(self, target: str) -> str:
         options = f"FORMAT text, DELIMITER '{SEPARATOR.decode()}', NULL ''"

@@ -11,13 +11,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
-from pgload.errors import UsageError
+from pgload.errors import TargetError, UsageError
 from pgload.migrate.console import say
 from pgload.migrate.ledger import Ledger
 from pgload.migrate.options import MigrateOptions
 from pgload.migrate.plan import Plan, check_ledger, describe_plan, make_plan, read_folder
 from pgload.migrate.progress import Status
 from pgload.migrate.run import MigrationRun
+from pgload.schema.match import advance_sequences
 from pgload.targets.cloud import (
     Environment,
     check_cloud,
@@ -97,7 +98,29 @@ def migrate(options: MigrateOptions) -> int:
             ledger=ledger,
             ignore_first_signal=signals.ignore_first,
         )
-        return EXIT_CODES[run.execute()]
+        code = EXIT_CODES[run.execute()]
+        if options.override_identity:
+            code = max(code, _advance_sequences(plan, target))
+        return code
+
+
+def _advance_sequences(plan: Plan, target: Target) -> ExitCode:
+    """Let the server continue its identity columns after the values that were written."""
+    import psycopg2
+
+    tables = {file.table for file in plan.files if file.table.override_identity}
+    try:
+        with _connected(target) as connection:
+            for table in sorted(tables, key=lambda table: table.name):
+                for column in advance_sequences(table, connection):
+                    say(f"{table.name}: the sequence of {column} continues after its largest value")
+    except (psycopg2.Error, TargetError) as error:
+        say(
+            f"pgload: the sequences of identity columns were not set: {str(error).strip()}; "
+            "set them with setval"
+        )
+        return ExitCode.INCOMPLETE
+    return ExitCode.COMPLETE
 
 
 def _check_output_dir(options: MigrateOptions) -> None:

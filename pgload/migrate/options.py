@@ -30,6 +30,7 @@ class MigrateOptions:
     restart: bool = False
     create_tables: bool = False
     ignore_unknown: bool = False
+    override_identity: bool = False
     dry_run: bool = False
     ledger: bool = True
     max_rejects: int | None = None

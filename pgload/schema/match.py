@@ -45,10 +45,14 @@ WITH RECURSIVE types AS (
     FROM types d JOIN pg_type t ON t.oid = d.type WHERE t.typtype = 'd'
 )
 SELECT d.attname, format_type(d.type, d.modifier),
-       d.attgenerated <> '' OR d.attidentity = 'a',
+       d.attgenerated <> '', d.attidentity = 'a',
        d.attidentity <> '' OR d.filled, d.required,
        pg_get_serial_sequence(%(table)s::regclass::text, d.attname) IS NOT NULL
 FROM types d JOIN pg_type t ON t.oid = d.type WHERE t.typtype <> 'd' ORDER BY d.attnum
+"""
+_IDENTITY = """
+SELECT attname::text, pg_get_serial_sequence(%(table)s, attname::text)
+FROM pg_attribute WHERE attrelid = %(table)s::regclass AND attidentity = 'a' AND NOT attisdropped
 """
 # Only what ON CONFLICT accepts: not partial, not on expressions, not deferrable.
 _KEYS = """
@@ -68,7 +72,8 @@ class Match:
 
     table: Table  # its columns are those that a field fills; its key is of columns
     unknown: tuple[str, ...]  # fields without a column
-    computed: tuple[str, ...]  # fields whose column is generated always
+    computed: tuple[str, ...]  # fields whose column is generated always, from other columns
+    identity: tuple[str, ...]  # fields whose column is generated always as identity, and omitted
     missing: tuple[str, ...]  # columns that need a value and have no field
     sequences: tuple[str, ...]  # columns with a sequence, which a load by fields does not advance
 
@@ -93,17 +98,22 @@ class _Existing(NamedTuple):
 
     name: str
     type: str
-    computed: bool  # generated always
+    computed: bool  # generated always, from other columns
+    identity: bool  # generated always as identity
     filled: bool  # by a default or an identity, if a row has no value
     required: bool
     sequence: bool
 
 
 class Catalog:
-    """The server's tables as a plan sees them: each question is asked once, for all files."""
+    """The server's tables as a plan sees them: each question is asked once, for all files.
 
-    def __init__(self, connection: Connection) -> None:
+    With `override_identity` fields fill columns that are generated always as identity, too.
+    """
+
+    def __init__(self, connection: Connection, *, override_identity: bool = False) -> None:
         self._connection = connection
+        self._override_identity = override_identity
         self._tables: dict[str | None, tuple[dict[str, list[_Relation]], ...]] = {}
         self._columns: dict[int, dict[str, _Existing]] = {}
         self._matches: dict[tuple[Table, tuple[str, ...]], Match | None] = {}
@@ -145,7 +155,14 @@ class Catalog:
         column_of = _match_fields(fields, list(columns), table_name=name)
         field_of = {column: field for field, column in column_of.items()}
         filled = [column for column in columns.values() if column.name in field_of]
-        written = [column for column in filled if not column.computed]
+        omitted_identity = [
+            column.name for column in filled if column.identity and not self._override_identity
+        ]
+        written = [
+            column
+            for column in filled
+            if not column.computed and column.name not in omitted_identity
+        ]
         return Match(
             table=replace(
                 table,
@@ -153,8 +170,10 @@ class Catalog:
                 schema=found.schema,
                 columns=tuple(_column(column, field_of[column.name]) for column in written),
                 key=tuple(column_of.get(field, field) for field in table.key),
+                override_identity=any(column.identity for column in written),
             ),
             unknown=tuple(field for field in fields if field not in column_of),
+            identity=tuple(field_of[name] for name in omitted_identity),
             computed=tuple(field_of[column.name] for column in filled if column.computed),
             missing=tuple(
                 column.name
@@ -217,6 +236,28 @@ def match_table(table: Table, fields: Iterable[str], connection: Connection) -> 
     Raises `UsageError` for a view or a foreign table, and for names that match more than once.
     """
     return Catalog(connection).match(table, fields)
+
+
+def advance_sequences(table: Table, connection: Connection) -> list[str]:
+    """Set the sequences of the table's columns to at least their largest value; gives their names.
+
+    Only of columns in `table.columns` that are generated always as identity.
+    """
+    advanced = []
+    with connection.cursor() as cursor:
+        cursor.execute(_IDENTITY, {"table": qualified_name(table, connection)})
+        for column, sequence in cursor.fetchall():
+            if column in {each.name for each in table.columns}:
+                (name,) = quoted([column], connection)
+                # Not backwards, as others may have taken values meanwhile.
+                cursor.execute(
+                    f"SELECT setval(%s, m) FROM (SELECT max({name}) FROM "
+                    f"{qualified_name(table, connection)}) AS t(m), {sequence} "
+                    "WHERE m > last_value OR m = last_value AND NOT is_called",
+                    (sequence,),
+                )
+                advanced.append(column)
+    return advanced
 
 
 def keys_of(table: Table, connection: Connection) -> list[tuple[str, ...]]:

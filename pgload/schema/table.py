@@ -32,6 +32,8 @@ SERVER_COLUMNS = {
     "createdAt": "timestamptz NOT NULL DEFAULT now()",
     "updatedAt": "timestamptz NOT NULL DEFAULT now()",
 }
+# Follows the columns of an INSERT into a table with `override_identity`.
+OVERRIDING = " OVERRIDING SYSTEM VALUE"
 MAX_IDENTIFIER_BYTES = 63  # the server truncates longer names, so that two could become one
 # Names that mean one character or one bit when they stand alone, and the same without a limit.
 _UNLIMITED = {"character": "bpchar", "char": "bpchar", "bit": "bit varying"}
@@ -62,6 +64,7 @@ class Table:
     columns: tuple[Column, ...] = ()
     key: tuple[str, ...] = ()
     schema: str | None = None
+    override_identity: bool = False  # write columns that are generated always as identity too
 
 
 def snake_case(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pgload.contract import METHODS
 from tests.support.migrating import MigrationSandbox
 
 
@@ -118,11 +119,38 @@ def test_columns(sandbox: MigrationSandbox, capsys: pytest.CaptureFixture[str]) 
     assert sandbox.migrate() == 2
     output = capsys.readouterr()
     assert "orders.json: table orders has no column for more" in output.out
+    assert "orders.json: id of table orders is generated always as identity: write" in output.out
     assert "orders.json: table orders requires must, which no record has" in output.out
     assert output.err.startswith("pgload: nothing was written: orders.json: table orders")
     sandbox.sql("ALTER TABLE orders ALTER must SET DEFAULT 'done'")
     assert sandbox.migrate("--ignore-unknown") == 0
     assert sandbox.sql("SELECT * FROM orders") == [(1, "a", "aa", "done")]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_override_identity(sandbox: MigrationSandbox, method: str) -> None:
+    """With --override-identity the records keep their ids, and the server continues after them."""
+    sandbox.sql("CREATE TABLE orders (id int GENERATED ALWAYS AS IDENTITY, a text)")
+    sandbox.file("orders.json", [{"id": 7, "a": "x"}, {"id": 3, "a": "y"}])
+    given = ("--method", method, "--override-identity")
+    assert sandbox.migrate("--method", method) == 2
+    assert sandbox.migrate(*given) == 0
+    sandbox.sql("INSERT INTO orders (a) VALUES ('z')")
+    rows = [(3, "y"), (7, "x"), (8, "z")]
+    assert sandbox.sql("SELECT id, a FROM orders ORDER BY id") == rows
+    assert sandbox.migrate(*given, "--resume") == 0  # the sequence is not set back
+    sandbox.sql("INSERT INTO orders (a) VALUES ('z')")
+    assert sandbox.sql("SELECT max(id) FROM orders") == [(9,)]
+
+
+def test_override_identity_with_upsert(sandbox: MigrationSandbox) -> None:
+    """--override-identity and --on-conflict go together where the identity is the key."""
+    sandbox.sql("CREATE TABLE orders (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a text)")
+    sandbox.file("orders.json", [{"id": 7, "a": "x"}, {"id": 7, "a": "y"}])
+    for _ in range(2):
+        assert sandbox.migrate("--override-identity", "--on-conflict", "update") == 0
+    sandbox.sql("INSERT INTO orders (a) VALUES ('z')")
+    assert sandbox.sql("SELECT id, a FROM orders ORDER BY id") == [(7, "y"), (8, "z")]
 
 
 def test_no_field_fits(sandbox: MigrationSandbox, capsys: pytest.CaptureFixture[str]) -> None:
