@@ -218,7 +218,7 @@ def check_ledger(plan: Plan, ledger: Ledger, options: MigrateOptions) -> dict[Pa
                 plan.problems.append(
                     f"{name}: {other:,} records of another version of this file are in {table}, "
                     "and could be loaded twice: put the new records into a file of their own "
-                    "(fixed rejects: jq -c .data rejects.jsonl), or omit --resume to load all of it"
+                    "(fixed rejects: see pgload rejects), or omit --resume to load all of it"
                 )
             elif other:
                 notes[file.path] = (

@@ -102,7 +102,8 @@ class Upsert:
         # In the order of the key, so that two connections do not deadlock.
         return (
             f"INSERT INTO {target} ({columns}){overriding} "
-            f"SELECT DISTINCT ON ({distinct}) {columns} FROM {staging} ORDER BY {distinct}, {_ORDER} DESC "
+            f"SELECT DISTINCT ON ({distinct}) {columns} "
+            f"FROM {staging} ORDER BY {distinct}, {_ORDER} DESC "
             f"ON CONFLICT ({key}) DO UPDATE SET {', '.join(assignments)}"
         ).encode()
 
