@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from pgload.contract import DATA_SUFFIXES
 from pgload.errors import SourceError, UsageError
+from pgload.migrate.ledger import NAME as LEDGER
 from pgload.migrate.ledger import Ledger
 from pgload.migrate.options import MigrateOptions
 from pgload.schema.mapping import (
     MAPPING_NAME,
     Rule,
+    check_width,
     format_for,
     other_names,
     plan_fields,
@@ -118,6 +120,8 @@ def make_plan(folder: Folder, connection: Connection, options: MigrateOptions) -
                 file = replace(file, table=replace(file.table, key=key))
             plan.files.append(file)
             plan.problems += _mismatches(path, match, options.ignore_unknown)
+        except SourceError as error:
+            plan.broken[path] = error
         except UsageError as error:
             plan.problems.append(f"{path.name}: {error}")
     for file in _to_be_created(plan, to_create, catalog):
@@ -146,9 +150,17 @@ def make_plan(folder: Folder, connection: Connection, options: MigrateOptions) -
 
 
 def _match(path: Path, found: Scan, rules: list[Rule], catalog: Catalog) -> Match | None:
-    """The existing table of a file; None if there is none of any of its names."""
+    """The existing table of a file; None if there is none of any of its names.
+
+    Raises `SourceError` for a file named like the ledger, into which no records may be written.
+    """
     table, rule = table_for(path, rules)
     for each in (table, *(other_names(path) if rule is None else ())):
+        if snake_case(each.name) == LEDGER:
+            raise SourceError(
+                f"{path.name}: {LEDGER} is the table in which pgload records what is committed: "
+                f"rename the file, or name another table in {MAPPING_NAME}"
+            )
         if match := catalog.match(each, found.fields):
             return match
     return None
@@ -160,11 +172,17 @@ def _to_be_created(plan: Plan, scans: Mapping[Path, Scan], catalog: Catalog) -> 
     possible: dict[Path, Fields] = {}
     for path, found in scans.items():
         try:
-            plan_fields({path: found.fields}, rules)
+            (table,) = plan_fields({path: found.fields}, rules).values()
+            check_width(table, path)
             possible[path] = found.fields
-        except SourceError as error:  # a field that cannot be a column
+        except SourceError as error:  # a field that cannot be a column, or too many
             plan.broken[path] = error
     for path, table in plan_fields(possible, rules).items():
+        try:
+            check_width(table, path)
+        except SourceError as error:  # with the fields of all its files
+            plan.broken[path] = error
+            continue
         schema = table.schema or catalog.current_schema()
         yield FilePlan(scans[path], replace(table, schema=schema), None)
 

@@ -17,7 +17,17 @@ import msgspec
 from msgspec import Raw
 
 from pgload.errors import SourceError, UsageError
-from pgload.schema.table import MAX_IDENTIFIER_BYTES, TYPES, Column, ColumnType, Table, snake_case
+from pgload.schema.table import (
+    MAX_COLUMNS,
+    MAX_IDENTIFIER_BYTES,
+    SERVER_COLUMNS,
+    SYSTEM_COLUMNS,
+    TYPES,
+    Column,
+    ColumnType,
+    Table,
+    snake_case,
+)
 from pgload.source.reader import Format
 from pgload.source.scan import Fields, fields_of
 
@@ -187,7 +197,7 @@ def plan_fields(files: Mapping[Path, Fields], rules: Iterable[Rule]) -> dict[Pat
         _, rule = table_for(path, rules)
         of_table = all_fields.setdefault((tables[path].schema, tables[path].name), {})
         for name, types in fields.items():
-            known = of_table.setdefault(_identifier(name, path), set())
+            known = of_table.setdefault(_column_name(name, path), set())
             known.update(types if rule is None or rule.infer else {"text"})
     return {
         path: _with_columns(table, columns)
@@ -211,6 +221,26 @@ def _common_type(found: set[str]) -> str:
         if found == {narrow, wide}:
             return wide
     return found.pop() if len(found) == 1 else "text"
+
+
+def check_width(table: Table, path: Path) -> None:
+    """Raise `SourceError` for a table that has too many columns to be created; `path` is a file."""
+    columns = SERVER_COLUMNS.keys() | {column.name for column in table.columns}
+    if len(columns) > MAX_COLUMNS:
+        raise SourceError(
+            f"{path.name}: table {table.name} would have {len(columns):,} columns, and PostgreSQL "
+            f"takes {MAX_COLUMNS:,}: put some of the fields into one nested object"
+        )
+
+
+def _column_name(name: str, path: Path) -> str:
+    """The name of a field, if a column may have it."""
+    if name in SYSTEM_COLUMNS:
+        raise SourceError(
+            f"{path.name}: {name!r} cannot be a column, as PostgreSQL has one of that name in "
+            "every table: rename the field"
+        )
+    return _identifier(name, path)
 
 
 def _identifier(name: str, path: Path) -> str:

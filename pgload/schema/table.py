@@ -32,6 +32,8 @@ SERVER_COLUMNS = {
     "createdAt": "timestamptz NOT NULL DEFAULT now()",
     "updatedAt": "timestamptz NOT NULL DEFAULT now()",
 }
+SYSTEM_COLUMNS = ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")  # of every table
+MAX_COLUMNS = 1600  # of a table
 # Follows the columns of an INSERT into a table with `override_identity`.
 OVERRIDING = " OVERRIDING SYSTEM VALUE"
 MAX_IDENTIFIER_BYTES = 63  # the server truncates longer names, so that two could become one

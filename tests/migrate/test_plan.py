@@ -238,6 +238,40 @@ def test_impossible_column_names(
     assert sandbox.sql("SELECT * FROM new") == [("2",)]
 
 
+IMPOSSIBLE: dict[str, tuple[str, str]] = {
+    "xmin": ("new.json", "'xmin' cannot be a column, as PostgreSQL has one of that name"),
+    "ctid": ("new.json", "'ctid' cannot be a column"),
+    "wide": ("new.json", "table new would have 1,601 columns, and PostgreSQL takes 1,600"),
+    "ledger": ("pgload_ledger.json", "pgload_ledger is the table in which pgload records"),
+    "digits": ("pgload_ledger_2.json", "pgload_ledger is the table in which pgload records"),
+}
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_impossible_tables(
+    sandbox: MigrationSandbox, case: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that no table can take is refused by name, in the dry run too; the others are
+    migrated."""
+    name, message = IMPOSSIBLE[case]
+    fields = [f"f{n}" for n in range(1598)] if case == "wide" else [case]
+    sandbox.file(name, [dict.fromkeys(fields, 1)])
+    good = sandbox.numbers("t.json", 10)
+    other = sandbox.file("other.json", [{"a": 1}])
+    for options in (["--dry-run"], [], ["--resume"]):
+        assert sandbox.migrate("--create-tables", *options) == 1
+        assert f"not migrated: {name}: {message}" in capsys.readouterr().out
+    sandbox.check(good)
+    sandbox.check(other, table="other")
+
+
+def test_widest_table(sandbox: MigrationSandbox) -> None:
+    """A new table may have 1,597 fields, and the three columns that the server fills."""
+    path = sandbox.file("new.json", [{f"f{n}": "" if n else 1 for n in range(1597)}])
+    assert sandbox.migrate("--create-tables") == 0
+    sandbox.check(path, table="new")
+
+
 INPUTS: dict[str, tuple[bytes, str]] = {
     "broken": (b'{"items": [{"n": 1}, {"n": 2]}', "broken JSON at byte 28"),
     "cut": (b'[{"n": 1}, {"n": 2', "the file ends too early; get the whole file"),
