@@ -115,7 +115,21 @@ def _add_migrate(commands: Commands) -> None:
         "on a temporary server (default: CLOUD_PROVIDER or ENV of .env)",
     )
     add("--create-tables", action="store_true", help="create the tables that are missing")
-    add("--ignore-unknown", action="store_true", help="omit fields that have no column")
+    add(
+        "--on-unknown",
+        choices=("error", "ignore", "add"),
+        default="error",
+        help="a field that has no column: refuse to start, omit it, or add the column (text, or "
+        "its type in tables.toml)",
+    )
+    add(
+        "--ignore-unknown",
+        dest="on_unknown",
+        action="store_const",
+        const="ignore",
+        default=argparse.SUPPRESS,  # or it would replace what --on-unknown has set
+        help="the same as --on-unknown ignore",
+    )
     add(
         "--override-identity",
         action="store_true",

@@ -19,6 +19,7 @@ from pgload.migrate.plan import Plan, check_ledger, describe_plan, make_plan, re
 from pgload.migrate.progress import Status
 from pgload.migrate.run import MigrationRun
 from pgload.schema.match import advance_sequences
+from pgload.schema.table import add_columns
 from pgload.targets.cloud import (
     Environment,
     check_cloud,
@@ -89,6 +90,7 @@ def migrate(options: MigrateOptions) -> int:
             say("dry run: nothing was written")
             return ExitCode.INCOMPLETE if plan.broken else ExitCode.COMPLETE
         signals = stack.enter_context(StopOnSignal())
+        _add_columns(plan, control, options.retry_timeout)
         run = MigrationRun(
             options,
             target=target,
@@ -102,6 +104,16 @@ def migrate(options: MigrateOptions) -> int:
         if options.override_identity:
             code = max(code, _advance_sequences(plan, target))
         return code
+
+
+def _add_columns(plan: Plan, connection: Connection, timeout: float) -> None:
+    """Add the planned columns, all or none; waits for locks for `timeout` seconds."""
+    statements = [add_columns(table, columns, connection) for table, columns in plan.add]
+    if statements:
+        milliseconds = round(timeout * 1000)
+        with connection.cursor() as cursor:
+            begin = f"BEGIN; SET LOCAL lock_timeout = {milliseconds}"
+            cursor.execute("; ".join([begin, *statements, "COMMIT"]))
 
 
 def _advance_sequences(plan: Plan, target: Target) -> ExitCode:

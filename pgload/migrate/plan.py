@@ -11,11 +11,12 @@ from pgload.contract import DATA_SUFFIXES
 from pgload.errors import SourceError, UsageError
 from pgload.migrate.ledger import NAME as LEDGER
 from pgload.migrate.ledger import Ledger
-from pgload.migrate.options import MigrateOptions
+from pgload.migrate.options import MigrateOptions, OnUnknown
 from pgload.schema.mapping import (
     MAPPING_NAME,
     Rule,
     check_width,
+    column_name,
     format_for,
     other_names,
     plan_fields,
@@ -24,7 +25,7 @@ from pgload.schema.mapping import (
     without_digits,
 )
 from pgload.schema.match import Catalog, Match
-from pgload.schema.table import Table, describe, snake_case
+from pgload.schema.table import Column, Table, describe, snake_case
 from pgload.source.scan import Fields, Scan, scan
 from pgload.source.stores import data_files, other_files
 
@@ -96,6 +97,7 @@ class Plan:
     duplicates: dict[Path, Path] = field(default_factory=dict)  # file → the first with its content
     broken: dict[Path, SourceError] = field(default_factory=dict)
     create: list[Table] = field(default_factory=list)
+    add: list[tuple[Table, tuple[Column, ...]]] = field(default_factory=list)  # to existing tables
     problems: list[str] = field(default_factory=list)  # nothing may be written while there are any
 
     @property
@@ -110,16 +112,22 @@ def make_plan(folder: Folder, connection: Connection, options: MigrateOptions) -
     to_create: dict[Path, Scan] = {}
     for path, found in folder.scans.items():
         try:
-            match = _match(path, found, folder.rules, catalog)
+            table, match = _match(path, found, folder.rules, catalog)
             if match is None:
                 to_create[path] = found
                 continue
+            if options.on_unknown == "add" and match.unknown and match.table.columns:
+                for name in match.unknown:
+                    column_name(name, path)
+                plan.add.append((match.table, catalog.add_columns(table, match)))
+                _, match = _match(path, found, folder.rules, catalog)
+                assert match is not None
             file = FilePlan(found, match.table, match)
             if options.on_conflict != "error":
                 key = catalog.conflict_key(file.table)
                 file = replace(file, table=replace(file.table, key=key))
             plan.files.append(file)
-            plan.problems += _mismatches(path, match, options.ignore_unknown)
+            plan.problems += _mismatches(path, match, options.on_unknown)
         except SourceError as error:
             plan.broken[path] = error
         except UsageError as error:
@@ -149,8 +157,10 @@ def make_plan(folder: Folder, connection: Connection, options: MigrateOptions) -
     return plan
 
 
-def _match(path: Path, found: Scan, rules: list[Rule], catalog: Catalog) -> Match | None:
-    """The existing table of a file; None if there is none of any of its names.
+def _match(
+    path: Path, found: Scan, rules: list[Rule], catalog: Catalog
+) -> tuple[Table, Match | None]:
+    """The table of a file, and its match to an existing one of any of its names.
 
     Raises `SourceError` for a file named like the ledger, into which no records may be written.
     """
@@ -162,8 +172,8 @@ def _match(path: Path, found: Scan, rules: list[Rule], catalog: Catalog) -> Matc
                 f"rename the file, or name another table in {MAPPING_NAME}"
             )
         if match := catalog.match(each, found.fields):
-            return match
-    return None
+            return each, match
+    return table, None
 
 
 def _to_be_created(plan: Plan, scans: Mapping[Path, Scan], catalog: Catalog) -> Iterator[FilePlan]:
@@ -197,25 +207,25 @@ def _remove_duplicates(plan: Plan) -> None:
     plan.files = [file for file in plan.files if file.path not in plan.duplicates]
 
 
-def _mismatches(path: Path, match: Match, ignore_unknown: bool) -> Iterator[str]:
+def _mismatches(path: Path, match: Match, on_unknown: OnUnknown) -> Iterator[str]:
     name = match.table.name
     if not match.table.columns:
         yield f"{path.name}: none of its fields has a column in table {name}: is it the right one?"
-    elif match.unknown and not ignore_unknown:
+    elif match.unknown and on_unknown == "error":
         yield (
-            f"{path.name}: table {name} has no column for {_listed(match.unknown)}: add one "
-            "(ALTER TABLE … ADD COLUMN), or omit the fields with --ignore-unknown"
+            f"{path.name}: table {name} has no column for {_listed(match.unknown)}: add it "
+            "(--on-unknown add), or omit the fields (--on-unknown ignore)"
         )
-    if match.identity and not ignore_unknown:
+    if match.identity and on_unknown != "ignore":
         yield (
             f"{path.name}: {_listed(match.identity)} of table {name} is generated always as "
             "identity: write its values with --override-identity, or omit the field with "
-            "--ignore-unknown"
+            "--on-unknown ignore"
         )
-    if match.missing and not ignore_unknown:
+    if match.missing and on_unknown != "ignore":
         yield (
             f"{path.name}: table {name} requires {_listed(match.missing)}, which no record has: "
-            "give the column a default, or have the records rejected with --ignore-unknown"
+            "give the column a default, or have the records rejected with --on-unknown ignore"
         )
 
 
@@ -270,6 +280,9 @@ def describe_plan(plan: Plan, notes: Mapping[Path, str]) -> Iterator[str]:
     """Lines on what would be done, each file with its note."""
     for table in plan.create:
         yield f"new table {describe(table)}"
+    for table, columns in plan.add:
+        names = tuple(f"{column.name} {column.type}" for column in columns)
+        yield f"new columns of table {table.name}: {_listed(names)}"
     for file in plan.files:
         note = f"; {notes[file.path]}" if file.path in notes else ""
         yield (

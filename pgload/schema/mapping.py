@@ -197,7 +197,7 @@ def plan_fields(files: Mapping[Path, Fields], rules: Iterable[Rule]) -> dict[Pat
         _, rule = table_for(path, rules)
         of_table = all_fields.setdefault((tables[path].schema, tables[path].name), {})
         for name, types in fields.items():
-            known = of_table.setdefault(_column_name(name, path), set())
+            known = of_table.setdefault(column_name(name, path), set())
             known.update(types if rule is None or rule.infer else {"text"})
     return {
         path: _with_columns(table, columns)
@@ -233,8 +233,8 @@ def check_width(table: Table, path: Path) -> None:
         )
 
 
-def _column_name(name: str, path: Path) -> str:
-    """The name of a field, if a column may have it."""
+def column_name(name: str, path: Path) -> str:
+    """The name of a field, if a column may have it. Raises `SourceError` otherwise."""
     if name in SYSTEM_COLUMNS:
         raise SourceError(
             f"{path.name}: {name!r} cannot be a column, as PostgreSQL has one of that name in "

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgload.errors import UsageError
-from pgload.schema.table import Column, Table, qualified_name, quoted, snake_case
+from pgload.schema.table import MAX_COLUMNS, Column, Table, qualified_name, quoted, snake_case
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -98,11 +98,11 @@ class _Existing(NamedTuple):
 
     name: str
     type: str
-    computed: bool  # generated always, from other columns
-    identity: bool  # generated always as identity
-    filled: bool  # by a default or an identity, if a row has no value
-    required: bool
-    sequence: bool
+    computed: bool = False  # generated always, from other columns
+    identity: bool = False  # generated always as identity
+    filled: bool = False  # by a default or an identity, if a row has no value
+    required: bool = False
+    sequence: bool = False
 
 
 class Catalog:
@@ -125,6 +125,26 @@ class Catalog:
         if key not in self._matches:
             self._matches[key] = self._match(*key)
         return self._matches[key]
+
+    def add_columns(self, table: Table, match: Match) -> tuple[Column, ...]:
+        """Columns for the fields of a match that have none, of the types in `table`, else text.
+
+        Further matches find them as if they were there. Raises `UsageError` where there are too
+        many.
+        """
+        found = self._find(table)
+        assert found is not None
+        types = {column.name: column.type for column in table.columns}
+        new = tuple(Column(field, types.get(field, "text")) for field in match.unknown)
+        columns = self._columns[found.oid]
+        if len(columns) + len(new) > MAX_COLUMNS:
+            raise UsageError(
+                f"table {found.name} would have {len(columns) + len(new):,} columns, and "
+                f"PostgreSQL takes {MAX_COLUMNS:,}: omit fields with --on-unknown ignore"
+            )
+        columns |= {column.name: _Existing(column.name, column.type) for column in new}
+        self._matches.clear()
+        return new
 
     def conflict_key(self, table: Table) -> tuple[str, ...]:
         """As the function `conflict_key`."""

@@ -133,3 +133,13 @@ def create_table(table: Table, connection: Connection, *, unique_key: bool) -> s
     if unique_key and table.key:
         lines.append(f"UNIQUE ({', '.join(quoted(table.key, connection))})")
     return f"CREATE TABLE {qualified_name(table, connection)} ({', '.join(lines)})"
+
+
+def add_columns(table: Table, columns: Iterable[Column], connection: Connection) -> str:
+    """The ALTER TABLE statement that adds columns, unless they are there already."""
+    new = ", ".join(
+        f"ADD COLUMN IF NOT EXISTS {name} {column.type}"
+        for column in columns
+        for name in quoted([column.name], connection)
+    )
+    return f"ALTER TABLE {qualified_name(table, connection)} {new}"

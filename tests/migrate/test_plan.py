@@ -28,7 +28,7 @@ def test_dry_run(sandbox: MigrationSandbox, capsys: pytest.CaptureFixture[str]) 
     before = everything(sandbox)
     assert sandbox.migrate("--dry-run") == 2
     output = capsys.readouterr().out
-    assert "table t has no column for strange: add one" in output
+    assert "table t has no column for strange: add it (--on-unknown add)" in output
     assert "table new does not exist: create it with --create-tables" in output
     assert sandbox.migrate("--dry-run", "--create-tables", "--ignore-unknown") == 0
     output = capsys.readouterr().out
@@ -151,6 +151,52 @@ def test_override_identity_with_upsert(sandbox: MigrationSandbox) -> None:
         assert sandbox.migrate("--override-identity", "--on-conflict", "update") == 0
     sandbox.sql("INSERT INTO orders (a) VALUES ('z')")
     assert sandbox.sql("SELECT id, a FROM orders ORDER BY id") == [(7, "y"), (8, "z")]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_added_columns(
+    sandbox: MigrationSandbox, reverse: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--on-unknown add gives new fields a column, whatever the order of the files is."""
+    records: list[dict[str, Any]] = [
+        {"n": 1},
+        {"n": 2, "new": 5, 'Odd "name" %s': "x"},
+        {"n": 3, "amount": 1.5, "NEW": "y"},
+    ]
+    for number, record in enumerate(records[::-1] if reverse else records):
+        sandbox.file(f"t_{number}.json", [record])
+    (sandbox.data / "tables.toml").write_text(
+        '[[table]]\nfiles = "t_*"\nname = "t"\ntypes = { amount = "numeric" }\n'
+    )
+    assert sandbox.migrate() == 2
+    assert sandbox.migrate("--dry-run", "--on-unknown", "add") == 0
+    output = capsys.readouterr().out
+    assert "new columns of table t: " in output
+    assert "amount numeric" in output
+    assert sandbox.migrate("--on-unknown", "add", "--connections", "2") == 0
+    name = "NEW" if reverse else "new"
+    assert sandbox.sql(
+        f'SELECT n, "{name}", "Odd ""name"" %s", amount::text FROM t ORDER BY n'
+    ) == [
+        (1, None, None, None),
+        (2, "5", "x", None),
+        (3, "y", None, "1.5"),
+    ]
+    assert sandbox.migrate("--on-unknown", "add", "--resume") == 0
+
+
+def test_columns_that_cannot_be_added(
+    sandbox: MigrationSandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A field that cannot be a column fails its file, and a file without a matching field all."""
+    sandbox.file("t_1.json", [{"n": 1, "xmin": 2}])
+    good = sandbox.file("t_2.json", [{"n": 3}])
+    assert sandbox.migrate("--on-unknown", "add") == 1
+    assert "not migrated: t_1.json: 'xmin' cannot be a column" in capsys.readouterr().out
+    sandbox.check(good)
+    sandbox.file("t_1.json", [{"other": 1}])
+    assert sandbox.migrate("--on-unknown", "add", "--resume") == 2
+    assert "none of its fields has a column in table t" in capsys.readouterr().out
 
 
 def test_no_field_fits(sandbox: MigrationSandbox, capsys: pytest.CaptureFixture[str]) -> None:
