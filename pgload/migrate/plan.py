@@ -22,6 +22,7 @@ from pgload.schema.mapping import (
     plan_fields,
     read_mapping,
     table_for,
+    with_empty_strings,
     without_digits,
 )
 from pgload.schema.match import Catalog, Match
@@ -122,7 +123,8 @@ def make_plan(folder: Folder, connection: Connection, options: MigrateOptions) -
                 plan.add.append((match.table, catalog.add_columns(table, match)))
                 _, match = _match(path, found, folder.rules, catalog)
                 assert match is not None
-            file = FilePlan(found, match.table, match)
+            _, rule = table_for(path, folder.rules)
+            file = FilePlan(found, with_empty_strings(match.table, rule), match)
             if options.on_conflict != "error":
                 key = catalog.conflict_key(file.table)
                 file = replace(file, table=replace(file.table, key=key))

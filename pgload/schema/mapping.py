@@ -22,6 +22,7 @@ from pgload.schema.table import (
     MAX_IDENTIFIER_BYTES,
     SERVER_COLUMNS,
     SYSTEM_COLUMNS,
+    TEXT_TYPES,
     TYPES,
     Column,
     ColumnType,
@@ -36,6 +37,9 @@ _QUOTED = re.compile(r'"([^"]+)"')
 _ITEMS = re.compile(r'[^."\\]+(\.[^."\\]+)*')
 
 
+Empty = Literal["null", "keep"]  # what an empty string becomes in a column of text
+
+
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of a mapping file."""
 
@@ -44,6 +48,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: tuple[str, ...] = ()  # fields
     types: dict[str, ColumnType] = {}  # by field; those of the others come from the values
     infer: bool = True  # false: the others are text
+    empty: Empty | dict[str, Empty] = "null"  # for all fields, or by field
     format: Literal["lines", "object"] | None = None  # as in `Format`
     items: str = ""  # the path of the list that holds the records, its keys between dots
 
@@ -119,6 +124,19 @@ def table_for(path: Path, rules: Iterable[Rule]) -> tuple[Table, Rule | None]:
             schema, name = _split(rule.name)
             return Table(name, columns, rule.key, schema), rule
     return Table(_identifier(snake_case(path.stem) or path.stem, path)), None
+
+
+def with_empty_strings(table: Table, rule: Rule | None) -> Table:
+    """The table with the columns marked in which the rule keeps empty strings."""
+    if rule is None or rule.empty == "null":
+        return table
+
+    def keeps(column: Column) -> bool:
+        empty = rule.empty if isinstance(rule.empty, str) else rule.empty.get(column.source)
+        return empty == "keep" and column.type.startswith(TEXT_TYPES)
+
+    columns = [replace(column, keep_empty=keeps(column)) for column in table.columns]
+    return replace(table, columns=tuple(columns))
 
 
 def other_names(path: Path) -> list[Table]:
@@ -200,7 +218,7 @@ def plan_fields(files: Mapping[Path, Fields], rules: Iterable[Rule]) -> dict[Pat
             known = of_table.setdefault(column_name(name, path), set())
             known.update(types if rule is None or rule.infer else {"text"})
     return {
-        path: _with_columns(table, columns)
+        path: with_empty_strings(_with_columns(table, columns), table_for(path, rules)[1])
         for path, table in tables.items()
         if (columns := all_fields[table.schema, table.name])
     }

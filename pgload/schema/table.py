@@ -25,6 +25,7 @@ ColumnType = Literal[
     "jsonb",
 ]
 TYPES: tuple[str, ...] = get_args(ColumnType)
+TEXT_TYPES = ("text", "character", "bpchar", "citext")  # or how their names begin
 JSON_TYPES = ("json", "jsonb")
 # Columns that a created table has besides the fields; the server fills them.
 SERVER_COLUMNS = {
@@ -51,6 +52,7 @@ class Column:
     name: str
     type: str = "text"  # as PostgreSQL writes it; of a domain, its base type
     field: str | None = None  # None: the same name as the column's
+    keep_empty: bool = False  # whether an empty string stays one; it becomes NULL otherwise
 
     @property
     def source(self) -> str:

@@ -155,3 +155,33 @@ def test_widest_table(sandbox: MigrationSandbox) -> None:
     path = sandbox.file("new.json", [{f"f{n}": "" if n else 1 for n in range(1597)}])
     assert sandbox.migrate("--create-tables") == 0
     sandbox.check(path, table="new")
+
+
+@pytest.mark.parametrize("on_conflict", ["error", "update"])
+@pytest.mark.parametrize("method", METHODS)
+def test_empty_strings(sandbox: MigrationSandbox, method: str, on_conflict: str) -> None:
+    """With `empty = "keep"` an empty string stays one in a column of text; others become NULL."""
+    sandbox.sql(
+        "CREATE TABLE orders (id int PRIMARY KEY, a text NOT NULL, b varchar(9), c int, d jsonb)"
+    )
+    sandbox.file(
+        "orders.json",
+        [
+            {"id": 1, "a": "", "b": "", "c": "", "d": ""},
+            {"id": 2, "a": "x", "b": None, "c": 5, "d": {"e": ""}},
+            {"id": 3, "a": "\\N"},
+        ],
+    )
+    mapping = sandbox.data / "tables.toml"
+    rule = '[[table]]\nfiles = "orders*"\nname = "orders"\nempty = '
+    given = ("--method", method, "--on-conflict", on_conflict)
+    rest = [(2, "x", None, 5, {"e": ""}), (3, "\\N", None, None, None)]
+    for empty, b in (('"keep"', ""), ('{ a = "keep" }', None)):
+        mapping.write_text(rule + empty)
+        sandbox.sql("TRUNCATE orders")
+        assert sandbox.migrate(*given, "--restart") == 0
+        rows = sandbox.sql("SELECT * FROM orders ORDER BY id")
+        assert rows == [(1, "", b, None, None), *rest]
+    mapping.unlink()
+    sandbox.sql("TRUNCATE orders")
+    assert sandbox.migrate(*given, "--restart") == 1  # NULL in a
