@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pgload import __version__
-from pgload.contract import METHODS, OUTPUT_DIR, one_line
+from pgload.contract import METHODS, OUTPUT_DIR, REJECTS, one_line
 from pgload.errors import PgloadError, UsageError
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pgload {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_migrate(commands)
+    _add_rejects(commands)
     _add_compare(commands)
     _add_dashboard(commands)
     return parser
@@ -111,10 +112,30 @@ def _add_migrate(commands: Commands) -> None:
         "--cloud",
         metavar="NAME",
         help="GCP, AZURE, AWS or any prefix configured in .env; EMBEDDED or CONTAINER to try it "
-        "on a temporary server (default: CLOUD_PROVIDER or ENV of .env, else EMBEDDED)",
+        "on a temporary server (default: CLOUD_PROVIDER or ENV of .env)",
     )
     add("--create-tables", action="store_true", help="create the tables that are missing")
-    add("--ignore-unknown", action="store_true", help="omit fields that have no column")
+    add(
+        "--on-unknown",
+        choices=("error", "ignore", "add"),
+        default="error",
+        help="a field that has no column: refuse to start, omit it, or add the column (text, or "
+        "its type in tables.toml)",
+    )
+    add(
+        "--ignore-unknown",
+        dest="on_unknown",
+        action="store_const",
+        const="ignore",
+        default=argparse.SUPPRESS,  # or it would replace what --on-unknown has set
+        help="the same as --on-unknown ignore",
+    )
+    add(
+        "--override-identity",
+        action="store_true",
+        help="write fields into columns that are generated always as identity, and set their "
+        "sequences to the largest value at the end",
+    )
     add("--dry-run", action="store_true", help="print what would be done, and write nothing")
 
     add = _group(command, "how batches are written")
@@ -195,6 +216,36 @@ def _migrate(options: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(options).items() if name in asked}
     command = [*MODULE.split(), *options.arguments]
     return migrate(MigrateOptions(**(given | {"command": command})))
+
+
+def _add_rejects(commands: Commands) -> None:
+    command = _add_command(
+        commands,
+        "rejects",
+        _rejects,
+        help="print the records that a migration rejected, to fix them and migrate them again",
+        description="Print the records of a rejects.jsonl exactly as they are in their files, one "
+        "on each line. Exit code 0; 2 when there is no such file.",
+        example=f"{OUTPUT_DIR / REJECTS} > again/orders.jsonl",
+    )
+    command.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        metavar="FILE",
+        default=OUTPUT_DIR / REJECTS,
+        help="default: %(default)s",
+    )
+
+
+def _rejects(options: argparse.Namespace) -> int:
+    from pgload.migrate.rejects import rejected_records
+
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")  # it is data, whatever the terminal's alphabet is
+    for record in rejected_records(options.file):
+        print(record)
+    return OK
 
 
 def _add_compare(commands: Commands) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from msgspec import Raw
 
 from pgload.errors import SourceError, UsageError
-from pgload.schema.mapping import plan_tables, read_mapping
+from pgload.schema.mapping import format_for, plan_tables, read_mapping
 from pgload.schema.table import Table
-from pgload.source.reader import Batch, read_records
+from pgload.source.reader import Batch, Format, read_records
 from pgload.source.stores import data_files
 
 
@@ -31,16 +31,16 @@ class Dataset:
         The tables are in `schema`. Raises `SourceError` for a file that holds no data or
         when none holds a record, `UsageError` when there are fewer records than `limit`.
         """
-        read, left = dict[Path, list[Raw]](), limit
+        read, left, rules = dict[Path, list[Raw]](), limit, read_mapping(folder)
         for path in data_files(folder):
             if left == 0:
                 break
-            read[path] = _first_records(path, left)
+            read[path] = _first_records(path, left, format_for(path, rules))
             left = None if left is None else left - len(read[path])
         if left:
             found = sum(map(len, read.values()))
             raise UsageError(f"--records {limit}: {folder} holds {found:,} records; ask for fewer")
-        plan = plan_tables(read, read_mapping(folder))
+        plan = plan_tables(read, rules)
         if not plan:
             raise SourceError(f"{folder} holds no record, so there is nothing to load")
         files = {path: records for path, records in read.items() if path in plan and records}
@@ -64,9 +64,9 @@ class Dataset:
                 yield self.tables[path], Batch(path, at + 1, records[at : at + batch_size])
 
 
-def _first_records(path: Path, limit: int | None) -> list[Raw]:
+def _first_records(path: Path, limit: int | None, form: Format | None) -> list[Raw]:
     records: list[Raw] = []
-    for window in read_records(path):
+    for window in read_records(path, form=form):
         records += window
         if limit is not None and len(records) >= limit:
             break

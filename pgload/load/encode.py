@@ -59,7 +59,9 @@ class RowEncoder:
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = columns
         self.json_columns = [n for n, column in enumerate(columns) if column.type in JSON_TYPES]
-        self._tokens = _tokenizer([column.source for column in columns])
+        # Empty strings that are kept are told from NULL value by value, never in plain lines.
+        self.keeps_empty = [n for n, column in enumerate(columns) if column.keep_empty]
+        self._tokens = _tokenizer(columns)
         self._decode_string = msgspec.json.Decoder(str).decode
 
     def tokens(self, batch: Batch) -> list[Tokens]:
@@ -76,6 +78,10 @@ class RowEncoder:
 
     def encode(self, batch: Batch, row_format: RowFormat) -> bytes:
         """The batch as rows. Raises `RecordError` for a record that cannot become a row."""
+        if self.keeps_empty:
+            self.tokens(batch)  # raises for the first record that cannot be decoded
+            rows = [row_format.row(self.values(batch, n)) for n in range(len(batch.records))]
+            return row_format.between.join(rows)
         lines, json_tokens = self._lines(batch)
         text = row_format.between.join(lines)
         if is_plain(text):
@@ -95,7 +101,7 @@ class RowEncoder:
         """The rows as Python strings, for a driver that adapts parameters itself."""
         for n, tokens in enumerate(self.tokens(batch)):
             line = SEPARATOR.join(tokens)
-            if not self.json_columns and is_plain(line):
+            if not self.json_columns and not self.keeps_empty and is_plain(line):
                 try:
                     text = without_quotes(line, len(tokens)).decode()
                     yield [value or None for value in text.split("\x1f")]
@@ -177,7 +183,7 @@ class RowEncoder:
 
     def _decode(self, token: bytes, column: Column) -> str | None:
         if token in NULLS:
-            return None
+            return "" if column.keep_empty and token == EMPTY else None
         if column.type == "jsonb" and b"\\u" in token:  # json takes any escape
             if _ESCAPED_NUL.search(token):
                 raise ValueError("holds \\u0000, which jsonb cannot hold")
@@ -232,22 +238,23 @@ def _with_json(
     return b"".join([before, *[piece for pair in pairs for piece in pair]])
 
 
-def _tokenizer(names: Sequence[str]) -> Callable[[Iterable[Raw]], Iterator[Tokens]]:
-    """A function from records to the tokens of the named fields, `""` for a missing one."""
-    missing = Raw(EMPTY)
+def _tokenizer(columns: Sequence[Column]) -> Callable[[Iterable[Raw]], Iterator[Tokens]]:
+    """A function from records to the tokens of the columns' fields, one of NULL if missing."""
+    names = [column.source for column in columns]
+    missing = [Raw(b"null" if column.keep_empty else EMPTY) for column in columns]
     needs_escapes = any(char in '"\\' or char < " " for name in names for char in name)
     if needs_escapes or len(set(names)) < len(names):  # msgspec's Structs refuse both
         decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+        defaults = list(zip(names, missing, strict=True))
 
         def tokens_by_name(records: Iterable[Raw]) -> Iterator[Tokens]:
             for fields in map(decode_fields, records):
-                yield tuple([fields.get(name, missing) for name in names])
+                yield tuple([fields.get(name, default) for name, default in defaults])
 
         return tokens_by_name
 
     renamed = {f"c{n}": name for n, name in enumerate(names)}
-    record = msgspec.defstruct(
-        "Record", [(c, Raw, missing) for c in renamed], rename=renamed, gc=False
-    )
+    fields = [(c, Raw, default) for c, default in zip(renamed, missing, strict=True)]
+    record = msgspec.defstruct("Record", fields, rename=renamed, gc=False)
     decode = msgspec.json.Decoder(record).decode
     return lambda records: map(astuple, map(decode, records))

@@ -8,6 +8,7 @@ its caller commits it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pgload.contract import METHODS
@@ -23,7 +24,14 @@ from pgload.load.encode import (
     without_quotes,
 )
 from pgload.load.server_json import json_literal, rows_of_json
-from pgload.schema.table import Column, Table, column_names, input_type, qualified_name
+from pgload.schema.table import (
+    OVERRIDING,
+    Column,
+    Table,
+    column_names,
+    input_type,
+    qualified_name,
+)
 from pgload.source.reader import Batch
 
 if TYPE_CHECKING:
@@ -49,6 +57,7 @@ class Method(ABC):
     """One way to write batches into one table."""
 
     name: ClassVar[str]
+    is_insert: ClassVar[bool] = True
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -80,7 +89,8 @@ class Method(ABC):
         if self._statement is None:
             columns = ", ".join(column_names(self.table, connection))
             table = qualified_name(self.table, connection)
-            self._statement = self.build_statement(f"{table} ({columns})", connection)
+            overriding = OVERRIDING if self.table.override_identity and self.is_insert else ""
+            self._statement = self.build_statement(f"{table} ({columns}){overriding}", connection)
         return self._statement
 
 
@@ -186,7 +196,8 @@ class Unnest(Method):
         """The elements of each column's array, between commas."""
         columns = list(zip(*self.encoder.tokens(batch), strict=True))
         texts = list(map(SEPARATOR.join, columns))
-        decoded = set(self.encoder.json_columns)  # those whose values are decoded one by one
+        # Those whose values are decoded one by one.
+        decoded = {*self.encoder.json_columns, *self.encoder.keeps_empty}
         if not is_plain(b"\n".join([text for n, text in enumerate(texts) if n not in decoded])):
             decoded |= {n for n, text in enumerate(texts) if not is_plain(text)}
         for n in decoded:
@@ -210,7 +221,8 @@ class Unnest(Method):
 def _unnest_expression(column: Column) -> bytes:
     """The column's values in the select list, with `%s` for the elements of its array."""
     type_ = input_type(column)
-    if type_ == "text":  # to turn '' into NULL costs the server a fifth of what it costs here
+    if type_ == "text" and not column.keep_empty:
+        # To turn '' into NULL costs the server a fifth of what it costs here.
         return b"nullif(unnest('{%s}'::text[]),'')"
     if type_.endswith("]"):  # PostgreSQL has no arrays of arrays
         return f"unnest('{{%s}}'::text[])::{type_}".encode()
@@ -247,13 +259,16 @@ class Copy(Method):
     """`COPY … FROM STDIN` in text format."""
 
     name = "copy"
+    is_insert = False  # it always writes the values of identity columns
 
     def build_statement(self, target: str, connection: Connection) -> Statement:  # noqa: ARG002
-        options = f"FORMAT text, DELIMITER '{SEPARATOR.decode()}', NULL ''"
+        null = "\\N" if self.encoder.keeps_empty else ""
+        options = f"FORMAT text, DELIMITER '{SEPARATOR.decode()}', NULL '{null}'"
         return Statement(f"COPY {target} FROM STDIN ({options})".encode())
 
     def encode(self, batch: Batch) -> bytes:
-        parts = [self.encoder.encode(part, _COPY_LINES) for part in batch.parts(ROWS_PER_CHUNK)]
+        lines = _COPY_LINES_WITH_EMPTY if self.encoder.keeps_empty else _COPY_LINES
+        parts = [self.encoder.encode(part, lines) for part in batch.parts(ROWS_PER_CHUNK)]
         return b"\n".join([*parts, b""])
 
     def write(
@@ -275,6 +290,12 @@ def _copy_line(values: Values) -> bytes:
     return "\x1f".join([(value or "").translate(_COPY_ESCAPES) for value in values]).encode()
 
 
+def _copy_line_with_empty(values: Values) -> bytes:
+    return "\x1f".join(
+        ["\\N" if value is None else value.translate(_COPY_ESCAPES) for value in values]
+    ).encode()
+
+
 def _copy_json(text: bytes) -> bytes:
     return text.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
 
@@ -285,6 +306,10 @@ _COPY_LINES = RowFormat(
     json=_copy_json,
     between=b"\n",
 )
+
+
+# Empty strings are kept in some columns, so NULL has a sign of its own.
+_COPY_LINES_WITH_EMPTY = replace(_COPY_LINES, row=_copy_line_with_empty)
 
 
 class _PayloadFile:

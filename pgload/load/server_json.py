@@ -30,12 +30,14 @@ def rows_of_json(table: Table, connection: Connection, *, stored: bool) -> tuple
         if column.type in JSON_TYPES:
             value = f"nullif(nullif((e -> {key})::text, '\"\"'), 'null')"
         elif not 0 < len(column.source.encode()) <= MAX_IDENTIFIER_BYTES:
-            value = f"nullif(e ->> {key}, '')"
+            value = f"e ->> {key}"
         else:
             fields.append(f"{field} text")
-            value = f"nullif(r.{field}, '')"
+            value = f"r.{field}"
+        if column.type not in JSON_TYPES and not column.keep_empty:
+            value = f"nullif({value}, '')"
         type_ = column.type if stored else input_type(column)
-        values.append(f"{value}::{type_} AS {name}")
+        values.append(f"({value})::{type_} AS {name}")
     if len(fields) == len(values):
         function, alias = "json_to_recordset", f" AS r({', '.join(fields)})"
     else:

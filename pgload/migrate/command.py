@@ -11,20 +11,21 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
-from pgload.errors import UsageError
+from pgload.errors import TargetError, UsageError
 from pgload.migrate.console import say
 from pgload.migrate.ledger import Ledger
 from pgload.migrate.options import MigrateOptions
 from pgload.migrate.plan import Plan, check_ledger, describe_plan, make_plan, read_folder
 from pgload.migrate.progress import Status
 from pgload.migrate.run import MigrationRun
+from pgload.schema.match import advance_sequences
+from pgload.schema.table import add_columns
 from pgload.targets.cloud import (
     Environment,
     check_cloud,
-    default_cloud,
+    chosen_cloud,
     environment,
     open_target,
-    unconfigured_default,
 )
 from pgload.targets.connection_errors import check_server, one_line_errors
 from pgload.targets.target import Target
@@ -58,6 +59,7 @@ EXIT_CODES: dict[Status, ExitCode] = {
 
 def migrate(options: MigrateOptions) -> int:
     """Migrate; gives the exit code. Raises `PgloadError` where nothing was written."""
+    _check_output_dir(options)
     variables = environment(Path.cwd())
     cloud = _cloud(options, variables)
     with ExitStack() as stack:
@@ -88,6 +90,7 @@ def migrate(options: MigrateOptions) -> int:
             say("dry run: nothing was written")
             return ExitCode.INCOMPLETE if plan.broken else ExitCode.COMPLETE
         signals = stack.enter_context(StopOnSignal())
+        _add_columns(plan, control, options.retry_timeout)
         run = MigrationRun(
             options,
             target=target,
@@ -97,13 +100,54 @@ def migrate(options: MigrateOptions) -> int:
             ledger=ledger,
             ignore_first_signal=signals.ignore_first,
         )
-        return EXIT_CODES[run.execute()]
+        code = EXIT_CODES[run.execute()]
+        if options.override_identity:
+            code = max(code, _advance_sequences(plan, target))
+        return code
+
+
+def _add_columns(plan: Plan, connection: Connection, timeout: float) -> None:
+    """Add the planned columns, all or none; waits for locks for `timeout` seconds."""
+    statements = [add_columns(table, columns, connection) for table, columns in plan.add]
+    if statements:
+        milliseconds = round(timeout * 1000)
+        with connection.cursor() as cursor:
+            begin = f"BEGIN; SET LOCAL lock_timeout = {milliseconds}"
+            cursor.execute("; ".join([begin, *statements, "COMMIT"]))
+
+
+def _advance_sequences(plan: Plan, target: Target) -> ExitCode:
+    """Let the server continue its identity columns after the values that were written."""
+    import psycopg2
+
+    tables = {file.table for file in plan.files if file.table.override_identity}
+    try:
+        with _connected(target) as connection:
+            for table in sorted(tables, key=lambda table: table.name):
+                for column in advance_sequences(table, connection):
+                    say(f"{table.name}: the sequence of {column} continues after its largest value")
+    except (psycopg2.Error, TargetError) as error:
+        say(
+            f"pgload: the sequences of identity columns were not set: {str(error).strip()}; "
+            "set them with setval"
+        )
+        return ExitCode.INCOMPLETE
+    return ExitCode.COMPLETE
+
+
+def _check_output_dir(options: MigrateOptions) -> None:
+    """Raise `UsageError` for outputs among the data, which the next run would load."""
+    data, outputs = (Path(os.path.realpath(path)) for path in (options.data, options.output_dir))
+    if outputs.is_relative_to(data):
+        raise UsageError(
+            f"--output-dir {options.output_dir} is in --data {options.data}: choose a folder "
+            "outside of it"
+        )
 
 
 def _cloud(options: MigrateOptions, variables: Environment) -> str:
     """The cloud's name. Raises `UsageError` for one that is not configured."""
-    named = options.cloud or unconfigured_default(variables) or default_cloud(variables)
-    cloud = named.strip().upper()
+    cloud = chosen_cloud(variables) if options.cloud is None else options.cloud.strip().upper()
     if "," in cloud:
         raise UsageError(f"--cloud {cloud}: a migration has one target; name one of them")
     check_cloud(cloud, variables, None)

@@ -12,6 +12,7 @@ from pgload.contract import OUTPUT_DIR
 KEEP_RUNS = 20
 RETRY_TIMEOUT = 300.0  # seconds
 
+OnUnknown = Literal["error", "ignore", "add"]
 OnConflict = Literal["error", "skip", "update"]
 
 
@@ -29,7 +30,8 @@ class MigrateOptions:
     resume: bool = False
     restart: bool = False
     create_tables: bool = False
-    ignore_unknown: bool = False
+    on_unknown: OnUnknown = "error"
+    override_identity: bool = False
     dry_run: bool = False
     ledger: bool = True
     max_rejects: int | None = None

@@ -7,14 +7,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgload.contract import DATA_SUFFIXES
 from pgload.errors import SourceError, UsageError
+from pgload.migrate.ledger import NAME as LEDGER
 from pgload.migrate.ledger import Ledger
-from pgload.migrate.options import MigrateOptions
-from pgload.schema.mapping import Rule, plan_fields, read_mapping, table_for
-from pgload.schema.match import Match, conflict_key, match_table
-from pgload.schema.table import Table, describe
-from pgload.source.scan import Scan, scan
-from pgload.source.stores import data_files
+from pgload.migrate.options import MigrateOptions, OnUnknown
+from pgload.schema.mapping import (
+    MAPPING_NAME,
+    Rule,
+    check_width,
+    column_name,
+    format_for,
+    other_names,
+    plan_fields,
+    read_mapping,
+    table_for,
+    with_empty_strings,
+    without_digits,
+)
+from pgload.schema.match import Catalog, Match
+from pgload.schema.table import Column, Table, describe, snake_case
+from pgload.source.scan import Fields, Scan, scan
+from pgload.source.stores import data_files, other_files
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -24,10 +38,11 @@ SHOWN = 12  # names in a list; a table may have hundreds of columns
 
 @dataclass
 class Folder:
-    """The files of a folder: each is in one of `scans`, `empty` and `broken`, in name order."""
+    """A folder's files: each JSON file is in `scans`, `empty` or `broken`, in name order."""
 
     path: Path
     rules: list[Rule]
+    others: tuple[str, ...]  # entries that are not JSON files
     scans: dict[Path, Scan] = field(default_factory=dict)
     empty: list[Path] = field(default_factory=list)  # files without records
     broken: dict[Path, SourceError] = field(default_factory=dict)
@@ -39,10 +54,14 @@ def read_folder(path: Path) -> Folder:
     A file without data is `broken`; the others are read all the same. Raises `SourceError` for a
     folder without JSON files, `UsageError` for a wrong mapping file.
     """
-    folder = Folder(path, read_mapping(path))
-    for file in data_files(path):
+    files = data_files(path)  # first, as it explains why a folder cannot be read
+    others = tuple(name for name in other_files(path) if name != MAPPING_NAME)
+    folder = Folder(path, read_mapping(path), others)
+    for file in files:
         try:
-            found = scan(file, infer=not table_for(file, folder.rules)[1])
+            _, rule = table_for(file, folder.rules)
+            infer = rule is None or rule.infer
+            found = scan(file, infer=infer, form=format_for(file, folder.rules))
             if found.records and not found.fields:
                 raise SourceError(
                     f"{file.name}: its records have no field, so there is nothing to store"
@@ -79,6 +98,7 @@ class Plan:
     duplicates: dict[Path, Path] = field(default_factory=dict)  # file → the first with its content
     broken: dict[Path, SourceError] = field(default_factory=dict)
     create: list[Table] = field(default_factory=list)
+    add: list[tuple[Table, tuple[Column, ...]]] = field(default_factory=list)  # to existing tables
     problems: list[str] = field(default_factory=list)  # nothing may be written while there are any
 
     @property
@@ -89,33 +109,47 @@ class Plan:
 def make_plan(folder: Folder, connection: Connection, options: MigrateOptions) -> Plan:
     """Match the files to the server's tables; writes nothing."""
     plan = Plan(folder, broken=dict(folder.broken))
+    catalog = Catalog(connection, override_identity=options.override_identity)
     to_create: dict[Path, Scan] = {}
     for path, found in folder.scans.items():
-        table, _ = table_for(path, folder.rules)
         try:
-            match = match_table(table, found.fields, connection)
+            table, match = _match(path, found, folder.rules, catalog)
             if match is None:
                 to_create[path] = found
                 continue
-            file = FilePlan(found, match.table, match)
+            if options.on_unknown == "add" and match.unknown and match.table.columns:
+                for name in match.unknown:
+                    column_name(name, path)
+                plan.add.append((match.table, catalog.add_columns(table, match)))
+                _, match = _match(path, found, folder.rules, catalog)
+                assert match is not None
+            _, rule = table_for(path, folder.rules)
+            file = FilePlan(found, with_empty_strings(match.table, rule), match)
             if options.on_conflict != "error":
-                key = conflict_key(file.table, connection)
+                key = catalog.conflict_key(file.table)
                 file = replace(file, table=replace(file.table, key=key))
             plan.files.append(file)
-            plan.problems += _mismatches(path, match, options.ignore_unknown)
+            plan.problems += _mismatches(path, match, options.on_unknown)
+        except SourceError as error:
+            plan.broken[path] = error
         except UsageError as error:
             plan.problems.append(f"{path.name}: {error}")
-    for file in _to_be_created(plan, to_create, connection):
+    for file in _to_be_created(plan, to_create, catalog):
         name = file.table.name
         if not options.create_tables:
             plan.problems.append(
                 f"{file.path.name}: table {name} does not exist: create it with --create-tables, "
-                f"or name another in {folder.path / 'tables.toml'}"
+                f"or name another in {folder.path / MAPPING_NAME}"
             )
         elif options.on_conflict != "error" and not file.table.key:
             plan.problems.append(
                 f"{file.path.name}: --on-conflict {options.on_conflict} needs a key, and table "
-                f"{name} would have none: set one in {folder.path / 'tables.toml'}"
+                f"{name} would have none: set one in {folder.path / MAPPING_NAME}"
+            )
+        elif file.table.schema is not None and not catalog.has_schema(file.table.schema):
+            plan.problems.append(
+                f"{file.path.name}: schema {file.table.schema} does not exist: create it (CREATE "
+                f"SCHEMA), or name another in {folder.path / MAPPING_NAME}"
             )
         elif file.table not in plan.create:
             plan.create.append(file.table)
@@ -125,26 +159,44 @@ def make_plan(folder: Folder, connection: Connection, options: MigrateOptions) -
     return plan
 
 
-def _to_be_created(
-    plan: Plan, scans: Mapping[Path, Scan], connection: Connection
-) -> Iterator[FilePlan]:
+def _match(
+    path: Path, found: Scan, rules: list[Rule], catalog: Catalog
+) -> tuple[Table, Match | None]:
+    """The table of a file, and its match to an existing one of any of its names.
+
+    Raises `SourceError` for a file named like the ledger, into which no records may be written.
+    """
+    table, rule = table_for(path, rules)
+    for each in (table, *(other_names(path) if rule is None else ())):
+        if snake_case(each.name) == LEDGER:
+            raise SourceError(
+                f"{path.name}: {LEDGER} is the table in which pgload records what is committed: "
+                f"rename the file, or name another table in {MAPPING_NAME}"
+            )
+        if match := catalog.match(each, found.fields):
+            return each, match
+    return table, None
+
+
+def _to_be_created(plan: Plan, scans: Mapping[Path, Scan], catalog: Catalog) -> Iterator[FilePlan]:
     """Files whose table does not exist yet, with the table to create."""
-    if not scans:
-        return
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT current_schema()::text")
-        ((schema,),) = cursor.fetchall()
     rules = plan.folder.rules
-    possible: dict[Path, Scan] = {}
+    possible: dict[Path, Fields] = {}
     for path, found in scans.items():
         try:
-            plan_fields({path: found.fields}, rules)
-            possible[path] = found
-        except SourceError as error:  # a field that cannot be a column
+            (table,) = plan_fields({path: found.fields}, rules).values()
+            check_width(table, path)
+            possible[path] = found.fields
+        except SourceError as error:  # a field that cannot be a column, or too many
             plan.broken[path] = error
-    tables = plan_fields({path: found.fields for path, found in possible.items()}, rules)
-    for path, table in tables.items():
-        yield FilePlan(possible[path], replace(table, schema=schema), None)
+    for path, table in plan_fields(possible, rules).items():
+        try:
+            check_width(table, path)
+        except SourceError as error:  # with the fields of all its files
+            plan.broken[path] = error
+            continue
+        schema = table.schema or catalog.current_schema()
+        yield FilePlan(scans[path], replace(table, schema=schema), None)
 
 
 def _remove_duplicates(plan: Plan) -> None:
@@ -157,19 +209,25 @@ def _remove_duplicates(plan: Plan) -> None:
     plan.files = [file for file in plan.files if file.path not in plan.duplicates]
 
 
-def _mismatches(path: Path, match: Match, ignore_unknown: bool) -> Iterator[str]:
+def _mismatches(path: Path, match: Match, on_unknown: OnUnknown) -> Iterator[str]:
     name = match.table.name
     if not match.table.columns:
         yield f"{path.name}: none of its fields has a column in table {name}: is it the right one?"
-    elif match.unknown and not ignore_unknown:
+    elif match.unknown and on_unknown == "error":
         yield (
-            f"{path.name}: table {name} has no column for {_listed(match.unknown)}: add one "
-            "(ALTER TABLE … ADD COLUMN), or omit the fields with --ignore-unknown"
+            f"{path.name}: table {name} has no column for {_listed(match.unknown)}: add it "
+            "(--on-unknown add), or omit the fields (--on-unknown ignore)"
         )
-    if match.missing and not ignore_unknown:
+    if match.identity and on_unknown != "ignore":
+        yield (
+            f"{path.name}: {_listed(match.identity)} of table {name} is generated always as "
+            "identity: write its values with --override-identity, or omit the field with "
+            "--on-unknown ignore"
+        )
+    if match.missing and on_unknown != "ignore":
         yield (
             f"{path.name}: table {name} requires {_listed(match.missing)}, which no record has: "
-            "give the column a default, or have the records rejected with --ignore-unknown"
+            "give the column a default, or have the records rejected with --on-unknown ignore"
         )
 
 
@@ -190,7 +248,7 @@ def check_ledger(plan: Plan, ledger: Ledger, options: MigrateOptions) -> dict[Pa
                 plan.problems.append(
                     f"{name}: {other:,} records of another version of this file are in {table}, "
                     "and could be loaded twice: put the new records into a file of their own "
-                    "(fixed rejects: jq -c .data rejects.jsonl), or omit --resume to load all of it"
+                    "(fixed rejects: see pgload rejects), or omit --resume to load all of it"
                 )
             elif other:
                 notes[file.path] = (
@@ -224,11 +282,15 @@ def describe_plan(plan: Plan, notes: Mapping[Path, str]) -> Iterator[str]:
     """Lines on what would be done, each file with its note."""
     for table in plan.create:
         yield f"new table {describe(table)}"
+    for table, columns in plan.add:
+        names = tuple(f"{column.name} {column.type}" for column in columns)
+        yield f"new columns of table {table.name}: {_listed(names)}"
     for file in plan.files:
         note = f"; {notes[file.path]}" if file.path in notes else ""
         yield (
             f"{file.path.name}: {file.scan.records:,} records, {file.scan.bytes / 1e6:,.1f} MB "
-            f"into {file.table.name}, {len(file.table.columns)} columns{note}"
+            f"into {file.table.name}{_digits_note(file, plan.folder.rules)}, "
+            f"{len(file.table.columns)} columns{note}"
         )
         if file.scan.first_error is not None:
             yield f"  unreadable: {file.scan.unreadable:,} records; {file.scan.first_error}"
@@ -239,15 +301,30 @@ def describe_plan(plan: Plan, notes: Mapping[Path, str]) -> Iterator[str]:
         yield f"{path.name}: skipped, it has the same content as {first.name}"
     for path in plan.folder.empty:
         yield f"{path.name}: has no records"
+    if plan.folder.others:
+        yield (
+            f"not read, as only files that end in {', '.join(DATA_SUFFIXES)} are: "
+            f"{_listed(plan.folder.others)}"
+        )
     for error in plan.broken.values():
         yield f"not migrated: {error}"
+
+
+def _digits_note(file: FilePlan, rules: list[Rule]) -> str:
+    """Whether the table's name has the digits at the end of the file's name, if there are any."""
+    table, rule = table_for(file.path, rules)
+    if rule is not None or without_digits(file.path) == file.path.stem:
+        return ""
+    if snake_case(file.table.name) != snake_case(table.name):
+        return " (the file's name without the digits)"
+    return "" if file.match else " (the file's name with the digits)"
 
 
 def _deviations(match: Match) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Where fields and columns differ: what it is, and the names."""
     return (
         ("omitted, no column", match.unknown),
-        ("omitted, generated by the server", match.computed),
+        ("omitted, generated by the server", match.computed + match.identity),
         ("required, in no record", match.missing),
         ("renamed", tuple(f"{column.source} → {column.name}" for column in match.renamed)),
         ("filled from the file, but its sequence is not advanced", match.sequences),

@@ -259,7 +259,7 @@ class MigrationRun:
             error = None
             try:
                 size = entry.batch_size or self._options.batch_size
-                for batch in read_batches(file.path, size, file.scan.stamp):
+                for batch in read_batches(file.path, size, file.scan.stamp, file.scan.form):
                     if not entry.holds(batch):
                         self._batch_opened(name)
                         yield file.table, batch

@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from io import FileIO
 from itertools import count
 from pathlib import Path
 from threading import Lock
@@ -121,8 +122,10 @@ class AppendFile:
         self.size = 0  # in bytes
         self._lock = Lock()
         try:
+            # For this user only: rejects are records, and a message may hold a value of one.
             # Unbuffered: a buffer would keep the data of a failed write.
-            self._file = path.open("ab", buffering=0)
+            number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            self._file = FileIO(number, "ab")
         except OSError as error:
             raise output_error(path, error) from None
         with suppress(OSError):  # a file system without locks

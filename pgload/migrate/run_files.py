@@ -251,8 +251,8 @@ class Reject:
 class RejectFile:
     """`rejects.jsonl`: one line per reject, with the keys of `Reject`.
 
-    `data` is the record itself, so that `jq -c .data rejects.jsonl` gives a file of records to fix
-    and to migrate again. Text that is not JSON is kept as a string under `text` instead.
+    `data` is the record itself: `python -m pgload rejects` gives a file of records to fix and to
+    migrate again. Text that is not JSON is kept as a string under `text` instead.
     """
 
     def __init__(self, path: Path) -> None:

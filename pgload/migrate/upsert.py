@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pgload.migrate.options import OnConflict
-from pgload.schema.table import Table, column_names, qualified_name, quoted
+from pgload.schema.table import OVERRIDING, Table, column_names, qualified_name, quoted
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -82,6 +82,7 @@ class Upsert:
         """The statement that follows a batch."""
         staging, columns = qualified_name(self.staging, connection), self._columns(connection)
         target = qualified_name(self.table, connection)
+        overriding = OVERRIDING if self.table.override_identity else ""
         key_names = self.table.key
         key = ", ".join(quoted(key_names, connection))
         others = quoted(
@@ -92,7 +93,7 @@ class Upsert:
         assignments += [f"{name} = DEFAULT" for name in quoted(self._defaults, connection)]
         if not self._update or not assignments:
             return (
-                f"INSERT INTO {target} ({columns}) SELECT {columns} FROM {staging} "
+                f"INSERT INTO {target} ({columns}){overriding} SELECT {columns} FROM {staging} "
                 f"ORDER BY {key}, {_ORDER} ON CONFLICT ({key}) DO NOTHING"
             ).encode()
         # Keys with a NULL are all different to ON CONFLICT, but equal to DISTINCT ON.
@@ -100,7 +101,8 @@ class Upsert:
         distinct = f"{key}, CASE WHEN {is_null} THEN {_ORDER} END"
         # In the order of the key, so that two connections do not deadlock.
         return (
-            f"INSERT INTO {target} ({columns}) SELECT DISTINCT ON ({distinct}) {columns} "
+            f"INSERT INTO {target} ({columns}){overriding} "
+            f"SELECT DISTINCT ON ({distinct}) {columns} "
             f"FROM {staging} ORDER BY {distinct}, {_ORDER} DESC "
             f"ON CONFLICT ({key}) DO UPDATE SET {', '.join(assignments)}"
         ).encode()

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgload.errors import UsageError
-from pgload.schema.table import Column, Table, qualified_name, quoted, snake_case
+from pgload.schema.table import MAX_COLUMNS, Column, Table, qualified_name, quoted, snake_case
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -45,10 +45,14 @@ WITH RECURSIVE types AS (
     FROM types d JOIN pg_type t ON t.oid = d.type WHERE t.typtype = 'd'
 )
 SELECT d.attname, format_type(d.type, d.modifier),
-       d.attgenerated <> '' OR d.attidentity = 'a',
+       d.attgenerated <> '', d.attidentity = 'a',
        d.attidentity <> '' OR d.filled, d.required,
        pg_get_serial_sequence(%(table)s::regclass::text, d.attname) IS NOT NULL
 FROM types d JOIN pg_type t ON t.oid = d.type WHERE t.typtype <> 'd' ORDER BY d.attnum
+"""
+_IDENTITY = """
+SELECT attname::text, pg_get_serial_sequence(%(table)s, attname::text)
+FROM pg_attribute WHERE attrelid = %(table)s::regclass AND attidentity = 'a' AND NOT attisdropped
 """
 # Only what ON CONFLICT accepts: not partial, not on expressions, not deferrable.
 _KEYS = """
@@ -68,7 +72,8 @@ class Match:
 
     table: Table  # its columns are those that a field fills; its key is of columns
     unknown: tuple[str, ...]  # fields without a column
-    computed: tuple[str, ...]  # fields whose column is generated always
+    computed: tuple[str, ...]  # fields whose column is generated always, from other columns
+    identity: tuple[str, ...]  # fields whose column is generated always as identity, and omitted
     missing: tuple[str, ...]  # columns that need a value and have no field
     sequences: tuple[str, ...]  # columns with a sequence, which a load by fields does not advance
 
@@ -78,15 +83,163 @@ class Match:
         return tuple(column for column in self.table.columns if column.field is not None)
 
 
+class _Relation(NamedTuple):
+    """A table or a view in the catalog, as `_TABLES` selects it."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str  # pg_class.relkind
+    place: int  # of its schema in the search path
+
+
 class _Existing(NamedTuple):
     """A column in the catalog, as `_COLUMNS` selects it."""
 
     name: str
     type: str
-    computed: bool  # generated always
-    filled: bool  # by a default or an identity, if a row has no value
-    required: bool
-    sequence: bool
+    computed: bool = False  # generated always, from other columns
+    identity: bool = False  # generated always as identity
+    filled: bool = False  # by a default or an identity, if a row has no value
+    required: bool = False
+    sequence: bool = False
+
+
+class Catalog:
+    """The server's tables as a plan sees them: each question is asked once, for all files.
+
+    With `override_identity` fields fill columns that are generated always as identity, too.
+    """
+
+    def __init__(self, connection: Connection, *, override_identity: bool = False) -> None:
+        self._connection = connection
+        self._override_identity = override_identity
+        self._tables: dict[str | None, tuple[dict[str, list[_Relation]], ...]] = {}
+        self._columns: dict[int, dict[str, _Existing]] = {}
+        self._matches: dict[tuple[Table, tuple[str, ...]], Match | None] = {}
+        self._keys: dict[Table, tuple[str, ...]] = {}
+
+    def match(self, table: Table, fields: Iterable[str]) -> Match | None:
+        """As `match_table`."""
+        key = (table, tuple(dict.fromkeys(fields)))
+        if key not in self._matches:
+            self._matches[key] = self._match(*key)
+        return self._matches[key]
+
+    def add_columns(self, table: Table, match: Match) -> tuple[Column, ...]:
+        """Columns for the fields of a match that have none, of the types in `table`, else text.
+
+        Further matches find them as if they were there. Raises `UsageError` where there are too
+        many.
+        """
+        found = self._find(table)
+        assert found is not None
+        types = {column.name: column.type for column in table.columns}
+        new = tuple(Column(field, types.get(field, "text")) for field in match.unknown)
+        columns = self._columns[found.oid]
+        if len(columns) + len(new) > MAX_COLUMNS:
+            raise UsageError(
+                f"table {found.name} would have {len(columns) + len(new):,} columns, and "
+                f"PostgreSQL takes {MAX_COLUMNS:,}: omit fields with --on-unknown ignore"
+            )
+        columns |= {column.name: _Existing(column.name, column.type) for column in new}
+        self._matches.clear()
+        return new
+
+    def conflict_key(self, table: Table) -> tuple[str, ...]:
+        """As the function `conflict_key`."""
+        if table not in self._keys:
+            self._keys[table] = conflict_key(table, self._connection)
+        return self._keys[table]
+
+    def has_schema(self, name: str) -> bool:
+        """Whether the database has a schema of this name."""
+        return bool(self._query("SELECT FROM pg_namespace WHERE nspname = %s", (name,)))
+
+    def current_schema(self) -> str | None:
+        """The schema in which tables are created."""
+        ((schema,),) = self._query("SELECT current_schema()::text")
+        return None if schema is None else str(schema)
+
+    def _match(self, table: Table, fields: Sequence[str]) -> Match | None:
+        found = self._find(table)
+        if found is None:
+            return None
+        name = found.name
+        if found.kind in UNSUPPORTED_RELATIONS:
+            raise UsageError(f"{found.schema}.{name} is {UNSUPPORTED_RELATIONS[found.kind]}")
+        if found.oid not in self._columns:
+            rows = self._query(_COLUMNS, {"table": found.oid})
+            self._columns[found.oid] = {row[0]: _Existing(*row) for row in rows}
+        columns = self._columns[found.oid]
+        column_of = _match_fields(fields, list(columns), table_name=name)
+        field_of = {column: field for field, column in column_of.items()}
+        filled = [column for column in columns.values() if column.name in field_of]
+        omitted_identity = [
+            column.name for column in filled if column.identity and not self._override_identity
+        ]
+        written = [
+            column
+            for column in filled
+            if not column.computed and column.name not in omitted_identity
+        ]
+        return Match(
+            table=replace(
+                table,
+                name=name,
+                schema=found.schema,
+                columns=tuple(_column(column, field_of[column.name]) for column in written),
+                key=tuple(column_of.get(field, field) for field in table.key),
+                override_identity=any(column.identity for column in written),
+            ),
+            unknown=tuple(field for field in fields if field not in column_of),
+            identity=tuple(field_of[name] for name in omitted_identity),
+            computed=tuple(field_of[column.name] for column in filled if column.computed),
+            missing=tuple(
+                column.name
+                for column in columns.values()
+                if column.required and not column.filled and column.name not in field_of
+            ),
+            sequences=tuple(column.name for column in written if column.sequence),
+        )
+
+    def _find(self, table: Table) -> _Relation | None:
+        """The table of that name; the first schema that has one decides."""
+        if table.schema not in self._tables:
+            self._tables[table.schema] = self._relations(table.schema)
+        for normalize, by_name in zip(NORMALIZATIONS, self._tables[table.schema], strict=True):
+            matching = by_name.get(normalize(table.name), [])
+            if not matching:
+                continue
+            first = min(each.place for each in matching)
+            matching = [each for each in matching if each.place == first]
+            if len(matching) > 1:
+                names = ", ".join(f'"{each.name}"' for each in matching)
+                raise UsageError(
+                    f"table {table.name} could be any of {names} in schema {matching[0].schema}: "
+                    "give the exact name in tables.toml"
+                )
+            return matching[0]
+        return None
+
+    def _relations(self, schema: str | None) -> tuple[dict[str, list[_Relation]], ...]:
+        """The tables in the schema, or in the search path, by their name in each comparison."""
+        schemas = [schema]
+        if schema is None:
+            ((path,),) = self._query("SELECT current_schemas(false)::text[]")
+            schemas = path
+        found = [_Relation(*row) for row in self._query(_TABLES, {"schemas": schemas})]
+        groups = [defaultdict[str, list[_Relation]](list) for _ in NORMALIZATIONS]
+        for normalize, group in zip(NORMALIZATIONS, groups, strict=True):
+            for relation in found:
+                group[normalize(relation.name)].append(relation)
+            group.pop("", None)  # snake_case of a name without a letter or digit
+        return tuple(map(dict, groups))
+
+    def _query(self, statement: str, values: Any = None) -> list[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement, values)
+            return cursor.fetchall()
 
 
 def match_table(table: Table, fields: Iterable[str], connection: Connection) -> Match | None:
@@ -102,35 +255,29 @@ def match_table(table: Table, fields: Iterable[str], connection: Connection) -> 
 
     Raises `UsageError` for a view or a foreign table, and for names that match more than once.
     """
-    found = _find(table, connection)
-    if found is None:
-        return None
-    oid, schema, name = found
+    return Catalog(connection).match(table, fields)
+
+
+def advance_sequences(table: Table, connection: Connection) -> list[str]:
+    """Set the sequences of the table's columns to at least their largest value; gives their names.
+
+    Only of columns in `table.columns` that are generated always as identity.
+    """
+    advanced = []
     with connection.cursor() as cursor:
-        cursor.execute(_COLUMNS, {"table": oid})
-        columns = {row[0]: _Existing(*row) for row in cursor.fetchall()}
-    fields = list(dict.fromkeys(fields))
-    column_of = _match_fields(fields, list(columns), table_name=name)
-    field_of = {column: field for field, column in column_of.items()}
-    filled = [column for column in columns.values() if column.name in field_of]
-    written = [column for column in filled if not column.computed]
-    return Match(
-        table=replace(
-            table,
-            name=name,
-            schema=schema,
-            columns=tuple(_column(column, field_of[column.name]) for column in written),
-            key=tuple(column_of.get(field, field) for field in table.key),
-        ),
-        unknown=tuple(field for field in fields if field not in column_of),
-        computed=tuple(field_of[column.name] for column in filled if column.computed),
-        missing=tuple(
-            column.name
-            for column in columns.values()
-            if column.required and not column.filled and column.name not in field_of
-        ),
-        sequences=tuple(column.name for column in written if column.sequence),
-    )
+        cursor.execute(_IDENTITY, {"table": qualified_name(table, connection)})
+        for column, sequence in cursor.fetchall():
+            if column in {each.name for each in table.columns}:
+                (name,) = quoted([column], connection)
+                # Not backwards, as others may have taken values meanwhile.
+                cursor.execute(
+                    f"SELECT setval(%s, m) FROM (SELECT max({name}) FROM "
+                    f"{qualified_name(table, connection)}) AS t(m), {sequence} "
+                    "WHERE m > last_value OR m = last_value AND NOT is_called",
+                    (sequence,),
+                )
+                advanced.append(column)
+    return advanced
 
 
 def keys_of(table: Table, connection: Connection) -> list[tuple[str, ...]]:
@@ -165,36 +312,6 @@ def conflict_key(table: Table, connection: Connection) -> tuple[str, ...]:
         f"fill, so a conflict cannot be detected: add one (ALTER TABLE … ADD UNIQUE ({wanted})), "
         "or use --on-conflict error"
     )
-
-
-def _find(table: Table, connection: Connection) -> tuple[int, str, str] | None:
-    """The oid, schema and name of the table; the first schema that has one decides."""
-    with connection.cursor() as cursor:
-        if table.schema is None:
-            cursor.execute("SELECT current_schemas(false)::text[]")
-            row = cursor.fetchone()
-            schemas = row[0] if row else []
-        else:
-            schemas = [table.schema]
-        cursor.execute(_TABLES, {"schemas": schemas})
-        relations = cursor.fetchall()
-    for normalize in NORMALIZATIONS:
-        matching = [each for each in relations if normalize(each[2]) == normalize(table.name)]
-        if not matching:
-            continue
-        first = min(each[4] for each in matching)
-        matching = [each for each in matching if each[4] == first]
-        oid, schema, name, kind, _ = matching[0]
-        if len(matching) > 1:
-            names = ", ".join(f'"{each[2]}"' for each in matching)
-            raise UsageError(
-                f"table {table.name} could be any of {names} in schema {schema}: "
-                "give the exact name in tables.toml"
-            )
-        if kind in UNSUPPORTED_RELATIONS:
-            raise UsageError(f"{schema}.{name} is {UNSUPPORTED_RELATIONS[kind]}")
-        return oid, schema, name
-    return None
 
 
 def _match_fields(

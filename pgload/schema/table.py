@@ -25,6 +25,7 @@ ColumnType = Literal[
     "jsonb",
 ]
 TYPES: tuple[str, ...] = get_args(ColumnType)
+TEXT_TYPES = ("text", "character", "bpchar", "citext")  # or how their names begin
 JSON_TYPES = ("json", "jsonb")
 # Columns that a created table has besides the fields; the server fills them.
 SERVER_COLUMNS = {
@@ -32,6 +33,10 @@ SERVER_COLUMNS = {
     "createdAt": "timestamptz NOT NULL DEFAULT now()",
     "updatedAt": "timestamptz NOT NULL DEFAULT now()",
 }
+SYSTEM_COLUMNS = ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")  # of every table
+MAX_COLUMNS = 1600  # of a table
+# Follows the columns of an INSERT into a table with `override_identity`.
+OVERRIDING = " OVERRIDING SYSTEM VALUE"
 MAX_IDENTIFIER_BYTES = 63  # the server truncates longer names, so that two could become one
 # Names that mean one character or one bit when they stand alone, and the same without a limit.
 _UNLIMITED = {"character": "bpchar", "char": "bpchar", "bit": "bit varying"}
@@ -47,6 +52,7 @@ class Column:
     name: str
     type: str = "text"  # as PostgreSQL writes it; of a domain, its base type
     field: str | None = None  # None: the same name as the column's
+    keep_empty: bool = False  # whether an empty string stays one; it becomes NULL otherwise
 
     @property
     def source(self) -> str:
@@ -62,6 +68,7 @@ class Table:
     columns: tuple[Column, ...] = ()
     key: tuple[str, ...] = ()
     schema: str | None = None
+    override_identity: bool = False  # write columns that are generated always as identity too
 
 
 def snake_case(name: str) -> str:
@@ -128,3 +135,13 @@ def create_table(table: Table, connection: Connection, *, unique_key: bool) -> s
     if unique_key and table.key:
         lines.append(f"UNIQUE ({', '.join(quoted(table.key, connection))})")
     return f"CREATE TABLE {qualified_name(table, connection)} ({', '.join(lines)})"
+
+
+def add_columns(table: Table, columns: Iterable[Column], connection: Connection) -> str:
+    """The ALTER TABLE statement that adds columns, unless they are there already."""
+    new = ", ".join(
+        f"ADD COLUMN IF NOT EXISTS {name} {column.type}"
+        for column in columns
+        for name in quoted([column.name], connection)
+    )
+    return f"ALTER TABLE {qualified_name(table, connection)} {new}"

@@ -1,4 +1,8 @@
-"""The procurement API's envelopes around records, and its error replies instead of records."""
+"""One object around all records: the procurement API's envelopes, its error replies, and others.
+
+An object is read as an envelope only if all its fields are an envelope's: a record may have a field
+`items` or `header` too. Of any other object the list that holds the records has to be named.
+"""
 
 from __future__ import annotations
 
@@ -35,46 +39,79 @@ HEADER_PATHS = (
     ("cmmMsgHeader",),
     (),
 )
+# The fields that an envelope may have at its top; others make it a record.
+ENVELOPE_KEYS = frozenset(
+    {path[0] for path in (*ITEMS_PATHS, *HEADER_PATHS) if path}
+    | {"resultCode", "returnReasonCode", "resultMsg", "returnAuthMsg", "errMsg"}
+    | {"numOfRows", "pageNo", "totalCount", "currentCount", "matchCount", "page", "perPage"}
+)
+# Fields beside a list of records in the replies of other APIs.
+REPLY_KEYS = ENVELOPE_KEYS | {
+    *("count", "links", "message", "meta", "metadata", "next", "offset", "pagination"),
+    *("limit", "previous", "status", "success", "total"),
+}
+LONG_LIST = 100  # objects in a list that a record does not have, in all likelihood
+LIST_DEPTH = 3  # objects around a list that is searched for
+
 CODE_KEYS = ("resultCode", "returnReasonCode")
 MESSAGE_KEYS = ("resultMsg", "returnAuthMsg", "errMsg")
 
+# By the first bytes of a file.
+COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "Zstandard",
+    b"PK\x03\x04": "zip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+}
+
 Decode = Callable[[bytes], Any]
 
-MAX_GUESSES = 20  # fields called "items" that are tried
+MAX_GUESSES = 20  # fields of the name of a list that are tried
 
 _ITEMS = re.compile(rb'"items?"\s*:\s*(?=\[)')
+_ANY_LIST = re.compile(rb'"(?:[^"\\\\]|\\\\.)*"\s*:\s*(?=\[\s*\{)')
 _XML_ELEMENT = re.compile(rb"<(\w+)>\s*([^<]*?)\s*</\1>")
 
 
 def find_items(head: bytes) -> tuple[bytes, Decode] | None:
     """The text before the list of items, and a decoder from the whole document to that list.
 
-    `head` is the beginning of a JSON object. None when it holds no list at a known path.
-    Raises `NoDataError` for an error reply.
+    `head` is the beginning of a JSON object. None when it is not an envelope or holds no list at a
+    known path. Raises `NoDataError` for an error reply; so does the decoder for an object that has
+    other fields after the list.
     """
     for match in islice(_ITEMS.finditer(head), MAX_GUESSES):
         prefix = head[: match.end()]
         for path in ITEMS_PATHS:
-            # The list is at this path, and not in a string or deeper, exactly when the prefix
-            # completed by null and one closing brace per key parses.
-            try:
-                document = msgspec.json.decode(prefix + b"null" + b"}" * len(path))
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
+            document = _completed(prefix, len(path))
             if _value_at(document, path, missing="") is None:
+                if not _is_envelope(document):
+                    return None
                 _check(document)
-                return prefix, _decoder(path)
+                return prefix, _envelope_decoder(path)
+    return None
+
+
+def find_list(head: bytes, path: tuple[str, ...]) -> tuple[bytes, Decode] | None:
+    """As `find_items`, for a list whose path is known; None when `head` has no list there."""
+    key = re.escape(path[-1].encode())
+    for match in islice(re.finditer(rb'"%s"\s*:\s*(?=\[)' % key, head), MAX_GUESSES):
+        prefix = head[: match.end()]
+        if _value_at(_completed(prefix, len(path)), path, missing="") is None:
+            return prefix, _decoder(path)
     return None
 
 
 def items_of(document: bytes) -> list[Raw]:
     """The records of a whole document that is an object: its items, or the object itself.
 
-    Raises `NoDataError` for an error reply.
+    Raises `NoDataError` for an error reply, and for an object that seems to hold the records in a
+    list that is not known.
     """
     parsed = check_reply(document)
     # The longest path first, as "items" may hold "item".
-    for path in sorted(ITEMS_PATHS, key=len, reverse=True):
+    for path in sorted(ITEMS_PATHS, key=len, reverse=True) if _is_envelope(parsed) else ():
         items = _value_at(parsed, path, missing=...)
         if items in ("", None):  # nothing was found
             return []
@@ -83,7 +120,74 @@ def items_of(document: bytes) -> list[Raw]:
         if isinstance(items, list):
             found: list[Raw] = _decoder(path)(document)
             return found
-    return [] if _header(parsed) else [Raw(document)]
+    if _is_envelope(parsed) and _header(parsed):
+        return []
+    if path := _path_of_list(parsed):
+        raise one_object(f"an object around a list {'.'.join(path)!r}", path)
+    return [Raw(document)]
+
+
+def explain_long_object(head: bytes, size: int) -> NoDataError:
+    """The error for an object of `size` bytes, too many for a record; `head` is its beginning."""
+    path = None
+    for match in islice(_ANY_LIST.finditer(head), MAX_GUESSES):
+        for depth in range(1, LIST_DEPTH + 1):
+            path = path or _last_path(_completed(head[: match.end()], depth), depth)
+    return one_object(f"one object of {size / 1e6:,.0f} MB", path or ("…",))
+
+
+def one_object(what: str, path: tuple[str, ...]) -> NoDataError:
+    """The error for an object that may be a record or hold the records at `path`."""
+    return NoDataError(
+        f'is {what}: if that holds the records, set items = "{".".join(path)}" for the file in '
+        'tables.toml; if the object is a record, set format = "object"'
+    )
+
+
+def _is_envelope(document: Any) -> bool:
+    return isinstance(document, dict) and document.keys() <= ENVELOPE_KEYS
+
+
+def _path_of_list(document: Any) -> tuple[str, ...]:
+    """The path of a list of objects that are records, in all likelihood; empty for a record."""
+
+    def search(value: dict[str, Any], path: tuple[str, ...], is_reply: bool) -> tuple[str, ...]:
+        collection = value.get("type") == "FeatureCollection"  # GeoJSON
+        for key, inner in value.items():
+            only = is_reply and (collection or value.keys() - {key} <= REPLY_KEYS)
+            if isinstance(inner, list) and inner and all(isinstance(each, dict) for each in inner):
+                known = (*path, key) in ITEMS_PATHS or (collection and key == "features")
+                if known or only or len(inner) >= LONG_LIST:
+                    return (*path, key)
+            deeper = isinstance(inner, dict) and len(path) + 1 < LIST_DEPTH
+            if deeper and (found := search(inner, (*path, key), only)):
+                return found
+        return ()
+
+    return search(document, (), True) if isinstance(document, dict) else ()
+
+
+def _completed(prefix: bytes, depth: int) -> Any:
+    """The document that begins with `prefix`, completed by null and `depth` closing braces.
+
+    None if that does not parse: it does exactly when the prefix ends at that depth and not in a
+    string.
+    """
+    try:
+        return msgspec.json.decode(prefix + b"null" + b"}" * depth)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _last_path(document: Any, depth: int) -> tuple[str, ...] | None:
+    """The keys down to the last value in the document, which is at that depth."""
+    path: list[str] = []
+    for _ in range(depth):
+        if not isinstance(document, dict):
+            return None
+        path.append(list(document)[-1])
+        document = document[path[-1]]
+    return tuple(path)
 
 
 def check_reply(document: bytes) -> Any:
@@ -100,6 +204,11 @@ def explain_no_data(text: bytes) -> str:
     """Why `text`, which does not begin like a JSON array or object, holds no records."""
     if not text:
         return "is empty; remove it, or get it again"
+    for first_bytes, what in COMPRESSED.items():
+        if text.startswith(first_bytes):
+            return f"is compressed ({what}): decompress it first"
+    if not text.strip(b"\0"):
+        return "begins with NUL bytes only, as after a crash or a full disk; get it again"
     if text.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in text[:4]:
         return "is UTF-16: convert it to UTF-8 first"
     if text.startswith(b"<"):
@@ -161,3 +270,18 @@ def _decoder(path: tuple[str, ...], leaf: Any = list[Raw]) -> Decode:
         return node
 
     return at_path
+
+
+def _envelope_decoder(path: tuple[str, ...]) -> Decode:
+    """As `_decoder`, for a document that has to be an envelope."""
+    decode = _decoder(path)
+
+    def checked(document: bytes) -> Any:
+        records = decode(document)
+        keys = msgspec.json.decode(document, type=dict[str, Raw]).keys()
+        if others := keys - ENVELOPE_KEYS:
+            names = ", ".join(map(repr, sorted(others)))
+            raise one_object(f"an object with {names} beside a list {'.'.join(path)!r}", path)
+        return records
+
+    return checked

@@ -180,13 +180,25 @@ def _salvage_lines(data: DataFile, text: bytes, offset: int) -> Iterator[Raw]:
         try:
             yield from _decode_lines(line)
         except (msgspec.DecodeError, RecursionError) as error:
-            salvaged = salvage(line + b"]")
-            if salvaged is None or not salvaged.ended or len(salvaged.records) != 1:
+            salvaged = _salvage_line(line)
+            if salvaged is None:
                 # Cut off, or a part of a record that continues on the next lines.
                 known = error if isinstance(error, msgspec.DecodeError) else None
                 raise broken(data, line, offset, known) from None
-            yield salvaged.records[0]
+            yield salvaged
         offset += len(line)
+
+
+def is_one_record(line: bytes) -> bool:
+    """Whether the line holds one record, well-formed or not."""
+    return _salvage_line(line) is not None
+
+
+def _salvage_line(line: bytes) -> Raw | None:
+    """The record on a line, as it is written; None if it may begin or end on another one."""
+    salvaged = salvage(line + b"]")
+    complete = salvaged is not None and salvaged.ended and len(salvaged.records) == 1
+    return salvaged.records[0] if salvaged and complete else None
 
 
 class Salvage(NamedTuple):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
 from msgspec import Raw
 
 from pgload.errors import RecordError, SourceError
-from pgload.source.reader import read_records
+from pgload.source.reader import Format, read_records
 from pgload.source.stores import Stamp, content_id
 
 BIGINT_DIGITS = 20  # the longest bigint, with its sign
+MAX_OFFSET = timedelta(hours=16)  # from UTC, for PostgreSQL
 SHOWN_BYTES = 60  # of a record, in a message
 # What msgspec raises for a record. A field that occurs twice is not an error: the last one counts,
 # as in PostgreSQL's own JSON functions.
@@ -23,6 +26,10 @@ DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 # For each field, in order of appearance, the types of its values, "" for unknown.
 Fields = dict[str, set[str]]
 
+_MOMENT = re.compile(
+    rb'"\d{4}-\d\d-\d\d'
+    rb'(?P<time>[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(?P<zone>Z|[+-]\d\d(:?\d\d)?)?)?"'
+)
 _decode = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
@@ -31,6 +38,7 @@ class Scan:
     """What a file holds; `stamp` and `content` show later whether it is still the same."""
 
     path: Path
+    form: Format | None
     stamp: Stamp
     content: str  # as `content_id` gives it
     records: int
@@ -40,8 +48,10 @@ class Scan:
     first_error: RecordError | None  # of those
 
 
-def scan(path: Path, *, infer: bool = True) -> Scan:
+def scan(path: Path, *, infer: bool = True, form: Format | None = None) -> Scan:
     """Read a whole file, keeping none of it. With `infer` it gathers the values' types.
+
+    `form` is the format, as for `read_records`.
 
     A record that cannot be read is counted and skipped. Raises `SourceError` as `read_records`
     does, and for a file of which no record can be read.
@@ -50,7 +60,7 @@ def scan(path: Path, *, infer: bool = True) -> Scan:
     fields = Fields()
     records = size = unreadable = 0
     first_error: RecordError | None = None
-    for window in read_records(path, stamp):
+    for window in read_records(path, stamp, form):
         for error in add_fields(fields, path, window, first=records + 1, infer=infer):
             first_error, unreadable = first_error or error, unreadable + 1
         records += len(window)
@@ -59,6 +69,7 @@ def scan(path: Path, *, infer: bool = True) -> Scan:
         raise SourceError(f"{path.name}: no record can be read: {first_error.reason}")
     return Scan(
         path=path,
+        form=form,
         stamp=stamp,
         content=content,
         records=records,
@@ -116,13 +127,29 @@ def type_of(token: bytes) -> str:
     if token in (b"null", b'""'):
         return ""
     if first == b'"':
-        return "text"
+        return _type_of_string(token)
     if first in b"tf":
         return "boolean"
     if first in b"[{":
         return "jsonb"
     whole = len(token) <= BIGINT_DIGITS and token.lstrip(b"-").isdigit()
     return "bigint" if whole and -(2**63) <= int(token) < 2**63 else "numeric"
+
+
+def _type_of_string(token: bytes) -> str:
+    """The type of an ISO 8601 date or time that PostgreSQL takes without a loss; text otherwise."""
+    found = _MOMENT.fullmatch(token)
+    if found is None:
+        return "text"
+    try:
+        offset = datetime.fromisoformat(token[1:-1].decode()).utcoffset()
+    except ValueError:  # such as February 30
+        return "text"
+    if offset is not None and abs(offset) >= MAX_OFFSET:
+        return "text"
+    if found["time"] is None:
+        return "date"
+    return "timestamptz" if found["zone"] else "timestamp"
 
 
 def record_error(path: Path, number: int, record: Raw, error: Exception) -> RecordError:

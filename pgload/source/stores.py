@@ -23,23 +23,43 @@ def data_files(folder: Path) -> list[Path]:
 
     Raises `SourceError` when there is none. Whether one can be read is checked when it is opened.
     """
-    try:
-        found = list(folder.iterdir())
-    except NotADirectoryError:
-        raise SourceError(f"{folder} is not a folder: name one that holds JSON files") from None
-    except FileNotFoundError:
-        raise SourceError(f"{folder} does not exist: name a folder that holds JSON files") from None
-    except OSError as error:
-        raise SourceError(
-            f"{folder} cannot be read: {_reason(error)}; make it readable (chmod +rx)"
-        ) from None
-    files = sorted(path for path in found if path.suffix.lower() in DATA_SUFFIXES)
+    files = sorted(path for path in _entries(folder) if path.suffix.lower() in DATA_SUFFIXES)
     if not files:
         raise SourceError(
             f"{folder} holds no file that ends in {', '.join(DATA_SUFFIXES)}: "
             "name the folder that holds them"
         )
     return files
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except NotADirectoryError:
+        raise SourceError(f"{folder} is not a folder: name one that holds JSON files") from None
+    except FileNotFoundError:
+        raise SourceError(f"{folder} does not exist: name a folder that holds JSON files") from None
+    except OSError as error:
+        raise _unreadable(folder, _reason(error)) from None
+
+
+def _unreadable(folder: Path, reason: str) -> SourceError:
+    return SourceError(f"{folder} cannot be read: {reason}; make it readable (chmod +rx)")
+
+
+def other_files(folder: Path) -> list[str]:
+    """The names of the folder's visible entries that are not data files, in name order.
+
+    That of a folder ends with a slash. Raises as `data_files` does.
+    """
+    try:
+        return sorted(
+            f"{path.name}/" if path.is_dir() else path.name
+            for path in _entries(folder)
+            if path.suffix.lower() not in DATA_SUFFIXES and not path.name.startswith(".")
+        )
+    except PermissionError:  # a folder that may be listed, but not entered
+        raise _unreadable(folder, "permission denied") from None
 
 
 @dataclass(frozen=True, slots=True)

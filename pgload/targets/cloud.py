@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +29,29 @@ DEFAULTS: Mapping[str, Any] = {
     "tcp_user_timeout": 60000,  # ms; the same for a peer that dies while data is sent to it
 }
 Environment = Mapping[str, str]
+# The name is the beginning of variables' names, and is in the names of files.
+_CLOUD_NAME = re.compile(r"\w+")
 
 
 def environment(folder: Path) -> Environment:
-    """The variables of `folder/.env`; real environment variables win over them."""
+    """The variables of `folder/.env`; real environment variables win over them.
+
+    Raises `UsageError` for a `.env` that is there but cannot be read.
+    """
     from dotenv import dotenv_values
 
+    path = folder / ".env"
+    try:
+        text = path.read_text("utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError):  # a virtual environment may have this name
+        text = ""
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8: convert it to UTF-8 first") from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"{path} cannot be read: {reason}; make it readable (chmod u+r)") from None
     # Without interpolation, as a "$" in a password is a "$".
-    values = dotenv_values(folder / ".env", interpolate=False)
+    values = dotenv_values(stream=StringIO(text), interpolate=False)
     return {name: value for name, value in values.items() if value is not None} | os.environ
 
 
@@ -70,6 +87,36 @@ def unconfigured_default(variables: Environment) -> str | None:
     return None if usable else cloud
 
 
+def chosen_cloud(variables: Environment) -> str:
+    """The cloud that `CLOUD_PROVIDER`, else `ENV`, names; it has to be configured.
+
+    Raises `UsageError` where neither is set, or for a name that a migration cannot use. A local
+    cloud is not taken from a variable: its server is removed with its data at the end.
+    """
+    for variable in ("CLOUD_PROVIDER", "ENV"):
+        cloud = variables.get(variable, "").strip().upper()
+        if not cloud:
+            continue
+        setting = f"{variable}={cloud} of .env or the environment"
+        if cloud in LOCAL_CLOUDS:
+            raise UsageError(
+                f"{setting} names a temporary server, which is removed with its data at the end: "
+                f"confirm that with --cloud {cloud}, or name another cloud"
+            )
+        if missing := _missing(cloud, variables):
+            near = get_close_matches(cloud, configured(variables), n=1)
+            raise UsageError(
+                f"{setting} is not configured: set {', '.join(missing)} (or {cloud}_DATABASE_URL)"
+                + (f"; did you mean {near[0]}?" if near else ", or name a cloud with --cloud")
+            )
+        return cloud
+    names = configured(variables)
+    raise UsageError(
+        "no cloud is named: give --cloud NAME, or set ENV in .env in this folder "
+        f"(configured: {', '.join(names) or 'none'}; --cloud EMBEDDED is a temporary server)"
+    )
+
+
 def check_cloud(cloud: str, variables: Environment, rtt_ms: float | None) -> None:
     """Raise `UsageError` for a cloud that is not configured, without connecting to anything.
 
@@ -77,6 +124,10 @@ def check_cloud(cloud: str, variables: Environment, rtt_ms: float | None) -> Non
     """
     if cloud in LOCAL_CLOUDS:
         return
+    if not _CLOUD_NAME.fullmatch(cloud):
+        raise UsageError(
+            f"--cloud {cloud!r} cannot be a cloud's name, which has letters, digits and _ only"
+        )
     near = get_close_matches(cloud, (*LOCAL_CLOUDS, *configured(variables)), n=1)
     if near and not is_configured(cloud, variables):
         raise UsageError(f"--cloud {cloud} is not configured: did you mean {near[0]}?")

@@ -121,7 +121,7 @@ def test_long_strings(tmp_path: Path, server: Target, schema: str, connection: C
 def test_types(tmp_path: Path, server: Target, schema: str, connection: Connection) -> None:
     """Numbers, booleans and nested values reach columns of every type exactly as written."""
     (tmp_path / "tables.toml").write_text(
-        '[[table]]\nfiles = "typed.json"\nname = "typed"\n[table.types]\n'
+        '[[table]]\nfiles = "typed.json"\nname = "typed"\ninfer = false\n[table.types]\n'
         'i = "integer"\nl = "bigint"\nn = "numeric"\nd = "double precision"\nb = "boolean"\n'
         'day = "date"\nat = "timestamp"\ntz = "timestamptz"\nj = "jsonb"\nraw = "json"\n'
     )

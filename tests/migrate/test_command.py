@@ -8,12 +8,16 @@ import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
 
 from pgload.cli import parser
-from tests.support.migrating import SECRET, MigrationSandbox, wait_for_lock
+from pgload.targets.target import Target
+from tests.support.files import as_nobody
+from tests.support.migrating import CLOUD, SECRET, MigrationSandbox, make_sandbox, wait_for_lock
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -95,6 +99,7 @@ def test_secrets(sandbox: MigrationSandbox) -> None:
         (("--resume", "--no-ledger"), "--resume needs the ledger"),
         (("--cloud", "A,B"), "a migration has one target"),
         (("--cloud", "NOWHERE"), "NOWHERE_DB_HOST"),
+        (("--cloud", "A/B"), "cannot be a cloud's name"),
     ],
 )
 def test_wrong_use(
@@ -111,16 +116,81 @@ def test_wrong_use(
     assert error.count("\n") == 1
 
 
-def test_cloud_of_the_environment(sandbox: MigrationSandbox) -> None:
-    """A cloud that is named but not configured is an error, not replaced by EMBEDDED."""
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({}, "no cloud is named: give --cloud NAME"),
+        ({"CLOUD_PROVIDER": "AZURE"}, "AZURE_DB_HOST"),
+        ({"ENV": CLOUD, f"{CLOUD}_DB_USER": ""}, f"set {CLOUD}_DB_USER "),
+        ({"ENV": "EMBEDDED"}, "confirm that with --cloud EMBEDDED"),
+    ],
+)
+def test_no_usable_cloud(
+    sandbox: MigrationSandbox, variables: dict[str, str], message: str
+) -> None:
+    """Without a cloud that is named or configured, nothing is loaded into a temporary server."""
     sandbox.numbers("t.json", 10)
-    environment = sandbox.environment | {"CLOUD_PROVIDER": "AZURE"}
-    command = [sys.executable, "-m", "pgload", "migrate", "--data", str(sandbox.data)]
-    done = subprocess.run(
-        command, cwd=sandbox.work, env=environment, capture_output=True, text=True, check=False
-    )
+    done = migrate_by_variables(sandbox, variables)
     assert done.returncode == 2
-    assert "AZURE_DB_HOST" in done.stderr
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not sandbox.outputs.exists()
+
+
+def test_cloud_of_the_environment(sandbox: MigrationSandbox) -> None:
+    """ENV names the cloud where --cloud does not."""
+    path = sandbox.numbers("t.json", 10)
+    assert migrate_by_variables(sandbox, {"ENV": CLOUD.lower()}).returncode == 0
+    sandbox.check(path)
+
+
+def migrate_by_variables(
+    sandbox: MigrationSandbox, variables: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run the command without --cloud, with these variables besides those of the sandbox."""
+    return subprocess.run(
+        [sys.executable, "-m", "pgload", "migrate", "--data", str(sandbox.data)],
+        cwd=sandbox.work,
+        env=sandbox.environment | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("outputs", ["data", "data/outputs", "data/../data/x/y", "link"])
+def test_outputs_among_the_data(
+    sandbox: MigrationSandbox, outputs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Outputs in the folder of the data, which could be loaded as data, are refused."""
+    sandbox.numbers("t.json", 10)
+    (sandbox.work / "link").symlink_to("data")
+    assert sandbox.migrate("--output-dir", outputs) == 2
+    assert f"--output-dir {outputs} is in --data" in capsys.readouterr().err
+    assert [path.name for path in sandbox.data.iterdir()] == ["t.json"]
+
+
+def test_unreadable_configuration(server: Target, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder, a mapping or a `.env` that may not be read is an error of one line."""
+    with (
+        TemporaryDirectory() as name,  # pytest's own folders are closed to others
+        make_sandbox(server, Path(name)) as sandbox,
+    ):
+        sandbox.work.chmod(0o755)
+        sandbox.file("t.json", [{"n": 1}])
+        mapping, variables = sandbox.data / "tables.toml", sandbox.work / ".env"
+        mapping.write_text('[[table]]\nfiles = "x"\nname = "t"\n')
+        variables.write_text("A=1\n")
+        assert sandbox.migrate("--dry-run") == 0
+        capsys.readouterr()
+        for path in (sandbox.data, mapping, variables):
+            path.chmod(0)
+            with as_nobody():
+                assert sandbox.migrate() == 2
+            path.chmod(0o755)
+            error = capsys.readouterr().err
+            assert f"{path.name} cannot be read: permission denied; make it readable" in error
+            assert error.count("\n") == 1
 
 
 def test_reader_that_has_read_enough(sandbox: MigrationSandbox) -> None:

@@ -40,7 +40,7 @@ def test_two_at_once_of_different_files(sandbox: MigrationSandbox, tmp_path: Pat
     """Two migrations may create, and fill, the same table at once."""
     other = MigrationSandbox(sandbox.target, tmp_path / "other", sandbox.name)
     other.data.mkdir(parents=True)
-    paths = [sandbox.numbers("new_1.json", 1000), other.numbers("new_2.json", 1000, start=1000)]
+    paths = [sandbox.numbers("new.json", 1000), other.numbers("new.json", 1000, start=1000)]
     given = ("--create-tables", "--batch-size", "20", "--connections", "2")
     both = [each.start(*given) for each in (sandbox, other)]
     output = [process.communicate()[0] for process in both]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pgload.errors import SourceError
+from pgload.source import reader
 from tests.support.files import envelope, read
 
 
@@ -88,3 +89,82 @@ def test_utf16(tmp_path: Path, encoding: str, text: str) -> None:
     path.write_bytes(text.encode(encoding))
     with pytest.raises(SourceError, match=r"^wide\.json: is UTF-16.*: convert it to UTF-8 first"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"\x1f\x8b\x08\0\0\0", r"compressed \(gzip\): decompress it first"),
+        (b"\x28\xb5\x2f\xfd\0", r"compressed \(Zstandard\)"),
+        (b"PK\x03\x04\x14\0", r"compressed \(zip\)"),
+    ],
+)
+def test_compressed(tmp_path: Path, content: bytes, what: str) -> None:
+    """A compressed file is named as such."""
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=rf"^x\.json: is {what}"):
+        read(path)
+
+
+def test_nul_bytes(tmp_path: Path) -> None:
+    """A file of NUL bytes, as a crash leaves it, is named as such."""
+    path = tmp_path / "x.json"
+    path.write_bytes(bytes(100_000))
+    with pytest.raises(SourceError, match=r"^x\.json: begins with NUL bytes only"):
+        read(path)
+
+
+OBJECTS: dict[str, tuple[object, str]] = {
+    "list of its own": ({"data": [{"a": 1}]}, "data"),
+    "list in a list's object": (
+        {"results": {"bindings": [{"a": 1}]}, "total": 7},
+        "results.bindings",
+    ),
+    "GeoJSON": ({"type": "FeatureCollection", "name": "x", "features": [{"a": 1}]}, "features"),
+    "long list": ({"id": 1, "lines": [{"a": 1}] * 100}, "lines"),
+    "items of an order": ({"orderNo": 1, "items": [{"a": 1}]}, "items"),
+    "field after the items": ({"items": [{"a": 1}], "orderNo": 1}, "items"),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+@pytest.mark.parametrize("padding", [0, 100_000])
+def test_object_around_a_list(tmp_path: Path, name: str, padding: int) -> None:
+    """An object that seems to hold the records in a list is refused, with both ways to read it."""
+    document, items = OBJECTS[name]
+    text = json.dumps(document)
+    path = tmp_path / "x.json"
+    path.write_text(text.replace("{", "{" + " " * padding, 1))
+    advice = f'set items = "{items}" for the file in tables.toml; if the .* format = "object"$'
+    with pytest.raises(SourceError, match=rf"^x\.json: is an object .*{advice}"):
+        read(path)
+
+
+def test_huge_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object that is too large for a record is refused without being read."""
+    monkeypatch.setattr(reader, "BATCH_BYTES", 1000)
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"id": 1, "a": {"lines": [{"a": 1}] * 200}}))
+    with pytest.raises(SourceError, match=r'is one object of 0 MB: .* items = "a\.lines" for'):
+        read(path)
+    path.write_text(json.dumps({"id": 1, "a": "x" * 1000}))
+    with pytest.raises(SourceError, match=r'is one object of 0 MB: .* items = "…" for'):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"id": 1, "lines": [{"a": 1}] * 3},
+        {"header": {"resultCode": "00"}, "a": 1},
+        {"items": {"a": 1}, "b": 1},
+        {"data": [1, 2]},
+    ],
+    ids=repr,
+)
+def test_records_with_lists(tmp_path: Path, record: dict[str, object]) -> None:
+    """An object with a short list, or with fields that an envelope does not have, is a record."""
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps(record))
+    assert read(path) == [record]

@@ -9,14 +9,15 @@ import pytest
 
 from pgload.errors import SourceError
 from pgload.source import reader
-from pgload.source.reader import Batch, read_batches
-from tests.support.files import RECORDS, envelope, read
+from pgload.source.reader import Batch, Format, read_batches, read_records
+from pgload.source.scan import scan
+from tests.support.files import RECORDS, envelope, read, read_texts
 
 SHAPES = {
     "array": RECORDS,
     "envelope": envelope(RECORDS),
     "items": {"items": RECORDS},
-    "items after other keys": {"page": 1, "note": '"items": [', "items": RECORDS},
+    "items after other keys": {"page": 1, "resultMsg": '"items": [', "items": RECORDS},
     "items.item": envelope({"item": RECORDS}),
     "body.items.item": {"header": {"resultCode": "00"}, "body": {"items": {"item": RECORDS}}},
 }
@@ -52,6 +53,60 @@ def test_lines_with_items(tmp_path: Path) -> None:
     path = tmp_path / "orders.json"
     path.write_text("\n".join(map(json.dumps, records)))
     assert read(path) == records
+
+
+LINES = [{"items": [{"a": 1}], "n": 1}], [{"header": {"resultCode": "07"}}], [{"items": [], "n": 2}]
+
+
+@pytest.mark.parametrize("records", LINES, ids=repr)
+def test_one_line(tmp_path: Path, records: list[object]) -> None:
+    """The suffix .jsonl says that a line is a record, whatever its fields are called."""
+    for name in ("x.jsonl", "x.NDJSON"):
+        path = tmp_path / name
+        path.write_text(json.dumps(records[0]))
+        assert read(path) == records
+
+
+def test_format(tmp_path: Path) -> None:
+    """A format that is given decides how an object is read: as a record, or by its list."""
+    path = tmp_path / "x.json"
+    text = json.dumps({"type": "FeatureCollection", "data": {"features": RECORDS}}, indent=1)
+    path.write_text(text)
+
+    def read_as(form: Format) -> list[bytes]:
+        return [bytes(record) for records in read_records(path, None, form) for record in records]
+
+    assert read_as(Format("object")) == [text.encode()]
+    listed = Format(items=("data", "features"))
+    assert list(map(json.loads, read_as(listed))) == RECORDS
+    with pytest.raises(SourceError, match=r"^x\.json: has no list 'features', as tables.toml has"):
+        read_as(Format(items=("features",)))
+    path.write_text('{"header": {"resultCode": "07"}}')
+    assert read_as(Format("lines")) == read_as(Format("object")) == [path.read_bytes()]
+
+
+@pytest.mark.parametrize("first", ['{"a": NaN}', '{"a": 1,}', "oops", "7", "\ufeff7"])
+def test_bad_first_line(tmp_path: Path, first: str) -> None:
+    """A bad first line of JSON Lines is one bad record, as one further down is."""
+    path = tmp_path / "x.jsonl"
+    for lines in ([first, '{"a": 2}', '{"a": 3}'], ['{"a": 2}', first.strip("\ufeff"), "{}"]):
+        path.write_text("\n".join(lines))
+        assert [text.decode() for text in read_texts(path)] == [
+            line.strip("\ufeff") for line in lines
+        ]
+        scanned = scan(path)
+        assert (scanned.records, scanned.unreadable) == (3, 1)
+
+
+def test_first_line_longer_than_the_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON Lines are recognised by the second line, however long the first one is."""
+    monkeypatch.setattr(reader, "HEAD_BYTES", 10)
+    monkeypatch.setattr(reader, "LINE_BYTES", 20)
+    path = tmp_path / "x.json"
+    path.write_text('{"a": "' + "x" * 100 + '"}\n{"a": "y"}')
+    assert [len(record["a"]) for record in read(path)] == [100, 1]
+    path.write_text('{"a": "' + "x" * 100 + '"}\n')
+    assert [len(record["a"]) for record in read(path)] == [100]
 
 
 def test_deep_nesting(tmp_path: Path) -> None:

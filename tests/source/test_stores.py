@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,7 +16,7 @@ from pgload.source import json_stream
 from pgload.source.reader import read_batches
 from pgload.source.scan import scan
 from pgload.source.stores import Stamp, content_id, data_files
-from tests.support.files import read
+from tests.support.files import as_nobody, read
 
 
 def test_data_files(tmp_path: Path) -> None:
@@ -36,19 +35,6 @@ def test_no_folder(tmp_path: Path) -> None:
     (tmp_path / "x.json").touch()
     with pytest.raises(SourceError, match=r"/x\.json is not a folder"):
         data_files(tmp_path / "x.json")
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """Without root's rights, which would open anything."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_no_permission() -> None:

@@ -10,6 +10,7 @@ import pytest
 from pgload.errors import UsageError
 from pgload.targets.cloud import (
     check_cloud,
+    chosen_cloud,
     cloud_target,
     configured,
     default_cloud,
@@ -108,6 +109,38 @@ def test_default_cloud() -> None:
     assert default_cloud({"ENV": "GCP"} | GCP) == "GCP"
 
 
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({}, r"no cloud is named: give --cloud NAME, .*\(configured: GCP;"),
+        ({"ENV": "GPC"}, "ENV=GPC of .* is not configured: set GPC_DB_HOST, .*; did you mean GCP"),
+        ({"CLOUD_PROVIDER": "aws", "ENV": "GCP"}, "CLOUD_PROVIDER=AWS of .*: set AWS_DB_HOST, "),
+        ({"ENV": "GCP", "GCP_DB_USER": ""}, r"ENV=GCP .* is not configured: set GCP_DB_USER \("),
+        ({"ENV": "embedded"}, "ENV=EMBEDDED of .* names a temporary server, .* --cloud EMBEDDED"),
+    ],
+)
+def test_chosen_cloud(variables: dict[str, str], message: str) -> None:
+    """CLOUD_PROVIDER, else ENV, names a configured cloud; anything else is an error."""
+    assert chosen_cloud({"ENV": "gcp"} | GCP) == "GCP"
+    assert chosen_cloud({"ENV": "production", "CLOUD_PROVIDER": "GCP"} | GCP) == "GCP"
+    with pytest.raises(UsageError, match=f"^{message}"):
+        chosen_cloud(GCP | variables)
+
+
+def test_unreadable_environment(tmp_path: Path) -> None:
+    """A `.env` that cannot be read is an error; a folder of that name is a virtual environment."""
+    (tmp_path / ".env").mkdir()
+    assert "GCP_DB_HOST" not in environment(tmp_path)
+    (tmp_path / ".env").rmdir()
+    (tmp_path / ".env").write_bytes("GCP_DB_NAME=가".encode("cp949"))
+    with pytest.raises(UsageError, match=r"\.env is not UTF-8"):
+        environment(tmp_path)
+    (tmp_path / ".env").unlink()
+    (tmp_path / ".env").symlink_to(".env")  # as unreadable for root as for anybody
+    with pytest.raises(UsageError, match=r"\.env cannot be read: too many levels of symbolic"):
+        environment(tmp_path)
+
+
 def test_configured() -> None:
     """The configured clouds are those with all variables, or a URL."""
     variables = {"AWS_DB_HOST": "h", "NEON_DATABASE_URL": "postgresql://u:p@h/d", "_DB_HOST": "h"}
@@ -124,6 +157,8 @@ def test_unconfigured_default() -> None:
 @pytest.mark.parametrize(
     ("cloud", "rtt_ms", "message"),
     [
+        ("A/B", None, "--cloud 'A/B' cannot be a cloud's name"),
+        ("", None, "--cloud '' cannot be a cloud's name"),
         ("GPC", None, "--cloud GPC is not configured: did you mean GCP"),
         ("EMBEDED", None, "--cloud EMBEDED is not configured: did you mean EMBEDDED"),
         ("NEON", None, "--cloud NEON is not configured: set NEON_DB_HOST, NEON_DB_NAME, NEON_DB_"),
