@@ -95,10 +95,12 @@ def _for_one(name: str, circumstances: Circumstances, event: str) -> str:
             f"a wait within the server is the bottleneck ({event or 'without a name'}): find what "
             "causes it, such as a trigger, and disable it while loading"
         )
-    grant = "let the user see them (GRANT pg_read_all_stats)"
+    if circumstances.hidden:
+        return (
+            "most of the time cannot be attributed, since the server hides its backends' states: "
+            "let the user see them (GRANT pg_read_all_stats)"
+        )
     return (
-        "most of the time cannot be attributed, since the server "
-        + (f"hides its backends' states: {grant}" if circumstances.hidden else "shows no reason")
-        + (", and" if circumstances.hidden else ":")
-        + " keep other work off client and server, and measure again"
+        "most of the time cannot be attributed: keep other work off client and server, and measure "
+        "again"
     )
