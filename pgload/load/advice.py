@@ -15,6 +15,7 @@ class Circumstances:
     method: str = ""
     connections: int = 1
     bandwidth: bool = False  # most of the network's share is not round trips
+    hidden: bool = False  # the server did not show the states of the load's backends
     same_machine: bool = False  # client and server run on one machine
     others: float = 0.0  # share of this machine's processors that other processes used
 
@@ -27,6 +28,7 @@ class Circumstances:
             method=loads[0].method,
             connections=loads[0].connections,
             bandwidth=sum(load.bandwidth for load in loads) * 2 > len(loads),
+            hidden=all(load.hidden for load in loads),
             same_machine=loads[0].same_machine,
             others=sum(load.others for load in loads) / len(loads),
         )
@@ -93,7 +95,12 @@ def _for_one(name: str, circumstances: Circumstances, event: str) -> str:
             f"a wait within the server is the bottleneck ({event or 'without a name'}): find what "
             "causes it, such as a trigger, and disable it while loading"
         )
+    if circumstances.hidden:
+        return (
+            "most of the time cannot be attributed, since the server hides its backends' states: "
+            "let the user see them (GRANT pg_read_all_stats)"
+        )
     return (
-        "most of the time cannot be attributed: let the user read the states of its backends "
-        "(GRANT pg_read_all_stats), and keep other work off client and server"
+        "most of the time cannot be attributed: keep other work off client and server, and measure "
+        "again"
     )

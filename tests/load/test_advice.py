@@ -40,6 +40,12 @@ def test_other_processes(others: float, reported: bool) -> None:
     assert "client and server share the processors of one machine" in text
 
 
+def test_hidden_states() -> None:
+    """A privilege is recommended only where the server hides its states."""
+    assert "GRANT" in advice(["unknown"], Circumstances(hidden=True))
+    assert "GRANT" not in advice(["unknown"], Circumstances())
+
+
 def test_several_loads() -> None:
     """The other processes' share is the mean over the loads of a setting."""
     loads = [Circumstances("copy", 4, others=share) for share in (0.1, 0.3)]
