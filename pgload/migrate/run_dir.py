@@ -118,13 +118,13 @@ class AppendFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.size = 0  # in bytes
         self._lock = Lock()
         try:
             # Unbuffered: a buffer would keep the data of a failed write.
             self._file = path.open("ab", buffering=0)
         except OSError as error:
             raise output_error(path, error) from None
+        self.size = os.fstat(self._file.fileno()).st_size  # in bytes
         with suppress(OSError):  # a file system without locks
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
