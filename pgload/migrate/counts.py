@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _MAY_SUPPRESS = """
     WITH RECURSIVE relations AS (
         SELECT pg_catalog.to_regclass(%s)::oid AS oid
-        UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN relations r ON i.inhparent = r.oid
+        UNION SELECT i.inhrelid
+        FROM pg_catalog.pg_inherits i JOIN relations r ON i.inhparent = r.oid
     )
     SELECT EXISTS (
         SELECT FROM pg_catalog.pg_class c JOIN relations USING (oid)

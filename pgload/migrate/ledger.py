@@ -40,12 +40,13 @@ _HELD = """
     SELECT classid::bigint << 32 | objid::bigint, pid FROM pg_catalog.pg_locks
     WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND database =
         (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"""
-# Changes when the table, or one of its partitions, is made anew, truncated or rewritten. The catalog
+# Changes when the table, or a partition of it, is made anew, truncated or rewritten. The catalog
 # is read without a lock on the table.
 _STORAGE = """
     WITH RECURSIVE relations AS (
         SELECT pg_catalog.to_regclass(%s)::oid AS oid
-        UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN relations r ON i.inhparent = r.oid
+        UNION SELECT i.inhrelid
+        FROM pg_catalog.pg_inherits i JOIN relations r ON i.inhparent = r.oid
     )
     SELECT pg_catalog.md5(pg_catalog.string_agg(
         c.oid::text || '.' || c.relfilenode::text, ',' ORDER BY c.oid))
