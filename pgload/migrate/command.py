@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pgload.errors import UsageError
 from pgload.migrate.console import say
-from pgload.migrate.control import Control, with_timeouts
+from pgload.migrate.control import Control, interruptible, with_timeouts
 from pgload.migrate.ledger import Ledger
 from pgload.migrate.options import MigrateOptions
 from pgload.migrate.plan import Plan, check_ledger, describe_plan, make_plan, read_folder
@@ -115,7 +115,7 @@ def _cloud(options: MigrateOptions, variables: Environment) -> str:
 @contextmanager
 def _connected(target: Target) -> Iterator[Connection]:
     """A connection to a server that pgload supports, closed at the end."""
-    connection = target.connect()
+    connection = interruptible(target.connect)
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT version()")

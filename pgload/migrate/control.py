@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
+from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from pgload.errors import TargetError
@@ -17,6 +19,7 @@ from pgload.targets.target import Target
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
+SIGNAL_INTERVAL = 0.2  # seconds; a signal that arrives just before a wait is handled at its end
 Result = TypeVar("Result")
 
 
@@ -32,7 +35,7 @@ class Control:
     def connection(self) -> Connection:
         """The connection; opened if there is none. Raises `TargetError`."""
         if self._connection is None or self._connection.closed:
-            self._connection = self._target.connect()
+            self._connection = interruptible(self._target.connect)
             with self._connection.cursor() as cursor:
                 cursor.execute(session_settings(self._retry_timeout))
         return self._connection
@@ -67,6 +70,23 @@ class Control:
         """Close the connection, if there is one."""
         if self._connection is not None:
             self._connection.close()
+
+
+def interruptible(connect: Callable[[], Result]) -> Result:
+    """What `connect()` returns, called in a thread, so that the main thread can hear of Ctrl-C."""
+    done: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(connect())
+        except BaseException as error:
+            done.set_exception(error)
+
+    Thread(target=run, name="pgload-connect", daemon=True).start()
+    while True:
+        with suppress(TimeoutError):
+            done.exception(timeout=SIGNAL_INTERVAL)
+            return done.result()
 
 
 def with_timeouts(target: Target, retry_timeout: float) -> Target:

@@ -18,7 +18,7 @@ from pgload.load.loader import Loader, Work
 from pgload.load.session import with_hint
 from pgload.load.stats import BatchStat
 from pgload.migrate.console import say, show_progress
-from pgload.migrate.control import Control
+from pgload.migrate.control import Control, interruptible
 from pgload.migrate.counts import tables_that_may_suppress
 from pgload.migrate.ledger import EMPTY, Entry, Ledger
 from pgload.migrate.options import MigrateOptions
@@ -152,6 +152,8 @@ class MigrationRun:
         self._create_tables(out)
         self._begin_files(out)
         tables, connection = [file.table for file in self._plan.files], self._control.connection
+        with connection.cursor() as cursor:
+            cursor.execute(MAKE_DURABLE)  # a crash must not take a table that batches were put into
         return (
             make_upserts(tables, self._options.on_conflict, connection),
             tables_that_may_suppress(tables, connection),
@@ -250,7 +252,7 @@ class MigrationRun:
             retry_timeout=options.retry_timeout,
         )
         with Loader(
-            self._target.connect,
+            lambda: interruptible(self._target.connect),
             options.method,
             connections=self._connections,
             allow_fewer=True,
