@@ -63,6 +63,7 @@ class Outputs:
         self._thread = Thread(target=self._run, name="pgload-outputs", daemon=True)
         self._error: Exception | None = None  # why the files cannot be written
         self._error_raised = False
+        self.verification: dict[str, Any] = {"verified": None}  # keys of the results
         self._results: dict[str, Any] | None = None
         # Outside logging's tree, so that other loggers' settings do not apply.
         self.log = logging.Logger("pgload.migration", logging.INFO)
@@ -257,7 +258,8 @@ class Outputs:
         tally.run_ended()
         end = self._begin + seconds  # one duration, and one average, on the screen and in the files
         if status is None:
-            status = "completed_with_errors" if tally.failed or tally.rejects else "completed"
+            bad = tally.failed or tally.rejects or self.verification["verified"] is False
+            status = "completed_with_errors" if bad else "completed"
         content = results(
             status,
             tally,
@@ -266,6 +268,7 @@ class Outputs:
             run_dir=self.run_dir,
             error=error,
         )
+        content |= self.verification
         self.log.info(last_line(content))
         self._take_events()
         self.snapshot = self._make_snapshot(status, end)

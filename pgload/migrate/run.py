@@ -29,6 +29,7 @@ from pgload.migrate.retry import RetryingWriter
 from pgload.migrate.run_files import counted
 from pgload.migrate.sqlstates import is_transient
 from pgload.migrate.upsert import Upsert, make_upserts
+from pgload.migrate.verify import VerifiedTable, describe, to_results, verify
 from pgload.schema.table import Table, create_table
 from pgload.source.reader import read_batches
 from pgload.targets.cloud import LOCAL_CLOUDS
@@ -287,6 +288,8 @@ class MigrationRun:
                         on_batch=lambda stat: self._batch_written(out, stat),
                     )
                     files = self._lost_files(out)
+                if options.verify:
+                    self._verify(out)
                 self._ignore_first_signal()
                 out.finish(self._status(out))  # inside, so that the last state is shown
 
@@ -332,6 +335,21 @@ class MigrationRun:
             )
             out.records_lost(name, file.table.name, records)
         return files
+
+    def _verify(self, out: Outputs) -> None:
+        """Compare the files with their tables, and report it."""
+
+        def run(connection: Connection) -> list[VerifiedTable]:
+            assert self._ledger is not None
+            files = [file for file in self._plan.files if file.path in self._read]
+            entries = self._ledger.look_up([file.in_ledger for file in files])
+            return verify(files, entries, connection)
+
+        tables = self._on_server(out, run)
+        out.verification = to_results(tables)
+        for text in describe(tables):
+            out.log.info(text)
+            say(text)
 
     def _open_batches(self, out: Outputs, files: Sequence[FilePlan]) -> Iterator[Work]:
         """The batches that are not committed yet; after a file that fails comes the next one."""

@@ -74,11 +74,14 @@ def test_server_killed_while_planning(restarts: tuple[Target, Restarts], tmp_pat
         paths = [sandbox.numbers("t_1.json", 100)]
         assert sandbox.migrate() == 0
         paths.append(sandbox.numbers("t_2.json", 100, start=100))
-        with suppress(psycopg2.Error), sandbox.locked("pgload_ledger") as cursor:
-            with sandbox.start("--resume") as process:
-                wait_for_lock(cursor, process)
-                server.restart(signal.SIGQUIT)
-                output, _ = process.communicate(timeout=60)
+        with (
+            suppress(psycopg2.Error),
+            sandbox.locked("pgload_ledger") as cursor,
+            sandbox.start("--resume") as process,
+        ):
+            wait_for_lock(cursor, process)
+            server.restart(signal.SIGQUIT)
+            output, _ = process.communicate(timeout=60)
         assert process.returncode == 0, output
         assert "trying again" in output
         sandbox.check(*paths)
