@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import psycopg2
 import pytest
 
 from pgload.contract import METHODS
+from pgload.migrate.retry import RetryingWriter
 from tests.support.migrating import MigrationSandbox
 
 OWN_STATE = """
@@ -59,3 +63,27 @@ def test_deferred_reference_and_a_bad_record(sandbox: MigrationSandbox, method: 
     assert sandbox.migrate("--method", method) == 1
     assert rejected(sandbox) == [501]
     assert sandbox.sql("SELECT count(*) FROM c") == [(999,)]
+
+
+def test_rejects_of_an_attempt_that_was_not_committed(
+    sandbox: MigrationSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record that a retried batch has written is not among the rejects; the bad one is, once."""
+    sandbox.sql("CREATE TABLE p (id int PRIMARY KEY)", "CREATE TABLE c (p int REFERENCES p)")
+    sandbox.file("c.json", [{"p": 1}, {"p": "bad"}, {"p": 2}])
+    sandbox.sql("INSERT INTO p VALUES (1)")
+    check, failed = RetryingWriter._check_max_rejects, []
+
+    def fail_first(writer: RetryingWriter, *arguments: Any) -> None:
+        check(writer, *arguments)
+        if not failed:
+            failed.append(1)
+            sandbox.sql("INSERT INTO p VALUES (2)")
+            raise psycopg2.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(RetryingWriter, "_check_max_rejects", fail_first)
+    assert sandbox.migrate() == 1
+    assert sandbox.sql("SELECT p FROM c ORDER BY p") == [(1,), (2,)]
+    assert rejected(sandbox) == [2]
+    results = sandbox.output("migration_results.json")
+    assert (results["total_records"], results["rejects"], results["retries"]) == (2, 1, 1)

@@ -291,3 +291,26 @@ def test_files_of_an_interrupted_run(sandbox: MigrationSandbox) -> None:
 
 def states(sandbox: MigrationSandbox, name: str) -> list[str]:
     return [file["status"] for file in sandbox.output(name)["files"]] or [""]
+
+
+def test_results_report_what_was_done(
+    sandbox: MigrationSandbox, restricted: MigrationSandbox
+) -> None:
+    """Results and log have the connections that the server gave and the batch size in use."""
+    path = sandbox.numbers("t.json", 100)
+    sandbox.sql(
+        f"GRANT CREATE ON SCHEMA public TO {sandbox.name}",
+        f"ALTER ROLE {sandbox.name} CONNECTION LIMIT 3",
+    )
+    assert restricted.migrate("--connections", "8", "--batch-size", "10") == 0
+    results = sandbox.output(RESULTS)
+    assert (results["num_connections"], results["batch_size"]) == (2, 10)
+    log = (sandbox.outputs / "migration.log").read_text("utf-8")
+    assert "Connected to TESTED: 2 connections" in log
+    assert "Writing 10 batches over 2 connections" in log
+    average = results["average_records_per_second"]
+    progress = sandbox.output(PROGRESS)
+    assert round(progress["average_records_per_second"], 1) == round(average, 1)
+    assert restricted.migrate("--connections", "2", "--batch-size", "7", "--resume") == 0
+    assert sandbox.output(RESULTS)["batch_size"] == 10
+    sandbox.check(path)
