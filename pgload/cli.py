@@ -181,6 +181,8 @@ def _add_migrate(commands: Commands) -> None:
     )
     add("--max-rejects", type=_whole, help="stop after more than N rejects (default: never)")
 
+    add("--verify", action="store_true", help="compare the files with their tables after the load")
+
     add = _group(command, "after an earlier run")
     add("--resume", action="store_true", help="load what is missing, however the last run ended")
     add("--restart", action="store_true", help="forget what is committed, and load everything")
@@ -212,6 +214,8 @@ def _migrate(options: argparse.Namespace) -> int:
         raise UsageError("--resume continues the last run and --restart starts over: choose one")
     if options.resume and not options.ledger:
         raise UsageError("--resume needs the ledger: omit --no-ledger")
+    if options.verify and not options.ledger:
+        raise UsageError("--verify needs the ledger, which has the rejects: omit --no-ledger")
     asked = {each.name for each in fields(MigrateOptions)}
     given = {name: value for name, value in vars(options).items() if name in asked}
     command = [*MODULE.split(), *options.arguments]

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 from pgload.errors import TargetError, UsageError
 from pgload.migrate.console import say
+from pgload.migrate.control import Control, interruptible, with_timeouts
 from pgload.migrate.ledger import Ledger
 from pgload.migrate.options import MigrateOptions
 from pgload.migrate.plan import Plan, check_ledger, describe_plan, make_plan, read_folder
 from pgload.migrate.progress import Status
 from pgload.migrate.run import MigrationRun
+from pgload.migrate.signals import StopOnSignal
 from pgload.schema.match import advance_sequences
 from pgload.schema.table import add_columns
 from pgload.targets.cloud import (
@@ -46,7 +47,7 @@ class ExitCode(IntEnum):
     COMPLETE = 0
     INCOMPLETE = 1  # some records or batches were not written
     UNUSABLE = 2  # bad usage or configuration, or no connection: nothing was written
-    INTERRUPTED = 128 + signal.SIGINT
+    INTERRUPTED = 130  # 128 + SIGINT
 
 
 EXIT_CODES: dict[Status, ExitCode] = {
@@ -63,7 +64,9 @@ def migrate(options: MigrateOptions) -> int:
     variables = environment(Path.cwd())
     cloud = _cloud(options, variables)
     with ExitStack() as stack:
+        signals = stack.enter_context(StopOnSignal())
         target = stack.enter_context(open_target(cloud, variables))
+        target = with_timeouts(target, options.retry_timeout)
         stack.enter_context(one_line_errors(cloud, target.parameters, PRIVILEGES))
         with _connected(target) as connection:
             say(f"{cloud}: PostgreSQL {connection.info.parameter_status('server_version')}")
@@ -71,14 +74,16 @@ def migrate(options: MigrateOptions) -> int:
             say("EMBEDDED is a temporary server: it is removed with its data at the end")
         folder = read_folder(options.data)
         # A new connection: one that was idle while the files were read may have been cut.
-        control = stack.enter_context(_connected(target))
+        control = Control(target, options.retry_timeout)
+        stack.callback(control.close)
+        signals.cancel = control.cancel
 
-        def make_plan_now() -> Plan:
-            return make_plan(folder, control, options)
+        def prepare(connection: Connection) -> tuple[Plan, Ledger | None, dict[Path, str]]:
+            plan = make_plan(folder, connection, options)
+            ledger = Ledger(connection) if options.ledger else None
+            return plan, ledger, check_ledger(plan, ledger, options) if ledger else {}
 
-        plan = make_plan_now()
-        ledger = Ledger(control) if options.ledger else None
-        notes = check_ledger(plan, ledger, options) if ledger else {}
+        plan, ledger, notes = control.run(prepare, say)
         for line in describe_plan(plan, notes):
             say(line)
         if plan.problems:
@@ -89,14 +94,13 @@ def migrate(options: MigrateOptions) -> int:
         if options.dry_run:
             say("dry run: nothing was written")
             return ExitCode.INCOMPLETE if plan.broken else ExitCode.COMPLETE
-        signals = stack.enter_context(StopOnSignal())
-        _add_columns(plan, control, options.retry_timeout)
+        control.run(partial(_add_columns, plan, options.retry_timeout), say)
         run = MigrationRun(
             options,
             target=target,
             control=control,
             plan=plan,
-            make_plan_now=make_plan_now,
+            make_plan_now=lambda: make_plan(folder, control.connection, options),
             ledger=ledger,
             ignore_first_signal=signals.ignore_first,
         )
@@ -106,7 +110,7 @@ def migrate(options: MigrateOptions) -> int:
         return code
 
 
-def _add_columns(plan: Plan, connection: Connection, timeout: float) -> None:
+def _add_columns(plan: Plan, timeout: float, connection: Connection) -> None:
     """Add the planned columns, all or none; waits for locks for `timeout` seconds."""
     statements = [add_columns(table, columns, connection) for table, columns in plan.add]
     if statements:
@@ -157,7 +161,7 @@ def _cloud(options: MigrateOptions, variables: Environment) -> str:
 @contextmanager
 def _connected(target: Target) -> Iterator[Connection]:
     """A connection to a server that pgload supports, closed at the end."""
-    connection = target.connect()
+    connection = interruptible(target.connect)
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT version()")
@@ -166,41 +170,3 @@ def _connected(target: Target) -> Iterator[Connection]:
         yield connection
     finally:
         connection.close()
-
-
-class StopOnSignal:
-    """Turns the first SIGINT, SIGTERM or SIGHUP into a `KeyboardInterrupt`; the second one exits.
-
-    A signal that is ignored stays ignored, as SIGHUP is under nohup.
-    """
-
-    _NUMBERS = tuple(
-        getattr(signal, name)
-        for name in ("SIGINT", "SIGTERM", "SIGHUP")  # SIGHUP: the terminal was closed
-        if hasattr(signal, name)
-    )
-
-    def __init__(self) -> None:
-        self._stopping = self._first_ignored = False
-        self._replaced: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in self._NUMBERS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._replaced[number] = signal.signal(number, self._stop)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._replaced.items():
-            signal.signal(number, handler)
-
-    def ignore_first(self) -> None:
-        """Do not interrupt any more: what is left takes no longer than stopping would."""
-        self._first_ignored = True
-
-    def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        if self._stopping:
-            os._exit(ExitCode.INTERRUPTED)  # the server rolls back what was not committed
-        self._stopping = True
-        if not self._first_ignored:
-            raise KeyboardInterrupt

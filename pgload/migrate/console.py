@@ -139,6 +139,9 @@ def line(snapshot: Snapshot) -> str:
     parts = [_records(snapshot), f"{snapshot.records_per_second:,.0f} records/s"]
     if snapshot.eta_seconds is not None and snapshot.status == "running":
         parts.append(f"{duration(snapshot.eta_seconds)} left")
+    for name in ("updated", "skipped", "suppressed"):
+        if number := getattr(snapshot, name):
+            parts.append(f"{number:,} {name}")
     parts.append(f"{snapshot.rejects:,} rejected{_retries(snapshot)}")
     others = [each for each in snapshot.connections if each.state not in NORMAL_STATES]
     if others and snapshot.status == "running":

@@ -5,44 +5,67 @@ Its primary key is the file's content, the table and the batch's first record: a
 that writes the same batch waits for the first one and then fails. For that, all runs have to cut a
 file into the same batches, so the batch size is recorded too, in a row for record 0, by the first
 run that writes the file.
+
+A run holds one advisory lock, however many files it writes; the rows for record 0 name the runs
+that write the file, so whose lock is held is running.
 """
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
-from pgload.errors import SourceError
+from pgload.errors import SourceError, UsageError
+from pgload.migrate.counts import NONE, RowCounts
+from pgload.migrate.ledger_table import NAME, columns_of, create_statements, find_ledger
 from pgload.schema.table import Table, literal, qualified_name
 from pgload.source.reader import Batch
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-NAME = "pgload_ledger"
-_KEY = "pgload_ledger_pkey"
-_CREATE = f"""
-    CREATE TABLE IF NOT EXISTS {NAME} (
-        file text NOT NULL,           -- SHA-256 of the file's content
-        "table" text NOT NULL,
-        first_record bigint NOT NULL, -- of the batch, from 1; 0 in the row of the file itself
-        records integer NOT NULL,     -- in the batch, including rejected ones
-        rejected integer NOT NULL,
-        batch_size integer NOT NULL,
-        file_name text NOT NULL,
-        run text NOT NULL,            -- the migration that wrote the batch
-        committed_at timestamptz NOT NULL DEFAULT now(),
-        CONSTRAINT {_KEY} PRIMARY KEY (file, "table", first_record)
-    )"""
-_FIND = """
-    SELECT format('%%I.%%I', n.nspname, c.relname)
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%s)"""
+CHUNK = 1000  # files in one statement
+POLL = 0.1  # seconds between two attempts to take a lock; Ctrl-C is noticed in between
 # Unique violation and duplicate table: another run created it at the same moment.
-_ALREADY_CREATED = ("23505", "42P07")
+_ALREADY_CREATED = ("23505", "42P07", "42701")
+_BEGIN_LOCK = int.from_bytes(blake2b(NAME.encode(), digest_size=8).digest(), signed=True)
+# Keys of the advisory locks that are held in this database, and by which backend.
+_HELD = """
+    SELECT classid::bigint << 32 | objid::bigint, pid FROM pg_catalog.pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND database =
+        (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"""
+# Changes when the table, or a partition of it, is made anew, truncated or rewritten. The catalog
+# is read without a lock on the table.
+_STORAGE = """
+    WITH RECURSIVE relations AS (
+        SELECT pg_catalog.to_regclass(%s)::oid AS oid
+        UNION SELECT i.inhrelid
+        FROM pg_catalog.pg_inherits i JOIN relations r ON i.inhparent = r.oid
+    )
+    SELECT pg_catalog.md5(pg_catalog.string_agg(
+        c.oid::text || '.' || c.relfilenode::text, ',' ORDER BY c.oid))
+    FROM relations JOIN pg_catalog.pg_class c USING (oid)"""
+
+
+class LedgerFile(NamedTuple):
+    """A file as the ledger knows it."""
+
+    content: str  # SHA-256
+    name: str
+    table: Table
+
+    @property
+    def key(self) -> FileKey:
+        return self.content, self.table
+
+
+FileKey = tuple[str, Table]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +75,11 @@ class Entry:
     batch_size: int  # that the file is cut by; 0: none is recorded
     batches: Mapping[int, int]  # first record → records, of the committed batches
     starts: Sequence[int]  # their first records, sorted
-    records: int  # committed
+    records: int  # committed: inserted or updated
     rejected: int
+    counts: RowCounts = NONE
+    storage: str = ""  # of the table when the file was last begun
+    writers: Sequence[int] = ()  # the lock keys of the runs that have begun the file
 
     def holds(self, batch: Batch) -> bool:
         """Whether the batch is committed.
@@ -78,100 +104,116 @@ class Entry:
 EMPTY = Entry(batch_size=0, batches={}, starts=(), records=0, rejected=0)
 
 
-class _Statements(NamedTuple):
-    """Templates for one file and table; the placeholders are the first record, and a count."""
+class Begun(NamedTuple):
+    """A file that this run has begun."""
 
-    insert: str
-    set_rejected: str
-    select: str
+    entry: Entry
+    shared: bool  # whether another run writes it as well
 
 
 class Ledger:
-    """The ledger in a database, over a connection of its own.
-
-    Each run holds a shared advisory lock on every file it writes, as long as it is connected; so
-    other runs notice it.
-    """
+    """The ledger in a database, over a connection of its own."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._run_id = uuid4().hex
+        self._run_key = int.from_bytes(bytes.fromhex(self._run_id)[:8], signed=True)
         self._name: str | None = None  # with its schema: the workers' search path may differ
-        # Made once, since the workers need them even when this connection is lost.
-        self._statements: dict[tuple[str, Table], _Statements] = {}
+        self._source = ""  # the ledger in a FROM clause, with every column
+        # Literals for the workers' statements, since this connection may be lost by then.
+        self._literals: dict[FileKey, tuple[str, int]] = {}  # of the file's name; batch size
+        self._tables: dict[Table, str] = {}
+
+    def use(self, connection: Connection) -> None:
+        """Use this connection from now on, and hold the run's lock over it."""
+        if connection is not self._connection:
+            self._connection = connection
+            if self._literals:
+                self._lock_run()
 
     def create(self) -> None:
-        """Create the table in the first schema of the search path, unless one of them has it."""
+        """Create the table in the first schema of the search path, unless one of them has it.
+
+        Raises `UsageError` for a table of that name that cannot be trusted.
+        """
         import psycopg2
 
-        if self._exists():
-            return
-        try:
-            self._run(_CREATE)
-        except psycopg2.Error as error:
-            if error.pgcode not in _ALREADY_CREATED:
-                raise
+        for statement in create_statements(self._connection):
+            try:
+                self._run(statement)
+            except psycopg2.Error as error:
+                if error.pgcode not in _ALREADY_CREATED:
+                    raise
+        self._name = None
         self._exists()
 
-    def read(self, file: str, table: Table) -> Entry | None:
-        """What is recorded of a file's content; None when no run has begun it."""
+    def look_up(self, files: Sequence[LedgerFile]) -> dict[FileKey, Entry]:
+        """What is recorded of each file's content; files that no run has begun are left out."""
         if not self._exists():
-            return None
-        rows = self._run(
-            f"SELECT first_record, records, rejected, batch_size FROM {self._in_query} "
-            'WHERE file = %s AND "table" = %s ORDER BY first_record',
-            (file, self._table(table)),
-        )
-        if not rows:
-            return None
-        batches = {first: records for first, records, _, _ in rows if first}
-        rejected = sum(row[2] for row in rows)
-        records = sum(batches.values()) - rejected
-        return Entry(
-            batch_size=rows[0][3],
-            batches=batches,
-            starts=list(batches),
-            records=records,
-            rejected=rejected,
-        )
+            return {}
+        return {key: entry for chunk in chunks(files) for key, entry in self._read(chunk)}
 
-    def records_of_other_versions(self, name: str, file: str, table: Table) -> int:
-        """How many records are committed of files with this name and other content."""
+    def records_of_other_versions(self, files: Sequence[LedgerFile]) -> dict[FileKey, int]:
+        """How many records are committed of files with the same name and other content."""
         if not self._exists():
-            return 0
-        return int(
-            self._one(
-                f"SELECT coalesce(sum(records - rejected), 0) FROM {self._in_query} "
-                'WHERE file_name = %s AND file <> %s AND "table" = %s',
-                (name, file, self._table(table)),
-            )
-        )
+            return {}
+        found: dict[FileKey, int] = {}
+        for chunk in chunks(files):
+            keys = {(file.content, self._table(file.table)): file.key for file in chunk}
+            for content, table, records in self._run(
+                'SELECT w.file, w."table", sum(l.records - l.rejected - l.skipped - l.suppressed) '
+                f'FROM unnest(%s::text[], %s::text[], %s::text[]) AS w(file, "table", name) '
+                f'JOIN {self._source} AS l ON l.file_name = w.name AND l."table" = w."table" '
+                "AND l.file <> w.file GROUP BY 1, 2",
+                (*self._columns(chunk), [file.name for file in chunk]),
+            ):
+                found[keys[content, table]] = int(records)
+        return found
 
     def begin(
-        self, file: str, name: str, table: Table, batch_size: int, *, restart: bool = False
-    ) -> tuple[Entry, bool]:
-        """Record a file. Gives what of it is committed, and whether another run writes it too.
+        self,
+        files: Sequence[LedgerFile],
+        batch_size: int,
+        *,
+        forget: bool = False,
+        refuse_shared: bool = False,
+    ) -> dict[FileKey, Begun]:
+        """Record the files. Gives what of each is committed, and whether another run writes it.
 
-        `restart` deletes what earlier runs have recorded, unless another run writes the file now.
+        `forget` deletes what earlier runs have recorded of a file, unless another run writes it
+        now. Raises `UsageError` for such a file with `refuse_shared`, before anything is changed.
+        One run at a time is in this method.
         """
-        key = self._lock_key(file, table)
-        alone = self._one("SELECT pg_try_advisory_lock(%s)", (key,))
-        if not alone:  # waits until a run that has just begun has recorded the file
-            self._run("SELECT pg_advisory_lock_shared(%s)", (key,))
-        if alone and restart:
-            self._run(
-                f'DELETE FROM {self._in_query} WHERE file = %s AND "table" = %s',
-                (file, self._table(table)),
-            )
-        statements = self._make_statements(file, name, table, batch_size)
-        self._run(statements.insert.format(0, 0) + " ON CONFLICT DO NOTHING")
-        entry = self.read(file, table)
-        assert entry is not None
-        self._statements[file, table] = self._make_statements(file, name, table, entry.batch_size)
-        if alone:
-            self._run("SELECT pg_advisory_lock_shared(%s)", (key,))
-            self._run("SELECT pg_advisory_unlock(%s)", (key,))
-        return entry, not alone
+        begun: dict[FileKey, Begun] = {}
+        while not self._one("SELECT pg_catalog.pg_try_advisory_lock(%s)", (_BEGIN_LOCK,)):
+            time.sleep(POLL)
+        try:
+            held = dict(self._run(_HELD))
+            self._lock_run()
+            shared = self._shared(files, held)
+            if refuse_shared and shared:
+                name, pid = next(iter(shared.values()))
+                raise UsageError(
+                    f"{name}: another migration is writing this file (backend {pid}): wait until "
+                    "it has ended, or join it without --restart"
+                )
+            storages = {table: self._storage(table) for table in {file.table for file in files}}
+            for chunk in chunks(files):
+                if forget:
+                    self._delete([file for file in chunk if file.key not in shared])
+                self._insert_files(chunk, batch_size, storages, list(held))
+                for key, entry in self._read(chunk):
+                    begun[key] = Begun(entry, key in shared)
+            for file in files:
+                self._literals[file.key] = (
+                    literal(file.name, self._connection),
+                    begun[file.key].entry.batch_size,
+                )
+                self._tables[file.table] = literal(self._table(file.table), self._connection)
+        finally:
+            if not self._connection.closed:
+                self._run("SELECT pg_catalog.pg_advisory_unlock(%s)", (_BEGIN_LOCK,))
+        return begun
 
     def delete_statement(self, table: Table) -> str:
         """The statement that deletes what is recorded of a table.
@@ -182,71 +224,192 @@ class Ledger:
         name = literal(self._table(table), self._connection)
         return f'DELETE FROM {self._name} WHERE "table" = {name}'
 
-    def is_being_written(self, file: str, table: Table) -> bool:
-        """Whether another run writes the file now."""
-        return bool(
-            self._one(
-                "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 "
-                "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
-                "AND classid::bigint << 32 | objid::bigint = %s AND pid <> pg_backend_pid())",
-                (self._lock_key(file, table),),
-            )
-        )
+    def being_written(self, entries: Mapping[FileKey, Entry]) -> set[FileKey]:
+        """The files that another run writes now."""
+        held = {key for key, _ in self._run(_HELD)} - {self._run_key}
+        return {key for key, entry in entries.items() if held.intersection(entry.writers)}
 
-    def is_empty(self, table: Table) -> bool:
-        """Whether the table itself has no rows."""
-        return not self._one(f"SELECT EXISTS (SELECT FROM {self._table(table)})")
+    def rows_missing(self, table: Table, entries: Sequence[Entry]) -> tuple[int, int] | None:
+        """How many rows the ledger relies on, and how many are there, if these are fewer.
+
+        Rows are counted only where the table was made anew, truncated or rewritten since: the
+        ledger knows it by its oid and its files. None: nothing is known to be missing.
+        """
+        relied = sum(entry.records - entry.counts.updated for entry in entries)
+        name = self._table(table)
+        if not relied:
+            return None
+        storage = self._storage(table)
+        if all(entry.storage == storage for entry in entries if entry.batches):
+            if self._one(f"SELECT EXISTS (SELECT FROM {name})"):
+                return None
+            return relied, 0
+        there = int(self._one(f"SELECT count(*) FROM {name}"))
+        return (relied, there) if there < relied else None
+
+    def accounted(self, files: Sequence[LedgerFile]) -> dict[FileKey, int]:
+        """How many records of each file are in committed batches, whatever became of them."""
+        found: dict[FileKey, int] = {}
+        for chunk in chunks(files):
+            keys = {(file.content, self._table(file.table)): file.key for file in chunk}
+            for content, table, records in self._run(
+                f'SELECT l.file, l."table", sum(l.records) FROM {self._source} AS l '
+                f"{self._wanted} GROUP BY 1, 2",
+                self._columns(chunk),
+            ):
+                found[keys[content, table]] = int(records)
+        return found
+
+    def written_by(self, files: Sequence[LedgerFile]) -> dict[FileKey, tuple[int, int, int]]:
+        """By file: records that this run and that other runs have committed; records rejected."""
+        found: dict[FileKey, tuple[int, int, int]] = {}
+        if not self._exists():
+            return found
+        for chunk in chunks(files):
+            keys = {(file.content, self._table(file.table)): file.key for file in chunk}
+            written = "l.records - l.rejected - l.skipped - l.suppressed"
+            for content, table, *counts in self._run(
+                f'SELECT l.file, l."table", '
+                f"coalesce(sum({written}) FILTER (WHERE l.run = %s), 0), "
+                f"coalesce(sum({written}) FILTER (WHERE l.run <> %s), 0), sum(l.rejected) "
+                f"FROM {self._source} AS l {self._wanted} GROUP BY 1, 2",
+                (self._run_id, self._run_id, *self._columns(chunk)),
+            ):
+                mine, others, rejected = map(int, counts)
+                found[keys[content, table]] = (mine, others, rejected)
+        return found
 
     # Statements that the workers run over their own connections.
 
     def insert_statement(self, file: str, table: Table, batch: Batch) -> bytes:
         """Records a batch."""
-        statement = self._statements[file, table].insert
-        return statement.format(batch.first_record, len(batch.records)).encode()
+        name, batch_size = self._literals[file, table]
+        return (
+            f'INSERT INTO {self._name} (file, "table", file_name, run, batch_size, rejected, '
+            f"first_record, records) VALUES ('{file}', {self._tables[table]}, {name}, "
+            f"'{self._run_id}', {batch_size}, 0, {batch.first_record}, {len(batch.records)})"
+        ).encode()
 
     def rejected_statement(self, file: str, table: Table, batch: Batch, count: int) -> bytes:
         """Records how many of a batch's records were rejected."""
-        return self._statements[file, table].set_rejected.format(batch.first_record, count).encode()
+        where = self._where(file, table, batch)
+        return f"UPDATE {self._name} SET rejected = {count} WHERE {where}".encode()
+
+    def counts_statement(self, file: str, table: Table, batch: Batch, counts: str) -> str:
+        """Adds the one row of relation `counts`, a `RowCounts`, to a batch's row."""
+        sums = ", ".join(f"{name} = l.{name} + c.{name}" for name in RowCounts._fields)
+        return (
+            f"UPDATE {self._name} AS l SET {sums} FROM {counts} AS c "
+            f"WHERE {self._where(file, table, batch)} AND c.skipped + c.updated + c.suppressed > 0"
+        )
 
     def select_statement(self, file: str, table: Table, batch: Batch) -> bytes:
-        """Gives a batch's committed and rejected records; no row if another run wrote it."""
-        return self._statements[file, table].select.format(batch.first_record).encode()
+        """Gives a batch's records, rejects and `RowCounts`; no row if another run wrote it."""
+        where = self._where(file, table, batch)
+        return (
+            f"SELECT records, rejected, skipped, updated, suppressed FROM {self._name} "
+            f"WHERE {where} AND run = '{self._run_id}'"
+        ).encode()
 
-    def _make_statements(self, file: str, name: str, table: Table, batch_size: int) -> _Statements:
-        names = (file, self._table(table), name, self._run_id)
-        file, of_table, name, run = (
-            literal(text, self._connection).replace("{", "{{").replace("}", "}}") for text in names
+    def _where(self, file: str, table: Table, batch: Batch) -> str:
+        return (
+            f"file = '{file}' AND \"table\" = {self._tables[table]} "
+            f"AND first_record = {batch.first_record}"
         )
-        ledger = str(self._name).replace("{", "{{").replace("}", "}}")
-        where = f'WHERE file = {file} AND "table" = {of_table} AND first_record = {{0}}'
-        return _Statements(
-            insert=f'INSERT INTO {ledger} (file, "table", file_name, run, batch_size, rejected, '
-            f"first_record, records) VALUES ({file}, {of_table}, {name}, {run}, {batch_size}, 0, "
-            "{}, {})",
-            set_rejected=f"UPDATE {ledger} SET rejected = {{1}} {where}",
-            select=f"SELECT records - rejected, rejected FROM {ledger} {where} AND run = {run}",
+
+    def _lock_run(self) -> None:
+        self._run("SELECT pg_catalog.pg_advisory_lock(%s)", (self._run_key,))
+
+    def _shared(
+        self, files: Sequence[LedgerFile], held: Mapping[int, int]
+    ) -> dict[FileKey, tuple[str, int]]:
+        """The files that another run writes, each with its name and that run's backend."""
+        shared: dict[FileKey, tuple[str, int]] = {}
+        if not held.keys() - {_BEGIN_LOCK, self._run_key}:
+            return shared
+        for chunk in chunks(files):
+            names = {file.key: file.name for file in chunk}
+            for key, entry in self._read(chunk):
+                for writer in entry.writers:
+                    if writer in held and writer != self._run_key:
+                        shared[key] = (names[key], held[writer])
+        return shared
+
+    def _delete(self, files: Sequence[LedgerFile]) -> None:
+        self._run(
+            f"DELETE FROM {self._name} AS l USING unnest(%s::text[], %s::text[]) AS w(file, t) "
+            'WHERE l.file = w.file AND l."table" = w.t',
+            self._columns(files),
         )
+
+    def _insert_files(
+        self,
+        files: Sequence[LedgerFile],
+        batch_size: int,
+        storages: Mapping[Table, str],
+        held: list[int],
+    ) -> None:
+        """Add the rows for record 0, or this run to their writers."""
+        self._run(
+            f'INSERT INTO {self._name} AS l (file, "table", first_record, records, rejected, '
+            "batch_size, file_name, run, writers, storage) "
+            "SELECT w.file, w.t, 0, 0, 0, %s, w.name, %s, ARRAY[%s::bigint], w.storage "
+            "FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) "
+            "AS w(file, t, name, storage) ORDER BY 1, 2 "
+            'ON CONFLICT (file, "table", first_record) DO UPDATE SET storage = EXCLUDED.storage, '
+            "writers = EXCLUDED.writers || ARRAY(SELECT w FROM unnest(l.writers) AS w "
+            "WHERE w = ANY(%s::bigint[]) AND w <> ALL(EXCLUDED.writers))",
+            (
+                batch_size,
+                self._run_id,
+                self._run_key,
+                *self._columns(files),
+                [file.name for file in files],
+                [storages[file.table] for file in files],
+                held,
+            ),
+        )
+
+    def _read(self, files: Sequence[LedgerFile]) -> Iterator[tuple[FileKey, Entry]]:
+        keys = {(file.content, self._table(file.table)): file.key for file in files}
+        rows = self._run(
+            f'SELECT l.file, l."table", l.first_record, l.records, l.rejected, l.batch_size, '
+            f"l.skipped, l.updated, l.suppressed, l.storage, l.writers FROM {self._source} AS l "
+            f"{self._wanted} ORDER BY 1, 2, 3",
+            self._columns(files),
+        )
+        for found, group in groupby(rows, lambda row: row[:2]):
+            yield keys[found], _entry(list(group))
+
+    @property
+    def _wanted(self) -> str:
+        """The join that restricts the ledger, as l, to the files in `_columns`."""
+        return (
+            "JOIN unnest(%s::text[], %s::text[]) AS w(file, t) "
+            'ON l.file = w.file AND l."table" = w.t'
+        )
+
+    def _columns(self, files: Sequence[LedgerFile]) -> tuple[list[str], list[str]]:
+        return [file.content for file in files], [self._table(file.table) for file in files]
+
+    def _storage(self, table: Table) -> str:
+        return str(self._one(_STORAGE, (self._table(table),)) or "")
 
     def _exists(self) -> bool:
         """Whether the database has a ledger; if so, remembers its name."""
         if self._name is None:
-            for (name,) in self._run(_FIND, (NAME,)):
-                self._name = name
+            self._name = find_ledger(self._connection)
+            if self._name is not None:
+                self._source = columns_of(self._name, self._connection)
         return self._name is not None
-
-    @property
-    def _in_query(self) -> str:
-        """The ledger's name in a query with parameters."""
-        return str(self._name).replace("%", "%%")
-
-    def _lock_key(self, file: str, table: Table) -> int:
-        text = f"{NAME} {file} {self._table(table)}".encode()
-        return int.from_bytes(blake2b(text, digest_size=8).digest(), signed=True)
 
     def _table(self, table: Table) -> str:
         return qualified_name(table, self._connection)
 
     def _run(self, statement: str, values: tuple[Any, ...] | None = None) -> list[tuple[Any, ...]]:
+        if values is not None and self._name and "%" in self._name:
+            escaped = self._name.replace("%", "%%")
+            statement = statement.replace(self._name, escaped)
         with self._connection.cursor() as cursor:
             cursor.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
@@ -255,7 +418,35 @@ class Ledger:
         return self._run(statement, values)[0][0]
 
 
+def _entry(rows: list[tuple[Any, ...]]) -> Entry:
+    """The entry of a file from its rows: file, table, first record, records, rejected, batch size,
+    the columns of `RowCounts`, storage, writers."""
+    batches = {row[2]: row[3] for row in rows if row[2]}
+    rejected = sum(row[4] for row in rows)
+    counts = RowCounts(*(sum(column) for column in zip(*(row[6:9] for row in rows), strict=True)))
+    return Entry(
+        batch_size=rows[0][5],
+        batches=batches,
+        starts=list(batches),
+        records=sum(batches.values()) - rejected - counts.not_written,
+        rejected=rejected,
+        counts=counts,
+        storage=rows[0][9],
+        writers=rows[0][10],
+    )
+
+
+def chunks(files: Sequence[LedgerFile]) -> Iterator[Sequence[LedgerFile]]:
+    """The files in parts, for one statement each."""
+    for at in range(0, len(files), CHUNK):
+        yield files[at : at + CHUNK]
+
+
 def is_already_committed(error: Exception) -> bool:
     """Whether the server refused a ledger row because the batch is recorded already."""
-    constraint = getattr(getattr(error, "diag", None), "constraint_name", None)
-    return getattr(error, "pgcode", None) == "23505" and constraint == _KEY
+    diag = getattr(error, "diag", None)
+    return (
+        getattr(error, "pgcode", None) == "23505"
+        and getattr(diag, "table_name", None) == NAME
+        and getattr(diag, "constraint_name", None) == f"{NAME}_pkey"
+    )

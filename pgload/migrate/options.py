@@ -36,6 +36,7 @@ class MigrateOptions:
     ledger: bool = True
     max_rejects: int | None = None
     retry_timeout: float = RETRY_TIMEOUT
+    verify: bool = False
     keep_runs: int = KEEP_RUNS
     command: Sequence[str] = ()  # the whole command line, to print the one that resumes
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from logging.handlers import QueueHandler
@@ -23,6 +24,7 @@ from typing import Any, Self
 
 from pgload.errors import OutputError
 from pgload.load.stats import BatchStat
+from pgload.migrate.counts import RowCounts
 from pgload.migrate.options import KEEP_RUNS
 from pgload.migrate.progress import FileFacts, RunFacts, Snapshot, Status, Tally
 from pgload.migrate.run_dir import link_as_latest, make_run_dir, prune
@@ -61,6 +63,7 @@ class Outputs:
         self._thread = Thread(target=self._run, name="pgload-outputs", daemon=True)
         self._error: Exception | None = None  # why the files cannot be written
         self._error_raised = False
+        self.verification: dict[str, Any] = {"verified": None}  # keys of the results
         self._results: dict[str, Any] | None = None
         # Outside logging's tree, so that other loggers' settings do not apply.
         self.log = logging.Logger("pgload.migration", logging.INFO)
@@ -97,6 +100,10 @@ class Outputs:
                 self.finish("failed" if isinstance(error, Exception) else "interrupted")
 
     # Events. They are in the files within a tick.
+
+    def correct_facts(self, **changes: Any) -> None:
+        """Fields of the run's facts turned out to be others than planned, before any batch."""
+        self._facts = self._tally.facts = self._files.facts = replace(self._facts, **changes)
 
     def files_planned(self, files: Iterable[FileFacts]) -> None:
         """The files that will be loaded: they are `pending` until `file_started`."""
@@ -144,6 +151,26 @@ class Outputs:
             self.log.warning(
                 f"Rejected: {first.file}, record {first.record}{more}: {first.message}"
             )
+
+    def withdraw(self, rejects: Collection[Reject]) -> None:
+        """Rejects of a batch that was not committed after all are not in the files any more."""
+        self._files.rejects.remove(rejects)
+        for each in rejects:
+            self._events.put(partial(self._tally.withdraw, each.file, each.table))
+        numbers = ", ".join(f"{each.file}, record {each.record}" for each in list(rejects)[:3])
+        self.log.warning(f"Not rejected, since its batch was not committed: {numbers}")
+
+    def count_rows(self, file: str, table: str, counts: RowCounts) -> None:
+        """Records of a batch that is about to be reported were skipped, updated or suppressed."""
+        self._events.put(partial(self._tally.count_rows, file, table, counts))
+
+    def records_lost(self, file: str, table: str, records: int) -> None:
+        """Committed records of a file were lost in a crash; their batches will be written again."""
+        self._events.put(partial(self._tally.records_lost, file, table, records))
+
+    def written_by_others(self, file: str, records: int) -> None:
+        """Records of a file were committed by a migration that ran at the same time."""
+        self._events.put(partial(self._tally.written_by_others, file, records))
 
     def retry(self, worker: int, reason: str) -> None:
         """A batch is retried."""
@@ -211,8 +238,8 @@ class Outputs:
         self._files.replace_stats_if_due()
         self.snapshot = snapshot
 
-    def _make_snapshot(self, status: Status) -> Snapshot:
-        now = time.perf_counter()
+    def _make_snapshot(self, status: Status, now: float | None = None) -> Snapshot:
+        now = time.perf_counter() if now is None else now
         return self._tally.snapshot(
             status,
             begin=self._begin,
@@ -229,8 +256,10 @@ class Outputs:
         self._take_events()
         tally = self._tally
         tally.run_ended()
+        end = self._begin + seconds  # one duration, and one average, on the screen and in the files
         if status is None:
-            status = "completed_with_errors" if tally.failed or tally.rejects else "completed"
+            bad = tally.failed or tally.rejects or self.verification["verified"] is False
+            status = "completed_with_errors" if bad else "completed"
         content = results(
             status,
             tally,
@@ -239,9 +268,10 @@ class Outputs:
             run_dir=self.run_dir,
             error=error,
         )
+        content |= self.verification
         self.log.info(last_line(content))
         self._take_events()
-        self.snapshot = self._make_snapshot(status)
+        self.snapshot = self._make_snapshot(status, end)
         files = tally.files.values()
         output_error: OutputError | None = None
         for write in (

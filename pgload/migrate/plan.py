@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from pgload.contract import DATA_SUFFIXES
 from pgload.errors import SourceError, UsageError
-from pgload.migrate.ledger import NAME as LEDGER
-from pgload.migrate.ledger import Ledger
+from pgload.migrate.ledger import Ledger, LedgerFile
+from pgload.migrate.ledger_table import NAME as LEDGER
 from pgload.migrate.options import MigrateOptions, OnUnknown
 from pgload.schema.mapping import (
     MAPPING_NAME,
@@ -87,6 +87,10 @@ class FilePlan:
     @property
     def path(self) -> Path:
         return self.scan.path
+
+    @property
+    def in_ledger(self) -> LedgerFile:
+        return LedgerFile(self.scan.content, self.path.name, self.table)
 
 
 @dataclass
@@ -237,16 +241,30 @@ def check_ledger(plan: Plan, ledger: Ledger, options: MigrateOptions) -> dict[Pa
     Adds to the plan's problems what would lose or duplicate records.
     """
     notes: dict[Path, str] = {}
-    for file in plan.files:
-        if file.match is None:
-            continue
-        content, name, table = file.scan.content, file.path.name, file.table.name
-        entry = ledger.read(content, file.table)
+    known = [file for file in plan.files if file.match is not None]
+    asked = {file.path: file.in_ledger for file in known}
+    entries = ledger.look_up(list(asked.values()))
+    begun = {key for key, entry in entries.items() if entry.batches}
+    others = ledger.records_of_other_versions([f for f in asked.values() if f.key not in begun])
+    running = ledger.being_written(entries)
+    missing: dict[Table, str] = {}
+    for each in {file.table for file in known if asked[file.path].key in begun}:
+        of_table = [entry for (_, table), entry in entries.items() if table == each]
+        if found := ledger.rows_missing(each, of_table):
+            relied, there = found
+            missing[each] = (
+                f"which has {there:,} rows of the {relied:,} that it should have"
+                if there
+                else "which is empty"
+            )
+    for file in known:
+        name, into, key = file.path.name, file.table.name, asked[file.path].key
+        entry = entries.get(key)
         if entry is None or not entry.batches:
-            other = ledger.records_of_other_versions(name, content, file.table)
+            other = others.get(key, 0)
             if other and options.resume and options.on_conflict == "error":
                 plan.problems.append(
-                    f"{name}: {other:,} records of another version of this file are in {table}, "
+                    f"{name}: {other:,} records of another version of this file are in {into}, "
                     "and could be loaded twice: put the new records into a file of their own "
                     "(fixed rejects: see pgload rejects), or omit --resume to load all of it"
                 )
@@ -259,14 +277,14 @@ def check_ledger(plan: Plan, ledger: Ledger, options: MigrateOptions) -> dict[Pa
         notes[file.path] = f"{entry.records:,} committed already"
         if options.writes_again:
             notes[file.path] += f"; {_written_again(options)}"
-        elif entry.records and ledger.is_empty(file.table):
+        elif entry.records and file.table in missing:
             plan.problems.append(
-                f"{name}: according to the ledger {entry.records:,} of its records are in {table}, "
-                "which is empty: load all of them again with --restart"
+                f"{name}: according to the ledger {entry.records:,} of its records are in {into}, "
+                f"{missing[file.table]}: load all of them again with --restart"
             )
-        elif not options.resume and not ledger.is_being_written(content, file.table):
+        elif not options.resume and key not in running:
             plan.problems.append(
-                f"{name}: {entry.records:,} of its {file.scan.records:,} records are in {table} "
+                f"{name}: {entry.records:,} of its {file.scan.records:,} records are in {into} "
                 "already: load the others with --resume, or all of them again with --restart"
             )
     return notes

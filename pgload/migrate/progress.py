@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pgload.load.stats import BatchStat
+from pgload.migrate.counts import NONE, RowCounts
 
 Status = Literal["running", "completed", "completed_with_errors", "failed", "interrupted"]
 FileStatus = Literal[
@@ -39,6 +40,7 @@ class FileFacts:
     table: str  # empty for a file that is not loaded
     records_before: int = 0  # committed by earlier runs
     rejected_before: int = 0
+    not_written_before: int = 0  # skipped or suppressed
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +62,16 @@ class Snapshot:
     files_completed: int  # with every record in its table
     files_failed: int  # ended with rejects or an error
     total_files: int
-    total_records_processed: int  # committed, by this run and by earlier ones
+    total_records_processed: int  # committed, by this run, by earlier ones and by others
     records_before: int  # of these, by earlier runs
+    records_by_others: int  # of these, by migrations that ran at the same time
+    skipped: int  # records whose key was in the table
+    updated: int  # of the records committed by this run: those that replaced a row
+    suppressed: int  # records that a trigger or a rule of the table has dropped
     rejects: int
     retries: int
     total_records: int
-    percent: float  # of the records, committed or rejected
+    percent: float  # of the records, whatever became of them
     records_per_second: float  # committed, within the last seconds
     average_records_per_second: float  # since the run began
     eta_seconds: float | None  # at the current speed; None while nothing is committed
@@ -93,6 +99,10 @@ class FileState:
     status: FileStatus = "pending"
     records: int = 0  # committed in this run
     records_before: int = 0  # committed by earlier runs
+    records_by_others: int = 0  # committed by migrations that ran at the same time
+    skipped: int = 0
+    updated: int = 0  # of `records`
+    suppressed: int = 0
     rejects: int = 0
     batches: int = 0
     bytes: int = 0  # of the JSON text of the batches
@@ -105,6 +115,9 @@ class TableTotal:
 
     table_name: str
     records: int = 0
+    skipped: int = 0
+    updated: int = 0  # of `records`
+    suppressed: int = 0
     rejects: int = 0
     batches: int = 0
     bytes: int = 0
@@ -125,8 +138,11 @@ class Tally:
     retries: int = 0
     records: int = 0  # committed in this run
     records_before: int = 0
+    records_by_others: int = 0
+    counts: RowCounts = NONE
     rejects: int = 0
     _rejected_before: dict[str, int] = field(default_factory=dict)  # file → by earlier runs
+    _not_written_before: int = 0
     _recent: deque[tuple[float, int, int]] = field(default_factory=deque)  # when, records, done
 
     def files_planned(self, files: Iterable[FileFacts]) -> None:
@@ -141,6 +157,7 @@ class Tally:
         file.records_before = facts.records_before
         self.current_file = facts.name
         self.records_before += facts.records_before
+        self._not_written_before += facts.not_written_before
         if facts.rejected_before:
             self._rejected_before[facts.name] = facts.rejected_before
 
@@ -173,6 +190,30 @@ class Tally:
         self._table(table).rejects += 1
         self.rejects += 1
 
+    def withdraw(self, file: str, table: str) -> None:
+        """A record that was reported as rejected is not, since its batch was not committed."""
+        self._file(file, table).rejects -= 1
+        self._table(table).rejects -= 1
+        self.rejects -= 1
+
+    def count_rows(self, file: str, table: str, counts: RowCounts) -> None:
+        """What became of records of a batch that were not inserted as rows of their own."""
+        for total in (self._file(file, table), self._table(table)):
+            for name, number in counts._asdict().items():
+                setattr(total, name, getattr(total, name) + number)
+        self.counts = self.counts.plus(counts)
+
+    def records_lost(self, file: str, table: str, records: int) -> None:
+        """Records that the server had confirmed were lost when it crashed."""
+        for total in (self._file(file, table), self._table(table)):
+            total.records -= records
+        self.records -= records
+
+    def written_by_others(self, file: str, records: int) -> None:
+        """Records of a file that a migration has committed that ran at the same time."""
+        self._file(file, "").records_by_others = records
+        self.records_by_others += records
+
     def retry(self) -> None:
         """A batch is retried."""
         self.retries += 1
@@ -188,9 +229,11 @@ class Tally:
 
         `run` holds the other fields of a `Snapshot`: start_time, last_update, pid, run.
         """
-        facts, done = self.facts, self.records + self.rejects
+        facts = self.facts
+        done = self.records + self.rejects + self.counts.not_written
         total, before = facts.total_records, self.records_before
-        left = max(total - before - sum(self._rejected_before.values()) - done, 0)
+        earlier = before + sum(self._rejected_before.values()) + self._not_written_before
+        left = max(total - earlier - self.records_by_others - done, 0)
         records_per_second, done_per_second = self._speed(begin, now, done)
         elapsed = now - begin
         return Snapshot(
@@ -200,8 +243,10 @@ class Tally:
             files_completed=self.completed,
             files_failed=self.failed,
             total_files=facts.total_files,
-            total_records_processed=before + self.records,
+            total_records_processed=before + self.records + self.records_by_others,
             records_before=before,
+            records_by_others=self.records_by_others,
+            **self.counts._asdict(),
             rejects=self.rejects,
             retries=self.retries,
             total_records=total,

@@ -6,55 +6,81 @@ Every record of a batch is committed once or rejected once, whatever happens to 
 from __future__ import annotations
 
 import random
-import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from threading import Event, Lock
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pgload.errors import LoadError, RecordError, TargetError
-from pgload.load.methods import make_method
-from pgload.load.session import (
-    EncodedBatch,
-    Session,
-    Writer,
-    WriteResult,
-    load_error,
-    reason,
-    write_batch,
-)
+from pgload.load.methods import Method, make_method
+from pgload.load.session import EncodedBatch, Session, Writer, WriteResult, load_error, reason
+from pgload.migrate.counts import NONE, RowCounts
 from pgload.migrate.ledger import Ledger, is_already_committed
 from pgload.migrate.options import RETRY_TIMEOUT
 from pgload.migrate.run_files import Reject
+from pgload.migrate.sqlstates import (
+    FOREIGN_KEY,
+    column_of,
+    is_data_error,
+    is_transient,
+    is_value_error,
+    make_reject,
+    must_reconnect,
+)
 from pgload.migrate.upsert import Upsert
 from pgload.schema.table import Table
 from pgload.source.reader import Batch
 
 if TYPE_CHECKING:
-    import psycopg2
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 32.0  # seconds between attempts, doubled each time
-# A batch whose connection is lost is retried at once, and its ledger row then waits until the
-# server gives up the lost connection. By default that may take hours.
-SESSION_SETTINGS = b"""
-    SET idle_in_transaction_session_timeout = '1min';
-    SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3
-"""
+SPLIT = ("values", "json")  # methods whose payload is a list of statements
+LONGEST_LOCK_WAIT = 30.0  # seconds; then the wait is reported, and the batch retried
 MAY_BE_COMMITTED = (
     "without a ledger it is unknown whether they are committed: compare the table with the file "
     "before you load it again"
 )
 
 
+def session_settings(retry_timeout: float) -> bytes:
+    """The settings of a connection; `retry_timeout` is in seconds.
+
+    A batch whose connection is lost is retried at once, and its ledger row then waits until the
+    server gives up the lost connection. By default that may take hours. A wait for a lock ends, so
+    that it counts against `retry_timeout`; a shorter `lock_timeout` of the role stays.
+    """
+    wait = round(1000 * min(retry_timeout, LONGEST_LOCK_WAIT))  # ms
+    return f"""
+        SET idle_in_transaction_session_timeout = '1min';
+        SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10;
+        SET tcp_keepalives_count = 3; SET tcp_user_timeout = 60000;
+        SELECT pg_catalog.set_config('lock_timeout', '{wait}', false) FROM pg_catalog.pg_settings
+        WHERE name = 'lock_timeout' AND setting::bigint NOT BETWEEN 1 AND {wait}
+    """.encode()
+
+
 class Reporter(Protocol):
     """What the writer reports to; `Outputs` implements it."""
 
     def reject(self, rejects: Sequence[Reject]) -> None: ...
+    def withdraw(self, rejects: Collection[Reject]) -> None: ...
+    def count_rows(self, file: str, table: str, counts: RowCounts) -> None: ...
     def retry(self, worker: int, reason: str) -> None: ...
     def connection_state(self, worker: int, state: str) -> None: ...
+
+
+class Outcome(NamedTuple):
+    """What became of a batch; `rejected` are the numbers of its records that were not written.
+
+    `rejected` is None where the batch was committed by an earlier attempt.
+    """
+
+    result: WriteResult
+    counts: RowCounts
+    rejected: Collection[int] | None = ()
 
 
 class RetryingWriter(Writer):
@@ -66,7 +92,8 @@ class RetryingWriter(Writer):
     that cannot reconnect waits as long as others make progress. Without a ledger a batch whose
     connection was lost is not retried, since it may be committed.
 
-    `file_ids` gives the SHA-256 of each file's content, `upserts` the tables that need one.
+    `file_ids` gives the SHA-256 of each file's content, `upserts` the tables that need one;
+    `may_suppress` are the tables on which the server may drop rows, so that they are counted.
     """
 
     accepts_unencodable = True
@@ -78,6 +105,7 @@ class RetryingWriter(Writer):
         ledger: Ledger | None = None,
         file_ids: Mapping[Path, str] | None = None,
         upserts: Mapping[Table, Upsert] | None = None,
+        may_suppress: Collection[Table] = (),
         max_rejects: int | None = None,
         retry_timeout: float = RETRY_TIMEOUT,
     ) -> None:
@@ -85,6 +113,7 @@ class RetryingWriter(Writer):
         self._ledger = ledger
         self._file_ids = file_ids or {}
         self._upserts = upserts or {}
+        self._may_suppress = may_suppress
         self._max_rejects = max_rejects
         self._retry_timeout = retry_timeout
         self._rejects = 0
@@ -99,77 +128,88 @@ class RetryingWriter(Writer):
         """Write and commit a batch, with as many attempts as it takes. Raises `LoadError`."""
         import psycopg2
 
-        reported: set[int] = set()  # records that an earlier attempt has reported as rejects
+        reported: dict[int, Reject] = {}  # by record: the rejects that attempts have reported
         began, pause, failure = time.monotonic(), FIRST_PAUSE, None
         for attempt in count(1):
             self._report.connection_state(session.worker, "writing")
             try:
-                written = self._attempt(session, encoded, reported)
+                outcome = self._attempt(session, encoded, reported)
             except (psycopg2.Error, TargetError) as error:
                 session.roll_back()
                 lost = session.connection.closed
                 if lost and self._ledger is None:
                     raise LoadError(f"{load_error(encoded, error)}; {MAY_BE_COMMITTED}") from None
                 tried = time.monotonic() - max(began, self._last_written)
-                retryable = (lost or is_transient(error)) and tried <= self._retry_timeout
-                if not retryable or halted.is_set():
-                    raise load_error(encoded, error) from None
+                # A silence or a wait may have taken all the time: one retry follows at least.
+                in_time = tried <= self._retry_timeout or attempt == 1
+                stop = halted.is_set() or not (in_time and (lost or is_transient(error)))
                 failure = reason(error)
-                self._report.retry(session.worker, failure)
-                self._report.connection_state(session.worker, "lost" if lost else "retrying")
-                if halted.wait(pause * random.uniform(0.5, 1.0)):
+                if not stop:
+                    self._report.retry(session.worker, failure)
+                    self._report.connection_state(session.worker, "lost" if lost else "retrying")
+                    stop = halted.wait(pause * random.uniform(0.5, 1.0))
+                if stop:
+                    if not lost:  # otherwise it is unknown whether the batch is committed
+                        self._withdraw(reported.values())
                     raise load_error(encoded, error) from None
+                if must_reconnect(error):
+                    session.connection.close()
                 pause = min(2 * pause, LONGEST_PAUSE)
             except BaseException:
                 session.roll_back()
+                self._withdraw(reported.values())
                 raise
             else:
                 self._last_written = time.monotonic()
+                if outcome.rejected is not None:
+                    self._withdraw(
+                        [each for n, each in reported.items() if n not in outcome.rejected]
+                    )
+                if any(outcome.counts):
+                    name = encoded.batch.path.name
+                    self._report.count_rows(name, encoded.table.name, outcome.counts)
                 self._report.connection_state(session.worker, "waiting")
-                return written._replace(attempts=attempt, error=failure)
+                return outcome.result._replace(attempts=attempt, error=failure)
         raise AssertionError  # pragma: no cover: `count` does not end
 
-    def _attempt(self, session: Session, encoded: EncodedBatch, reported: set[int]) -> WriteResult:
+    def _attempt(
+        self, session: Session, encoded: EncodedBatch, reported: dict[int, Reject]
+    ) -> Outcome:
         import psycopg2
 
         if session.connection.closed:
             session.renew()
-        upsert = self._prepare(session, encoded.table)
-        before = after = b""
+        self._prepare(session, encoded.table)
+        before = b""
         if self._ledger:
             file = self._file_ids[encoded.batch.path]
             before = self._ledger.insert_statement(file, encoded.table, encoded.batch)
-        if upsert:
-            after = upsert.statement(session.connection)
         try:
             if not isinstance(encoded.payload, RecordError):
                 try:
-                    seconds = write_batch(session, encoded, before=before, after=after)
-                    return WriteResult(len(encoded.batch.records), *seconds)
+                    return self._write_whole(session, encoded, before)
                 except psycopg2.Error as error:
                     if is_already_committed(error) or not is_data_error(error):
                         raise
                     session.roll_back()
-            return self._write_bisecting(session, encoded, reported, before=before, after=after)
+            return self._write_bisecting(session, encoded, before, reported)
         except psycopg2.Error as error:
             if not is_already_committed(error):
                 raise
             session.roll_back()
             return self._already_committed(session, encoded)
 
-    def _prepare(self, session: Session, table: Table) -> Upsert | None:
+    def _prepare(self, session: Session, table: Table) -> None:
         """Set up a connection for a table, once."""
-        upsert = self._upserts.get(table)
         if table not in session.prepared:
             with session.connection.cursor() as cursor:
                 if not session.prepared:
-                    cursor.execute(SESSION_SETTINGS)
-                if upsert:
-                    cursor.execute(upsert.prepare(session.connection))
+                    cursor.execute(session_settings(self._retry_timeout))
+                if table in self._upserts:
+                    cursor.execute(self._upserts[table].prepare(session.connection))
             session.prepared.add(table)
-        return upsert
 
-    def _already_committed(self, session: Session, encoded: EncodedBatch) -> WriteResult:
+    def _already_committed(self, session: Session, encoded: EncodedBatch) -> Outcome:
         """What is recorded of a committed batch; nothing where another run wrote it.
 
         This run has written it itself where the connection was lost before the server's answer.
@@ -178,73 +218,166 @@ class RetryingWriter(Writer):
         file = self._file_ids[encoded.batch.path]
         with session.connection.cursor() as cursor:
             cursor.execute(self._ledger.select_statement(file, encoded.table, encoded.batch))
-            records, rejected = cursor.fetchone() or (0, 0)
-        return WriteResult(records, 0.0, 0.0, rejected=rejected)
+            row = cursor.fetchone()
+        if row is None:
+            return Outcome(WriteResult(0, 0.0, 0.0), NONE)
+        records, rejected, counts = row[0], row[1], RowCounts(*row[2:])
+        written = records - rejected - counts.not_written
+        return Outcome(WriteResult(written, 0.0, 0.0, rejected=rejected), counts, None)
+
+    def _write_whole(self, session: Session, encoded: EncodedBatch, before: bytes) -> Outcome:
+        """Write and commit a batch without bad records."""
+        from psycopg2.extensions import TRANSACTION_STATUS_INTRANS
+
+        records, clock = len(encoded.batch.records), time.perf_counter
+        start = clock()
+        with session.connection.cursor() as cursor:
+            if encoded.table in self._may_suppress:
+                cursor.execute(b"BEGIN;" + before)
+                before = b""
+            counts = self._send(cursor, encoded, encoded.method, encoded.payload, records, before)
+            written = committed = clock()
+            if session.connection.info.transaction_status == TRANSACTION_STATUS_INTRANS:
+                self._record_suppressed(cursor, encoded, counts)
+                cursor.execute("COMMIT")
+                committed = clock()
+        times = (written - start, committed - written)
+        return Outcome(WriteResult(records - counts.not_written, *times), counts)
+
+    def _send(
+        self,
+        cursor: Cursor,
+        encoded: EncodedBatch,
+        method: Method,
+        payload: Any,
+        records: int,
+        before: bytes = b"",
+    ) -> RowCounts:
+        """Write encoded records, and give what the server reports of their rows."""
+        upsert = self._upserts.get(encoded.table)
+        if upsert is not None:
+            note = ""
+            if self._ledger:
+                file = self._file_ids[encoded.batch.path]
+                note = self._ledger.counts_statement(file, encoded.table, encoded.batch, "counts")
+            after = upsert.statement(cursor.connection, records=records, note=note)
+            method.write(cursor, payload, before=before, after=after)
+            row = cursor.fetchone()
+            assert row is not None
+            return RowCounts(*row)
+        if encoded.table not in self._may_suppress:
+            method.write(cursor, payload, before=before)
+            return NONE
+        written = 0
+        # The driver reports the rows of one statement only, the last one of a query.
+        for piece in [[each] for each in payload] if method.name in SPLIT else [payload]:
+            method.write(cursor, piece)
+            written += cursor.rowcount
+        return RowCounts(suppressed=max(records - written, 0))
+
+    def _record_suppressed(self, cursor: Cursor, encoded: EncodedBatch, counts: RowCounts) -> None:
+        """Add to the ledger what an upsert has not added already."""
+        if self._ledger and counts.suppressed and encoded.table not in self._upserts:
+            file = self._file_ids[encoded.batch.path]
+            values = ", ".join(f"{n} AS {name}" for name, n in counts._asdict().items())
+            cursor.execute(
+                self._ledger.counts_statement(
+                    file, encoded.table, encoded.batch, f"(SELECT {values})"
+                )
+            )
 
     def _write_bisecting(
         self,
         session: Session,
         encoded: EncodedBatch,
-        reported: set[int],
-        *,
         before: bytes,
-        after: bytes,
-    ) -> WriteResult:
+        reported: dict[int, Reject],
+    ) -> Outcome:
         """Write a batch's good records in one transaction, and report the others as rejects."""
         start = time.perf_counter()
-        rejects: list[Reject] = []
-        if encoded.table in self._upserts:
-            after += b";" + self._upserts[encoded.table].clear(session.connection)
+        batch = encoded.batch
+        numbers = range(batch.first_record, batch.first_record + len(batch.records))
         with session.connection.cursor() as cursor:
             cursor.execute(b"BEGIN; SET CONSTRAINTS ALL IMMEDIATE;" + before)
-            self._bisect(cursor, encoded, encoded.batch, after, rejects)
+            rejects: list[Reject] = []
+            counts = self._bisect(cursor, encoded, encoded.method, numbers, rejects)
+            counts = counts.plus(self._retry_references(cursor, encoded, rejects))
+            self._record_suppressed(cursor, encoded, counts)
             if self._ledger and rejects:
-                file = self._file_ids[encoded.batch.path]
+                file = self._file_ids[batch.path]
                 cursor.execute(
-                    self._ledger.rejected_statement(
-                        file, encoded.table, encoded.batch, len(rejects)
-                    )
+                    self._ledger.rejected_statement(file, encoded.table, batch, len(rejects))
                 )
+            rejects.sort(key=lambda reject: reject.record)
             new = [reject for reject in rejects if reject.record not in reported]
+            reported |= {reject.record: reject for reject in new}
             self._report.reject(new)  # on the disk before the commit
-            reported |= {reject.record for reject in new}
             self._check_max_rejects(encoded, new)
             written = time.perf_counter()
             cursor.execute("COMMIT")
-        return WriteResult(
-            len(encoded.batch.records) - len(rejects),
+        result = WriteResult(
+            len(batch.records) - len(rejects) - counts.not_written,
             write=written - start,
             commit=time.perf_counter() - written,
             rejected=len(rejects),
         )
+        return Outcome(result, counts, {reject.record for reject in rejects})
+
+    def _retry_references(
+        self, cursor: Cursor, encoded: EncodedBatch, rejects: list[Reject]
+    ) -> RowCounts:
+        """Write records again that refer to rows which have been written after them.
+
+        In one statement, at whose end the server checks them together: so every method takes the
+        same records of a batch. `rejects` keeps those that fail still.
+        """
+        counts = NONE
+        method = make_method("unnest", self.staging_table(encoded.table))
+        waiting = [reject for reject in rejects if reject.sqlstate == FOREIGN_KEY]
+        while waiting:
+            again: list[Reject] = []
+            numbers = sorted(reject.record for reject in waiting)
+            counts = counts.plus(self._bisect(cursor, encoded, method, numbers, again))
+            rejects[:] = [each for each in rejects if each not in waiting] + again
+            if len(again) == len(waiting):
+                break
+            waiting = [reject for reject in again if reject.sqlstate == FOREIGN_KEY]
+        return counts
 
     def _bisect(
         self,
         cursor: Cursor,
         encoded: EncodedBatch,
-        part: Batch,
-        after: bytes,
+        method: Method,
+        numbers: Sequence[int],
         rejects: list[Reject],
-    ) -> None:
-        """Write a part of a batch; where that is a data error, each half of it."""
+    ) -> RowCounts:
+        """Write the batch's records of these numbers; where that is a data error, each half."""
         import psycopg2
 
-        split = False
-        cursor.execute("SAVEPOINT pgload")
+        part = _part(encoded.batch, numbers)
+        split, counts = False, NONE
+        before = b"SAVEPOINT pgload"
+        if encoded.table in self._upserts:
+            before += b";" + self._upserts[encoded.table].clear(cursor.connection)
+        cursor.execute(before)
         try:
-            encoded.method.write(cursor, encoded.method.encode(part), after=after)
+            payload = method.encode(part)
+            counts = self._send(cursor, encoded, method, payload, len(numbers))
         except (psycopg2.Error, RecordError) as error:
             if not is_data_error(error):
                 raise
             cursor.execute("ROLLBACK TO SAVEPOINT pgload")
-            split = len(part.records) > 1
+            split = len(numbers) > 1
             if not split:
                 column = column_of(error) or self._find_column(cursor, encoded, part, error)
                 rejects.append(make_reject(encoded.table.name, part, column, error))
         cursor.execute("RELEASE SAVEPOINT pgload")
         if split:
-            for half in part.parts((len(part.records) + 1) // 2):
-                self._bisect(cursor, encoded, half, after, rejects)
+            middle = (len(numbers) + 1) // 2
+            for half in (numbers[:middle], numbers[middle:]):
+                counts = counts.plus(self._bisect(cursor, encoded, method, half, rejects))
+        return counts
 
     def _find_column(
         self, cursor: Cursor, encoded: EncodedBatch, part: Batch, error: Exception
@@ -272,63 +405,15 @@ class RetryingWriter(Writer):
                     f"{self._rejects}, and --max-rejects is {self._max_rejects}: {last.message}"
                 )
 
-
-# SQLSTATEs, or their first characters, after which another attempt may succeed: lost connections;
-# too many of them; out of memory; a server that stops, crashes or starts; serialization failure,
-# deadlock, lock timeout, a canceled query.
-TRANSIENT_STATES = (
-    "08", "53200", "53300", "57P01", "57P02", "57P03", "40001", "40P01", "55P03", "57014",
-)  # fmt: skip
-# Those that are the record's fault: a value, a constraint, a view or a trigger that refuses it
-# (also by the states that the SQL standard has for those), a row that is too large.
-DATA_STATES = ("09", "21", "22", "23", "27", "2F", "38", "39", "44", "45", "54", "P0")
-# A value that its type does not take; the server names the column only where it reads text (COPY).
-VALUE_STATES = "22"
-_COLUMN_IN_CONTEXT = re.compile(r'COPY .+, line 1, column (.+?)(?:: ".*|: null input)?')
+    def _withdraw(self, rejects: Collection[Reject]) -> None:
+        """Take back rejects that were reported of an attempt that was not committed."""
+        if rejects:
+            with self._lock:
+                self._rejects -= len(rejects)
+            self._report.withdraw(list(rejects))
 
 
-def make_reject(
-    table: str, part: Batch, column: str | None, error: psycopg2.Error | RecordError
-) -> Reject:
-    """The reject of a part of one record."""
-    message = error.reason if isinstance(error, RecordError) else error.diag.message_primary
-    return Reject(
-        file=part.path.name,
-        record=part.first_record,
-        offset=part.offset(part.first_record),
-        table=table,
-        column=column,
-        sqlstate=getattr(error, "pgcode", None),
-        message=message or str(error),
-        data=part.records[0],
-    )
-
-
-def column_of(error: Exception) -> str | None:
-    """The column that an error names."""
-    if isinstance(error, RecordError):
-        return error.column
-    diag = getattr(error, "diag", None)
-    if diag is None:
-        return None
-    context = (diag.context or "").split("\n")[0]
-    found = None if diag.column_name else _COLUMN_IN_CONTEXT.fullmatch(context)
-    return diag.column_name or (found[1] if found else None)
-
-
-def is_data_error(error: Exception) -> bool:
-    """Whether the record is at fault."""
-    state = getattr(error, "pgcode", None)
-    return isinstance(error, RecordError) or bool(state and state.startswith(DATA_STATES))
-
-
-def is_transient(error: Exception) -> bool:
-    """Whether another attempt may succeed."""
-    state = getattr(error, "pgcode", None)
-    # libpq's own errors, such as a lost connection, have no SQLSTATE.
-    return state is None or state.startswith(TRANSIENT_STATES)
-
-
-def is_value_error(error: Exception) -> bool:
-    """Whether a single value was refused by its column's type."""
-    return (getattr(error, "pgcode", None) or "").startswith(VALUE_STATES)
+def _part(batch: Batch, numbers: Sequence[int]) -> Batch:
+    """The batch's records of these numbers, counted as if they followed one another."""
+    records = [batch.records[number - batch.first_record] for number in numbers]
+    return Batch(batch.path, numbers[0], records, batch.windows)

@@ -119,7 +119,6 @@ class AppendFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.size = 0  # in bytes
         self._lock = Lock()
         try:
             # For this user only: rejects are records, and a message may hold a value of one.
@@ -128,6 +127,7 @@ class AppendFile:
             self._file = FileIO(number, "ab")
         except OSError as error:
             raise output_error(path, error) from None
+        self.size = os.fstat(self._file.fileno()).st_size  # in bytes
         with suppress(OSError):  # a file system without locks
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

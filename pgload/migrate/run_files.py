@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -30,7 +32,7 @@ class RunFiles:
 
     def __init__(self, run_dir: Path, facts: RunFacts) -> None:
         self._run_dir = run_dir
-        self._facts = facts
+        self.facts = facts
         self.rejects = RejectFile(run_dir / REJECTS)
         self._log = AppendFile(run_dir / LOG)
         self._batches = AppendFile(run_dir / BATCHES)
@@ -69,7 +71,7 @@ class RunFiles:
             "rejects": stat.rejected,
             "bytes": stat.bytes,
             "worker": stat.worker,
-            "method": self._facts.method,
+            "method": self.facts.method,
             "encode_seconds": round(stat.encode, 6),
             "write_seconds": round(stat.write, 6),
             "commit_seconds": round(stat.commit, 6),
@@ -133,7 +135,7 @@ class RunFiles:
 
     def _stats(self) -> Iterator[bytes]:
         """The head of the statistics, and the lines of `batches.jsonl` with commas between them."""
-        head = to_json(setting(self._facts), indent=2)
+        head = to_json(setting(self.facts), indent=2)
         yield head.removesuffix(b"\n}") + b',\n  "batches": ['
         before = b"\n"
         for piece in self._batches.read():
@@ -178,7 +180,8 @@ def results(
         "total_files": tally.facts.total_files,
         "successful": tally.completed,  # files with every record in its table
         "failed": tally.failed,
-        "total_records": tally.records,
+        "total_records": tally.records,  # committed by this run: inserted or updated
+        **tally.counts._asdict(),  # skipped, updated (of `total_records`), suppressed
         "total_duration_seconds": round(seconds, 6),
         "average_records_per_second": round(tally.records / seconds, 3) if seconds else 0.0,
         "start_time": iso(begin),
@@ -186,6 +189,7 @@ def results(
         "resumed": tally.facts.resumed,
         "resume_command": tally.facts.resume_command,
         "records_before": tally.records_before,
+        "records_by_others": tally.records_by_others,
         "rejects": tally.rejects,
         "retries": tally.retries,
         "batches": tally.batches,
@@ -226,8 +230,15 @@ def last_line(results: dict[str, Any]) -> str:
     return (
         f"Migration {results['status'].replace('_', ' ')}: {results['total_records']} records in "
         f"{results['total_duration_seconds']:.1f}s "
-        f"({results['average_records_per_second']:.1f} rec/s), {results['rejects']} rejected"
+        f"({results['average_records_per_second']:.1f} rec/s), {counted(results)}"
     )
+
+
+def counted(results: dict[str, Any]) -> str:
+    """What became of records that were not inserted: `5 updated, 2 skipped, 1 rejected`."""
+    names = ("updated", "skipped", "suppressed")
+    parts = [f"{results[name]:,} {name}" for name in names if results[name]]
+    return ", ".join([*parts, f"{results['rejects']:,} rejected"])
 
 
 _CLOCK = "%Y-%m-%d %H:%M:%S"
@@ -257,14 +268,34 @@ class RejectFile:
 
     def __init__(self, path: Path) -> None:
         self._file = AppendFile(path)
+        self._lock = Lock()
 
-    def write(self, rejects: Iterable[Reject]) -> None:
+    def write(self, rejects: Sequence[Reject]) -> None:
         """Write the rejects of a batch, from any thread; they are on the disk when it returns.
 
         To be called before the batch is committed, so that none is lost. After an `OutputError`
         none of them is in the file.
         """
-        self._file.append(b"".join(map(_reject_line, rejects)), durable=True)
+        if rejects:
+            with self._lock:
+                self._file.append(b"".join(map(_reject_line, rejects)), durable=True)
+
+    def remove(self, rejects: Iterable[Reject]) -> None:
+        """Remove rejects that were written of a batch which was not committed; rare, so slow.
+
+        The file is replaced, so that it holds whole lines whenever it is read.
+        """
+        removed = Counter(map(_reject_line, rejects))
+        with self._lock:
+            kept = []
+            for line in self._file.path.read_bytes().splitlines(keepends=True):
+                if removed[line]:
+                    removed[line] -= 1
+                else:
+                    kept.append(line)
+            self._file.close()
+            replace_file(self._file.path, kept, durable=True)
+            self._file = AppendFile(self._file.path)
 
     def close(self) -> None:
         """Close the file."""

@@ -78,8 +78,11 @@ class Upsert:
             f"ALTER TABLE {staging} ADD COLUMN {_ORDER} bigint GENERATED ALWAYS AS IDENTITY"
         ).encode()
 
-    def statement(self, connection: Connection) -> bytes:
-        """The statement that follows a batch."""
+    def statement(self, connection: Connection, *, records: int, note: str = "") -> bytes:
+        """The statement that follows a batch of `records`; its row is their `RowCounts`.
+
+        `note` is one more statement of the same query, which can read the row as `counts`.
+        """
         staging, columns = qualified_name(self.staging, connection), self._columns(connection)
         target = qualified_name(self.table, connection)
         overriding = OVERRIDING if self.table.override_identity else ""
@@ -92,20 +95,36 @@ class Upsert:
         assignments = [f"{name} = EXCLUDED.{name}" for name in others]
         assignments += [f"{name} = DEFAULT" for name in quoted(self._defaults, connection)]
         if not self._update or not assignments:
-            return (
-                f"INSERT INTO {target} ({columns}){overriding} SELECT {columns} FROM {staging} "
-                f"ORDER BY {key}, {_ORDER} ON CONFLICT ({key}) DO NOTHING"
-            ).encode()
-        # Keys with a NULL are all different to ON CONFLICT, but equal to DISTINCT ON.
-        is_null = " OR ".join(f"{name} IS NULL" for name in quoted(key_names, connection))
-        distinct = f"{key}, CASE WHEN {is_null} THEN {_ORDER} END"
-        # In the order of the key, so that two connections do not deadlock.
-        return (
-            f"INSERT INTO {target} ({columns}){overriding} "
-            f"SELECT DISTINCT ON ({distinct}) {columns} "
-            f"FROM {staging} ORDER BY {distinct}, {_ORDER} DESC "
-            f"ON CONFLICT ({key}) DO UPDATE SET {', '.join(assignments)}"
-        ).encode()
+            queries = {
+                "written": f"INSERT INTO {target} ({columns}){overriding} "
+                f"SELECT {columns} FROM {staging} ORDER BY {key}, {_ORDER} "
+                f"ON CONFLICT ({key}) DO NOTHING RETURNING 1",
+                "counts": f"SELECT {records} - (SELECT count(*)::int FROM written) AS skipped, "
+                "0 AS updated, 0 AS suppressed",
+            }
+        else:
+            # Keys with a NULL are all different to ON CONFLICT, but equal to DISTINCT ON.
+            is_null = " OR ".join(f"{name} IS NULL" for name in quoted(key_names, connection))
+            distinct = f"{key}, CASE WHEN {is_null} THEN {_ORDER} END"
+            # In the order of the key, so that two connections do not deadlock.
+            queries = {
+                "taken": f"SELECT DISTINCT ON ({distinct}) {columns} FROM {staging} "
+                f"ORDER BY {distinct}, {_ORDER} DESC",
+                "former": f"SELECT count(*)::int AS n FROM taken JOIN {target} USING ({key})",
+                "written": f"INSERT INTO {target} ({columns}){overriding} "
+                f"SELECT {columns} FROM taken "
+                f"ON CONFLICT ({key}) DO UPDATE SET {', '.join(assignments)} RETURNING 1",
+                # Of records with one key in the batch, all but the last are counted as updated.
+                "dropped": "SELECT (SELECT count(*) FROM taken)::int - "
+                "(SELECT count(*) FROM written)::int AS n",
+                "counts": f"SELECT 0 AS skipped, {records} - (SELECT count(*) FROM taken)::int "
+                "+ greatest(former.n - dropped.n, 0) AS updated, dropped.n AS suppressed "
+                "FROM former, dropped",
+            }
+        if note:
+            queries["noted"] = note
+        with_queries = ", ".join(f"{name} AS ({query})" for name, query in queries.items())
+        return f"WITH {with_queries} SELECT skipped, updated, suppressed FROM counts".encode()
 
     def clear(self, connection: Connection) -> bytes:
         """The statement that empties the staging table within a transaction."""

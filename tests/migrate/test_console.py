@@ -39,6 +39,10 @@ def snapshot(**changes: Any) -> Snapshot:
         "total_files": 5,
         "total_records_processed": 1_000_000,
         "records_before": 0,
+        "records_by_others": 0,
+        "skipped": 0,
+        "updated": 0,
+        "suppressed": 0,
         "rejects": 0,
         "retries": 0,
         "total_records": 5_000_000,
@@ -115,6 +119,11 @@ def _usual_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
             {"connections": LOST, "rejects": 1200},
             "1,000,000 of 5,000,000 records (20%), 41,000 records/s, 1 min 38 s left, "
             "1,200 rejected, connections: 1 lost (12 s)",
+        ),
+        (
+            {"skipped": 5, "updated": 7, "suppressed": 1},
+            "1,000,000 of 5,000,000 records (20%), 41,000 records/s, 1 min 38 s left, "
+            "7 updated, 5 skipped, 1 suppressed, 0 rejected",
         ),
         (
             {"status": "completed", "connections": LOST, "eta_seconds": 0.0},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from msgspec import Raw
 from pgload.errors import SourceError
 from pgload.migrate.ledger import EMPTY, Entry
 from pgload.source.reader import Batch
-from tests.support.migrating import MigrationSandbox
+from tests.support.migrating import MigrationSandbox, wait_for_lock
 from tests.support.waiting import wait_until
 
 WAITING = (
@@ -20,20 +21,43 @@ WAITING = (
 
 
 @pytest.mark.parametrize("sizes", [("10", "10"), ("10", "17")], ids=["alike", "differing"])
-@pytest.mark.parametrize("again", [(), ("--restart",)], ids=["plain", "restart"])
-def test_two_at_once(
-    sandbox: MigrationSandbox, sizes: tuple[str, str], again: tuple[str, ...]
-) -> None:
-    """Two migrations of the same file at once share the work, and load it once."""
+def test_two_at_once(sandbox: MigrationSandbox, sizes: tuple[str, str]) -> None:
+    """Two migrations of the same file at once share the work, load it once, and report who wrote
+    what."""
     path = sandbox.numbers("t.json", 2000)
     with sandbox.locked() as cursor:
-        both = [sandbox.start("--batch-size", size, "--connections", "2", *again) for size in sizes]
+        both = [sandbox.start("--batch-size", size, "--connections", "2") for size in sizes]
         wait_until(lambda: sandbox.sql(WAITING) == [(4,)] or any(each.poll() for each in both))
         cursor.execute("ROLLBACK")
         output = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], output
     assert any("another migration writes this file as well" in each for each in output)
     sandbox.check(path)
+    found = [
+        re.findall(r"t.json: ([\d,]+) records were written by this migration, ([\d,]+)", each)
+        for each in output
+    ]
+    shares = [[int(n.replace(",", "")) for n in each[0]] for each in found if each]
+    assert shares
+    assert all(sum(each) == 2000 for each in shares), output
+
+
+def test_restart_beside_a_running_migration(sandbox: MigrationSandbox) -> None:
+    """`--restart` beside a migration of the same file is refused, and that one completes."""
+    path = sandbox.numbers("t.json", 2000)
+    with sandbox.locked() as cursor:
+        first = sandbox.start("--batch-size", "10")
+        wait_for_lock(cursor, first)
+        second = sandbox.start("--restart")
+        refused, _ = second.communicate()
+        cursor.execute("ROLLBACK")
+        output, _ = first.communicate()
+    assert second.returncode == 2, refused
+    assert "t.json: another migration is writing this file (backend" in refused
+    assert first.returncode == 0, output
+    sandbox.check(path)
+    assert sandbox.migrate("--restart") == 0
+    sandbox.check(path, path)
 
 
 def test_two_at_once_of_different_files(sandbox: MigrationSandbox, tmp_path: Path) -> None:

@@ -176,7 +176,9 @@ def test_retry_timeout(sandbox: MigrationSandbox, capsys: pytest.CaptureFixture[
         ("P0001", False, True),
         ("42P01", False, False),
         ("42501", False, False),
-        ("53100", False, False),
+        ("53100", True, False),
+        ("25006", True, False),
+        ("UE001", False, True),
     ],
 )
 def test_kinds_of_errors(state: str | None, transient: bool, data: bool) -> None:

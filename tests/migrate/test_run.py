@@ -181,11 +181,11 @@ def test_rights(
 
 
 def test_read_only_server(sandbox: MigrationSandbox, capsys: pytest.CaptureFixture[str]) -> None:
-    """A read-only server ends the run with one line; it can be resumed later."""
+    """A server that stays read-only ends the run with one line; it can be resumed later."""
     path = sandbox.numbers("t.json", 100)
     sandbox.sql(f"ALTER DATABASE {sandbox.name} SET default_transaction_read_only = on")
     for _ in range(2):
-        assert sandbox.migrate("--resume") == 1
+        assert sandbox.migrate("--resume", "--retry-timeout", "1") == 1
         output = capsys.readouterr().out
         assert "read-only transaction (SQLSTATE 25006); " in output
         with closing(sandbox.connect()) as connection, connection.cursor() as cursor:
@@ -223,11 +223,12 @@ def small_disk(sandbox: MigrationSandbox) -> Iterator[Path]:
 def test_full_disk(
     sandbox: MigrationSandbox, small_disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A full disk ends the run with one line; with more space it can be resumed."""
+    """A full disk that stays full ends the run with one line; with more space it is resumed."""
     path = sandbox.file("t.json", [{"n": n, "a": str(n) + "x" * 1500} for n in range(4000)])
-    assert sandbox.migrate("--batch-size", "50", "--connections", "4") == 1
+    given = ("--batch-size", "50", "--connections", "4")
+    assert sandbox.migrate(*given, "--retry-timeout", "1") == 1
     output = capsys.readouterr().out
-    assert output.count("No space left on device (SQLSTATE 53100)") == 1, output
+    assert "No space left on device (SQLSTATE 53100)" in output
     assert re.search(r"\(SQLSTATE 53100\); .*disk", output)
     committed = sandbox.sql("SELECT count(*) FROM t")[0][0]
     assert 0 < committed < 4000
@@ -265,7 +266,7 @@ def test_table_dropped_meanwhile(sandbox: MigrationSandbox) -> None:
         wait_for_lock(cursor, process)
         cursor.execute("DROP TABLE t; COMMIT")
         output, _ = process.communicate()
-    assert process.returncode == 1
+    assert process.returncode == 1, output
     assert 'relation "public.t" does not exist (SQLSTATE 42P01)' in output
     sandbox.sql("CREATE TABLE t (n int, a text)")
     assert sandbox.migrate("--resume") == 0
@@ -290,3 +291,26 @@ def test_files_of_an_interrupted_run(sandbox: MigrationSandbox) -> None:
 
 def states(sandbox: MigrationSandbox, name: str) -> list[str]:
     return [file["status"] for file in sandbox.output(name)["files"]] or [""]
+
+
+def test_results_report_what_was_done(
+    sandbox: MigrationSandbox, restricted: MigrationSandbox
+) -> None:
+    """Results and log have the connections that the server gave and the batch size in use."""
+    path = sandbox.numbers("t.json", 100)
+    sandbox.sql(
+        f"GRANT CREATE ON SCHEMA public TO {sandbox.name}",
+        f"ALTER ROLE {sandbox.name} CONNECTION LIMIT 3",
+    )
+    assert restricted.migrate("--connections", "8", "--batch-size", "10") == 0
+    results = sandbox.output(RESULTS)
+    assert (results["num_connections"], results["batch_size"]) == (2, 10)
+    log = (sandbox.outputs / "migration.log").read_text("utf-8")
+    assert "Connected to TESTED: 2 connections" in log
+    assert "Writing 10 batches over 2 connections" in log
+    average = results["average_records_per_second"]
+    progress = sandbox.output(PROGRESS)
+    assert round(progress["average_records_per_second"], 1) == round(average, 1)
+    assert restricted.migrate("--connections", "2", "--batch-size", "7", "--resume") == 0
+    assert sandbox.output(RESULTS)["batch_size"] == 10
+    sandbox.check(path)

@@ -1,0 +1,113 @@
+"""`Control`: the connection of the main thread, which plans and keeps the ledger."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import replace
+from threading import Thread
+from typing import TYPE_CHECKING, TypeVar
+
+from pgload.errors import TargetError
+from pgload.migrate.retry import FIRST_PAUSE, LONGEST_PAUSE, session_settings
+from pgload.migrate.sqlstates import is_transient, must_reconnect
+from pgload.targets.target import Target
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+SIGNAL_INTERVAL = 0.2  # seconds; a signal that arrives just before a wait is handled at its end
+Result = TypeVar("Result")
+
+
+class Control:
+    """A connection that is renewed after transient errors, within `retry_timeout` seconds."""
+
+    def __init__(self, target: Target, retry_timeout: float) -> None:
+        self._target = target
+        self._retry_timeout = retry_timeout
+        self._connection: Connection | None = None
+
+    @property
+    def connection(self) -> Connection:
+        """The connection; opened if there is none. Raises `TargetError`."""
+        if self._connection is None or self._connection.closed:
+            self._connection = interruptible(self._target.connect)
+            with self._connection.cursor() as cursor:
+                cursor.execute(session_settings(self._retry_timeout))
+        return self._connection
+
+    def run(self, action: Callable[[Connection], Result], note: Callable[[str], None]) -> Result:
+        """What `action(connection)` returns; it is called again after a transient error.
+
+        `note` is called with the reason. Raises the error that is not transient or does not pass.
+        """
+        import psycopg2
+
+        began, pause = time.monotonic(), FIRST_PAUSE
+        while True:
+            try:
+                return action(self.connection)
+            except (psycopg2.Error, TargetError) as error:
+                tried = time.monotonic() - began
+                if not is_transient(error) or tried > self._retry_timeout:
+                    raise
+                if must_reconnect(error):
+                    self.close()
+                note(f"{self._target.cloud}: {' '.join(str(error).split())}: trying again")
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def cancel(self) -> None:
+        """Cancel what the server runs for the main thread; may be called from any thread."""
+        if self._connection is not None:
+            self._connection.cancel()
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+def interruptible(connect: Callable[[], Result]) -> Result:
+    """What `connect()` returns, called in a thread, so that the main thread can hear of Ctrl-C."""
+    done: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(connect())
+        except BaseException as error:
+            done.set_exception(error)
+
+    Thread(target=run, name="pgload-connect", daemon=True).start()
+    while True:
+        with suppress(TimeoutError):
+            done.exception(timeout=SIGNAL_INTERVAL)
+            return done.result()
+
+
+def with_timeouts(target: Target, retry_timeout: float) -> Target:
+    """The target with connections that notice a silent network within `retry_timeout`.
+
+    Half of it, so that another attempt follows; what is configured is never made longer.
+    """
+    half = max(int(retry_timeout / 2), 1)  # seconds
+    limits = {
+        "connect_timeout": max(half, 2),
+        "keepalives_idle": max(half - 20, 1),
+        "keepalives_interval": max(min(half // 4, 10), 1),
+        "tcp_user_timeout": 1000 * half,  # ms
+    }
+    parameters = dict(target.parameters)
+    if str(parameters.get("host", "")).startswith("/"):  # a socket of this machine
+        return target
+    for name, limit in limits.items():
+        with suppress(ValueError):  # libpq reports what is not a number
+            given = int(parameters.get(name) or 0)
+            parameters[name] = min(given, limit) if given > 0 else limit
+    if "," in str(parameters.get("host", "")):  # after a failover, the one that takes writes
+        parameters.setdefault("target_session_attrs", "read-write")
+    return replace(target, parameters=parameters)

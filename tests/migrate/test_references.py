@@ -1,0 +1,89 @@
+"""Data errors that depend on other records: references within a batch, states of triggers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg2
+import pytest
+
+from pgload.contract import METHODS
+from pgload.migrate.retry import RetryingWriter
+from tests.support.migrating import MigrationSandbox
+
+OWN_STATE = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF new.n = 7 THEN RAISE 'seven' USING ERRCODE = 'UE001'; END IF;
+    RETURN new;
+END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION refuse()"""
+
+
+def rejected(sandbox: MigrationSandbox) -> list[int]:
+    return sorted(each["record"] for each in sandbox.output("rejects.jsonl"))
+
+
+def test_state_of_a_trigger(sandbox: MigrationSandbox) -> None:
+    """A record that a trigger refuses with a state of its own is rejected, the others written."""
+    sandbox.sql(OWN_STATE)
+    sandbox.numbers("t.json", 100)
+    assert sandbox.migrate() == 1
+    (reject,) = sandbox.output("rejects.jsonl")
+    assert (reject["record"], reject["sqlstate"], reject["message"]) == (8, "UE001", "seven")
+    assert sandbox.sql("SELECT count(*) FROM t") == [(99,)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("deferred", ["", "DEFERRABLE INITIALLY DEFERRED"], ids=["now", "deferred"])
+def test_references_within_the_table(sandbox: MigrationSandbox, method: str, deferred: str) -> None:
+    """Every method takes the records that refer to later ones of their batch, also beside a bad
+    one, and rejects the same ones."""
+    sandbox.sql(f"CREATE TABLE tree (id int PRIMARY KEY, parent int REFERENCES tree {deferred})")
+    count = 300
+    records = [{"id": n, "parent": n + 1 if n < count - 1 else None} for n in range(count)]
+    sandbox.file("tree.json", records)
+    assert sandbox.migrate("--method", method) == 0
+    sandbox.sql("DROP TABLE pgload_ledger", "TRUNCATE tree")
+    records[150]["parent"] = 9999  # and nothing can refer to it
+    sandbox.file("tree.json", records)
+    assert sandbox.migrate("--method", method) == 1
+    assert rejected(sandbox) == list(range(1, 152))
+    assert sandbox.sql("SELECT count(*) FROM tree") == [(count - 151,)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_deferred_reference_and_a_bad_record(sandbox: MigrationSandbox, method: str) -> None:
+    """Of a batch with a deferred reference that fails, only the bad record is rejected."""
+    sandbox.sql(
+        "CREATE TABLE p (id int PRIMARY KEY)",
+        "INSERT INTO p SELECT generate_series(0, 99)",
+        "CREATE TABLE c (n int, p int REFERENCES p DEFERRABLE INITIALLY DEFERRED)",
+    )
+    sandbox.file("c.json", [{"n": n, "p": -1 if n == 500 else n % 100} for n in range(1000)])
+    assert sandbox.migrate("--method", method) == 1
+    assert rejected(sandbox) == [501]
+    assert sandbox.sql("SELECT count(*) FROM c") == [(999,)]
+
+
+def test_rejects_of_an_attempt_that_was_not_committed(
+    sandbox: MigrationSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record that a retried batch has written is not among the rejects; the bad one is, once."""
+    sandbox.sql("CREATE TABLE p (id int PRIMARY KEY)", "CREATE TABLE c (p int REFERENCES p)")
+    sandbox.file("c.json", [{"p": 1}, {"p": "bad"}, {"p": 2}])
+    sandbox.sql("INSERT INTO p VALUES (1)")
+    check, failed = RetryingWriter._check_max_rejects, []
+
+    def fail_first(writer: RetryingWriter, *arguments: Any) -> None:
+        check(writer, *arguments)
+        if not failed:
+            failed.append(1)
+            sandbox.sql("INSERT INTO p VALUES (2)")
+            raise psycopg2.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(RetryingWriter, "_check_max_rejects", fail_first)
+    assert sandbox.migrate() == 1
+    assert sandbox.sql("SELECT p FROM c ORDER BY p") == [(1,), (2,)]
+    assert rejected(sandbox) == [2]
+    results = sandbox.output("migration_results.json")
+    assert (results["total_records"], results["rejects"], results["retries"]) == (2, 1, 1)

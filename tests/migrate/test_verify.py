@@ -1,0 +1,50 @@
+"""`--verify`: files against tables, with rejected, skipped and suppressed records accounted for."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgload.contract import METHODS
+from tests.support.migrating import MigrationSandbox
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_verified(sandbox: MigrationSandbox, method: str) -> None:
+    """A load with rejects, into a table with other rows, is verified; a changed row is missing."""
+    sandbox.sql("INSERT INTO t (n, a) VALUES (-1, 'other')")
+    sandbox.file("t_1.json", [{"n": "bad" if n == 70 else n % 50, "a": "x"} for n in range(200)])
+    sandbox.numbers("t_2.json", 100)
+    assert sandbox.migrate("--method", method, "--verify", "--batch-size", "30") == 1
+    results = sandbox.output("migration_results.json")
+    assert results["verified"]
+    (table,) = results["verification"]
+    assert (table["rows"], table["missing"], table["by_key"]) == (300, 0, False)
+    first = table["files"][0]
+    assert (first["file"], first["read"], first["found"]) == ("t_1.json", 200, 199)
+    assert first["rejected"] == 1
+    sandbox.sql("UPDATE t SET a = 'changed' WHERE id = (SELECT max(id) FROM t)")
+    assert sandbox.migrate("--resume", "--verify") == 1
+    results = sandbox.output("migration_results.json")
+    assert (results["verified"], results["verification"][0]["missing"]) == (False, 1)
+
+
+@pytest.mark.parametrize("how", ["skip", "update"])
+def test_verified_by_key(
+    sandbox: MigrationSandbox, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    """After --on-conflict every key has to be there; a row that was deleted is missing."""
+    sandbox.sql("CREATE TABLE k (k int PRIMARY KEY, v int)", "INSERT INTO k VALUES (1, 1)")
+    sandbox.file("k.json", [{"k": n % 50, "v": n} for n in range(100)])
+    assert sandbox.migrate("--on-conflict", how, "--verify") == 0
+    assert sandbox.output("migration_results.json")["verified"]
+    assert "verified: k has the keys of 100 of 100 records" in capsys.readouterr().out
+    sandbox.sql("DELETE FROM k WHERE k = 7")
+    assert sandbox.migrate("--on-conflict", how, "--resume", "--verify") == 1
+    assert "not verified: k has the keys of 98 of 100 records" in capsys.readouterr().out
+
+
+def test_not_verified_unless_asked(sandbox: MigrationSandbox) -> None:
+    """Without the option nothing is claimed."""
+    sandbox.numbers("t.json", 10)
+    assert sandbox.migrate() == 0
+    assert sandbox.output("migration_results.json")["verified"] is None
