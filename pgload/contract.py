@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 METHODS = ("values", "unnest", "json", "copy", "executemany")
-PARTS = ("encode", "write", "commit", "wait")  # of the workers' time
+PARTS = ("encode", "write", "commit", "wait", "idle")  # of the workers' time
 BOTTLENECKS = ("client", "network", "server_cpu", "wal", "io", "locks")
 LOAD_PARAMS = ("cloud", "method", "batch_size", "connections")  # of a benchmark that is a load
 

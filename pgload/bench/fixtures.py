@@ -14,12 +14,14 @@ from pgload.bench.options import SAMPLE_RECORDS
 from pgload.bench.runner import Journal, Runner
 from pgload.bench.selection import pass_id
 from pgload.bench.session import SESSION, BenchSession
-from pgload.bench.target import SCHEMA, BenchTarget, prepare
+from pgload.bench.target import DECIDING_SETTINGS, SCHEMA, BenchTarget, prepare
 from pgload.contract import Setting
 from pgload.errors import PgloadError, TargetError, UsageError
 from pgload.sample.generator import sample_dir
 from pgload.schema.table import describe
 from pgload.targets.cloud import open_target
+
+MAX_ROUNDS = 3  # of what is measured without passes
 
 
 @pytest.fixture(scope="session")
@@ -118,8 +120,10 @@ def runner(
             "max_time_per_setting": options.effort.seconds,
             "rtt": options.rtt_ms,
             "data": str(options.data),
+            "exact_records": options.records,
             "servers": {
-                cloud: f"PostgreSQL {target.facts['version']}, {target.facts.get('instance_type')}"
+                cloud: f"PostgreSQL {target.facts['version']}, {target.facts.get('instance_type')}, "
+                + ", ".join(f"{name} {target.at_start[name]}" for name in DECIDING_SETTINGS)
                 for cloud, target in bench_targets.items()
             },
         }
@@ -155,8 +159,9 @@ def run_load(
 def run_rounds(
     bench_session: BenchSession, benchmark: Any
 ) -> Callable[[Callable[[], object]], None]:
-    """A function that times work in as many rounds as were asked for; SIGINT may end it.
+    """A function that times work which is not in the passes; SIGINT may end it.
 
+    It takes as many rounds as a setting has in all passes, but not more than three.
     Keyword arguments are those of `benchmark.pedantic`: `setup` and `teardown`.
     """
 
@@ -165,7 +170,7 @@ def run_rounds(
         pedantic = partial(
             benchmark.pedantic,
             work,
-            rounds=effort.rounds,
+            rounds=min(MAX_ROUNDS, effort.rounds * bench_session.options.passes),
             warmup_rounds=effort.warmup_rounds,
             **around,
         )
