@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pgload.bench.dataset import Dataset
-from pgload.bench.measure import load_once
-from pgload.bench.target import BenchTarget
+from pgload.bench.target import BenchTarget, server_errors
 from pgload.contract import Setting
+from pgload.load.loader import Loader
 
 MOMENTS = 8  # one load at each; the first has a warm-up load before it
 MIN_SETTINGS = 4  # a run of fewer settings is too short to drift
@@ -94,9 +94,7 @@ def drift_note(seconds: Sequence[float]) -> str | None:
     error = math.sqrt(scatter / (moments - 2) / spread)
     change = slope * (moments - 1)
     third = moments // 3
-    start, middle, end = map(
-        statistics.fmean, (logs[:third], logs[third:-third], logs[-third:])
-    )
+    start, middle, end = map(statistics.fmean, (logs[:third], logs[third:-third], logs[-third:]))
     monotone = start < middle < end or start > middle > end
     if not monotone or abs(change) < math.log1p(MIN_CHANGE):
         return None
@@ -104,6 +102,21 @@ def drift_note(seconds: Sequence[float]) -> str | None:
         return None
     word = "slower" if change > 0 else "faster"
     return (
-        f"the same setting was {math.exp(abs(change)):.2f} times {word} at the end of this run than "
-        "at its start: look for burst credits, throttling or other load, and repeat it"
+        f"the same setting was {math.exp(abs(change)):.2f} times {word} at the end of this run "
+        "than at its start: look for burst credits, throttling or other load, and repeat it"
     )
+
+
+def load_once(target: BenchTarget, dataset: Dataset, setting: Setting, repeats: int = 1) -> float:
+    """The seconds of one verified load over connections of its own, without observing it."""
+    batches = list(dataset.batches(setting.batch_size, repeats))
+    with (
+        server_errors(target.target),
+        Loader(target.target.connect, setting.method, connections=setting.connections) as loader,
+    ):
+        target.check_unchanged()
+        target.reset()
+        seconds = loader.run(batches).seconds
+        target.verify(repeats)
+        target.check_unchanged()
+    return seconds

@@ -122,8 +122,11 @@ def runner(
             "data": str(options.data),
             "exact_records": options.records,
             "servers": {
-                cloud: f"PostgreSQL {target.facts['version']}, {target.facts.get('instance_type')}, "
-                + ", ".join(f"{name} {target.at_start[name]}" for name in DECIDING_SETTINGS)
+                cloud: [
+                    f"PostgreSQL {target.facts['version']}",
+                    target.facts.get("instance_type"),
+                    *(f"{name} {target.at_start[name]}" for name in DECIDING_SETTINGS),
+                ]
                 for cloud, target in bench_targets.items()
             },
         }

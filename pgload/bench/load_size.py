@@ -48,7 +48,8 @@ def too_few_records(dataset: Dataset, setting: Setting, size: LoadSize) -> str |
     if not batches:
         short = f"no file fills a batch of {batch_size}"
     elif not size.for_batches and batches < MIN_BATCHES * connections:
-        short = f"too few batches ({batches}) for {MIN_BATCHES} on each of {connections} connections"
+        each = f"{MIN_BATCHES} on each of {connections} connections"
+        short = f"too few batches ({batches}) for {each}"
     else:
         return None
     needed = MIN_BATCHES * connections * batch_size if not size.for_batches else batch_size

@@ -98,7 +98,8 @@ class Pass:
     @property
     def throughput(self) -> float:
         """Records per second: the mean of the rounds' logarithms."""
-        rates = [one.records / seconds for one, seconds in zip(self.rounds, self.seconds)]
+        timed = zip(self.rounds, self.seconds, strict=True)
+        rates = [one.records / seconds for one, seconds in timed]
         return statistics.geometric_mean(rates)
 
 
@@ -146,7 +147,10 @@ def _explanation(passes: Sequence[Pass]) -> dict[str, Any]:
     def median(value: Callable[[Round], float]) -> float:
         return statistics.median(map(value, rounds))
 
-    parts = {name: median(lambda each, name=name: each.parts[name]) for name in PARTS}
+    def part(name: str) -> float:
+        return median(lambda each: each.parts[name])
+
+    parts = {name: part(name) for name in PARTS}
     bottleneck = bottleneck_of(each.bottlenecks for each in rounds)
     median_round = sorted(rounds, key=lambda each: each.seconds)[(len(rounds) - 1) // 2]
     events = sum((Counter(each.wait_events) for each in rounds), Counter[str]())
@@ -156,8 +160,8 @@ def _explanation(passes: Sequence[Pass]) -> dict[str, Any]:
         "client": {
             "cpu_seconds": median(lambda each: each.cpu_seconds),
             "cpu_share": median(lambda each: each.cpu_seconds / each.seconds),
-            "encode_cpu_seconds": median(lambda each: each.parts["encode_cpu"]),
-            "write_cpu_seconds": median(lambda each: each.parts["write_cpu"]),
+            "encode_cpu_seconds": part("encode_cpu"),
+            "write_cpu_seconds": part("write_cpu"),
             "waited_seconds": parts["wait"],
         },
         "profile": parts,
@@ -329,18 +333,3 @@ def _warm_up(
     around = (spent - sum(each.seconds for each in loads.results)) / len(loads.results)
     affordable = int((effort.seconds - spent) / (around + last * repeats / loads.repeats))
     return Plan(repeats, min(effort.rounds, max(MIN_ROUNDS, affordable)))
-
-
-def load_once(target: BenchTarget, dataset: Dataset, setting: Setting, repeats: int = 1) -> float:
-    """The seconds of one verified load over connections of its own, without observing it."""
-    batches = list(dataset.batches(setting.batch_size, repeats))
-    with (
-        server_errors(target.target),
-        Loader(target.target.connect, setting.method, connections=setting.connections) as loader,
-    ):
-        target.check_unchanged()
-        target.reset()
-        seconds = loader.run(batches).seconds
-        target.verify(repeats)
-        target.check_unchanged()
-    return seconds

@@ -199,7 +199,8 @@ def add_options(parser: pytest.Parser) -> None:
         "--max-time-per-setting",
         type=_above_zero,
         metavar="S",
-        help="seconds after which no further round of a setting begins in a pass, except its second",
+        help="seconds in a pass after which no further round of a setting begins, except its "
+        "second",
     )
     add(
         "--resume",

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from pgload.bench.dataset import Dataset
+from pgload.bench.drift import load_once
 from pgload.bench.finals import FINAL_PASSES, Finalist, choose_finalists, run_finals
 from pgload.bench.load_size import too_few_records
 from pgload.bench.measure import (
@@ -20,7 +21,6 @@ from pgload.bench.measure import (
     Plan,
     attempt,
     extra_info,
-    load_once,
     measure,
     unstable,
 )
@@ -169,8 +169,7 @@ class Runner:
                 report = finalist.report()
                 self._console.line(
                     f"{finalist.cloud}: {finalist.setting.short}, one of the best: "
-                    f"{report['records_per_second']:,.0f} records/s in {len(finalist.passes)} fresh "
-                    "passes"
+                    f"{report['records_per_second']:,.0f} records/s in fresh passes"
                 )
 
     def _name(self, cloud: str, setting: Setting, pass_number: int) -> str:
@@ -253,8 +252,10 @@ class Runner:
     def _plan(self, test: str) -> Plan | None:
         """What the passes of a test do, if one was measured, in this run or before it."""
         journal = self._session.journal
-        before = [each for (name, _), each in journal.passes.items() if name == test] if journal else []
-        return next((each.plan for each in [*self._session.passes.get(test, ()), *before]), None)
+        known = list(self._session.passes.get(test, ()))
+        if journal:
+            known += [each for (name, _), each in journal.passes.items() if name == test]
+        return known[0].plan if known else None
 
     def _out_of_time(self) -> bool:
         limit, now = self._options.max_time, time.monotonic()
@@ -267,9 +268,7 @@ class Runner:
             return f"the {limit:g} s of --max-time are over; --resume measures the rest"
         return too_few_records(self._dataset, setting, self._options.load_size)
 
-    def _add(
-        self, benchmark: Any, test: str, measured: Pass, cloud: str, setting: Setting
-    ) -> None:
+    def _add(self, benchmark: Any, test: str, measured: Pass, cloud: str, setting: Setting) -> None:
         self._session.settings[test] = (cloud, setting)
         self._session.passes.setdefault(test, []).append(measured)
         benchmark.extra_info.update(extra_info([measured]))

@@ -221,7 +221,9 @@ def deciding_facts(connection: Connection, tables: Sequence[Table]) -> dict[str,
             cursor.execute(_TABLE_QUERY, (qualified_name(table, connection),))
             found = cursor.fetchone() or (None,) * 5
             names = ("oid", "persistence", "kind", "indexes", "triggers")
-            facts |= {f"{table.name}'s {name}": value for name, value in zip(names, found)}
+            facts |= {
+                f"{table.name}'s {name}": value for name, value in zip(names, found, strict=True)
+            }
     return facts
 
 
