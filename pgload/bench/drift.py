@@ -19,8 +19,8 @@ from pgload.load.loader import Loader
 MOMENTS = 8  # one load at each; the first has a warm-up load before it
 MIN_SETTINGS = 4  # a run of fewer settings is too short to drift
 MIN_CHANGE = 0.05  # smaller changes are not reported, however steady the loads are
-# Student's t that 2.5% of slopes without a trend exceed, by the number of moments.
-CRITICAL_T = {5: 3.182, 6: 2.776, 7: 2.571, 8: 2.447}
+# Student's t that 1% of slopes without a trend exceed, and 1% fall below, by the number of moments.
+CRITICAL_T = {5: 4.541, 6: 3.747, 7: 3.365, 8: 3.143}
 
 
 @dataclass
@@ -80,7 +80,7 @@ def drift_note(seconds: Sequence[float]) -> str | None:
     """A note if loads at successive moments became slower or faster throughout; None if not.
 
     A straight line is fitted to the logarithms; its slope is tested against their scatter around
-    the line, which is how much neighbouring moments differ, with Student's t at 5%. The middle
+    the line, which is how much neighbouring moments differ, with Student's t at 2%. The middle
     third also has to lie between the others, so that a change that passes is not a trend.
     """
     logs = [math.log(each) for each in seconds if 0 < each < math.inf][-MOMENTS:]
