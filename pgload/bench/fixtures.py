@@ -21,7 +21,7 @@ from pgload.sample.generator import sample_dir
 from pgload.schema.table import describe
 from pgload.targets.cloud import open_target
 
-MAX_ROUNDS = 3  # of what is measured without passes
+ROUNDS = 3  # of what is measured without passes
 
 
 @pytest.fixture(scope="session")
@@ -164,16 +164,17 @@ def run_rounds(
 ) -> Callable[[Callable[[], object]], None]:
     """A function that times work which is not in the passes; SIGINT may end it.
 
-    It takes as many rounds as a setting has in all passes, but not more than three.
+    It takes three rounds, or as many as a setting has in all passes, if those are fewer, or in one
+    pass, if those are more.
     Keyword arguments are those of `benchmark.pedantic`: `setup` and `teardown`.
     """
 
     def run_rounds(work: Callable[[], object], **around: Callable[[], object]) -> None:
-        effort = bench_session.options.effort
+        effort, passes = bench_session.options.effort, bench_session.options.passes
         pedantic = partial(
             benchmark.pedantic,
             work,
-            rounds=min(MAX_ROUNDS, effort.rounds * bench_session.options.passes),
+            rounds=max(effort.rounds, min(ROUNDS, effort.rounds * passes)),
             warmup_rounds=effort.warmup_rounds,
             **around,
         )

@@ -63,10 +63,10 @@ def select(items: Sequence[pytest.Item], asked: Mapping[str, Any]) -> list[pytes
 
 
 def _load(item: pytest.Item) -> Any:
-    """What is loaded and in which pass, or the item itself if it is not a load."""
+    """What is loaded and in which pass; of its own for an item that is not a load."""
     params = _params(item)
     if "pass_number" not in params:
-        return item
+        return id(item)
     return tuple(params[name] for name in (*LOAD_PARAMS, "pass_number"))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +79,7 @@ def test_odd_input(odd: list[float]) -> None:
 
 
 @pytest.fixture
-def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The results of the probe's loads to come: seconds, or an error."""
     results: list[Any] = []
 
@@ -91,7 +90,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
         return result
 
     monkeypatch.setattr(drift, "load_once", load_once)
-    yield results
+    return results
 
 
 def probed(probe: DriftProbe, *, settings: int) -> DriftProbe:

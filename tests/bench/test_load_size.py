@@ -29,8 +29,7 @@ def test_ten_batches(tmp_path: Path, size: LoadSize) -> None:
     records = dataset(tmp_path, 600)
     assert too_few_records(records, Setting("copy", 30, 2), size) is None
     assert too_few_records(records, Setting("copy", 30, 3), size) == (
-        "too few batches (20) for 10 on each of 3 connections; "
-        "needs 900 records (--records 900)"
+        "too few batches (20) for 10 on each of 3 connections; needs 900 records (--records 900)"
     )
     assert too_few_records(records, Setting("copy", 1000, 1), size) == (
         "no file fills a batch of 1000; needs 10,000 records (--records 10000)"

@@ -14,7 +14,7 @@ from pgload.targets.target import Target
 from tests.support.environment import environment
 
 ROOT = Path(__file__).parents[2]
-QUICK = ("--records", "600", "--rounds", "2", "--warmup-rounds", "0")
+QUICK = ("--records", "600", "--passes", "1", "--rounds", "2", "--warmup-rounds", "0")
 SECRET = "a-secret-word"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
