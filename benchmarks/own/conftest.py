@@ -71,7 +71,7 @@ def run_pairs(
         )
         if benchmark.stats is None:
             pytest.skip("--benchmark-disable leaves nothing to compare")
-        rounds = bench_session.options.effort.rounds
+        rounds = benchmark.stats.stats.rounds
         pairs = list(zip(their_seconds, our_seconds, strict=True))[-rounds:]
         ratios = [weight * their / our for their, our in pairs]
         ratio = float(statistics.median(ratios))

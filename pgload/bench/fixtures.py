@@ -21,8 +21,6 @@ from pgload.sample.generator import sample_dir
 from pgload.schema.table import describe
 from pgload.targets.cloud import open_target
 
-ROUNDS = 3  # of what is measured without passes
-
 
 @pytest.fixture(scope="session")
 def bench_session(pytestconfig: pytest.Config) -> BenchSession:
@@ -164,8 +162,7 @@ def run_rounds(
 ) -> Callable[[Callable[[], object]], None]:
     """A function that times work which is not in the passes; SIGINT may end it.
 
-    It takes three rounds, or as many as a setting has in all passes, if those are fewer, or in one
-    pass, if those are more.
+    It takes as many rounds as there are passes, or as a setting has in a pass, if those are more.
     Keyword arguments are those of `benchmark.pedantic`: `setup` and `teardown`.
     """
 
@@ -174,7 +171,7 @@ def run_rounds(
         pedantic = partial(
             benchmark.pedantic,
             work,
-            rounds=max(effort.rounds, min(ROUNDS, effort.rounds * passes)),
+            rounds=max(effort.rounds, passes),
             warmup_rounds=effort.warmup_rounds,
             **around,
         )

@@ -80,14 +80,14 @@ class BenchTarget:
         """Raise `LoadError` if a fact that decides the speed is not as at the start of the run."""
         now = deciding_facts(self.connection, list(self.expected))
         changes = [
-            f"{name} was {before}, and is {now.get(name)}"
+            f"{name} changed from {before} to {now.get(name)}"
             for name, before in self.at_start.items()
             if now.get(name) != before
         ]
         if changes:
             raise LoadError(
-                f"{self.target.cloud}: the server changed during the run ({'; '.join(changes)}): "
-                "this pass has no result; run the benchmark again"
+                f"{self.target.cloud}: since the start of the run {'; '.join(changes)}: this pass "
+                "has no result; run the benchmark again"
             )
 
     def rtt(self) -> RoundTrip:

@@ -142,6 +142,35 @@ def test_three_clouds(run: Run, checkout: Path, fast_server: Target) -> None:
         postgres.sql(f"DROP DATABASE {cloud} WITH (FORCE)")
 
 
+# Everything that is computed at the end of a run fails.
+FAULTS = """
+from pgload.bench import console, hooks, runner
+from pgload.bench.drift import DriftProbe
+
+def fail(*_, **__):
+    raise ZeroDivisionError("division by zero")
+
+DriftProbe.report = hooks.client_facts = hooks.write_summary = runner.choose_finalists = fail
+"""
+
+
+def test_faults_at_the_end(run: Run, checkout: Path, database: Database) -> None:
+    """What is computed at the end of a run never costs what was measured."""
+    with (checkout / "conftest.py").open("a") as conftest:
+        conftest.write(FAULTS)
+    done = run("pytest", "benchmarks/test_batch_size.py", f"--cloud={database.target.cloud}",
+               "--batch-size=10,20,30,60", *QUICK)  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    reason = "could not be computed: ZeroDivisionError: division by zero"
+    assert f"finals: {reason}" in done.stdout
+    assert f"the summary {reason}" in done.stdout
+    assert "INTERNALERROR" not in done.stdout + done.stderr
+    found = saved(checkout)
+    assert len(loads(found)) == 4
+    assert found["machine_info"]["client"] == {"note": reason}
+    assert found["machine_info"]["run"]["drift"] == {"GCP": {"note": reason}}
+
+
 def files_with(word: str, folder: Path) -> list[Path]:
     """The files below a folder that hold a word."""
     files = [path for path in folder.rglob("*") if path.is_file()]

@@ -124,6 +124,36 @@ def test_wrong_load_has_no_result(
     assert "cloud" not in str([b["params"] for b in saved(checkout)["benchmarks"]])
 
 
+# Makes the table unlogged before the second load of a run.
+UNLOGGED = """
+from pgload.load.loader import Loader
+load, loads = Loader.run, []
+
+def run(self, work):
+    loads.append(work)
+    if len(loads) == 2:
+        with self._connect() as connection, connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE pgload_bench.bid_pblanclistinfo_cnstwk SET UNLOGGED")
+    return load(self, work)
+
+Loader.run = run
+"""
+
+
+def test_changed_table_has_no_result(run: Run, checkout: Path, database: Database) -> None:
+    """A pass during which a table changed fails with the reason; those before it are saved."""
+    with (checkout / "conftest.py").open("a") as conftest:
+        conftest.write(UNLOGGED)
+    done = run("pytest", *SWEEP, "--rounds=1", "--batch-size=20,30", "--passes=1")
+    assert done.returncode == 1
+    assert "persistence changed from logged to unlogged: this pass has no result" in done.stdout
+    assert len(measured(done.stdout)) == 1
+    (bench,) = saved(checkout)["benchmarks"]
+    assert bench["extra_info"]["passes"][0]["number"] == 1
+    assert "Traceback" not in done.stdout
+    assert database.sql("SELECT to_regnamespace('pgload_bench')") is None
+
+
 def test_lost_connection(run: Run, database: Database) -> None:
     """A server that closes the benchmark's connection ends the run with a line."""
     database.sql(CUT_OTHER_CONNECTIONS)  # at the first row of the first load
