@@ -7,12 +7,16 @@ from pathlib import Path
 KEYS = {
     "records",
     "bytes",
+    "dataset",
     "records_per_second",
+    "mb_per_second",
     "batch_latency",
     "client",
     "encode",
     "write",
     "commit",
+    "wait",
+    "idle",
     "rtt_ms",
     "wal_bytes_per_record",
     "bottleneck",
@@ -33,6 +37,7 @@ for load in loads:
     assert extra.keys() >= KEYS, f"{load['name']} lacks {KEYS - extra.keys()}"
     assert extra["verified"] is True, load["name"]
     assert extra["bottleneck"] in extra["bottleneck_shares"], load["name"]
+    assert [one["number"] for one in extra["passes"]] == [1, 2], load["name"]
     assert load["stats"]["rounds"] == len(load["stats"]["data"]) == 2, load["name"]
     assert load["params"]["cloud"] == cloud
 server = saved["machine_info"]["servers"][cloud]
