@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MIN_BATCHES = 10  # of each connection
 MIN_ROUND_SECONDS = 1.0
 # Seconds that a round is planned to last: a server may be faster than in the warm-up load.
-PLANNED_SECONDS = 1.2
+PLANNED_SECONDS = 1.1
 # A load that is much shorter says little of how long a longer one takes.
 MIN_SIZING_SECONDS = 0.1
 

@@ -284,6 +284,8 @@ class Runner:
         pytest.fail(str(error), pytrace=False)
 
     def _skip(self, name: str, cloud: str, setting: Setting, reason: str) -> NoReturn:
-        self._session.not_measured.append({"cloud": cloud, **asdict(setting), "reason": reason})
-        self._console.line(f"{name:<25} not measured: {reason}")
+        entry = {"cloud": cloud, **asdict(setting), "reason": reason}
+        if entry not in self._session.not_measured:  # once for all passes
+            self._session.not_measured.append(entry)
+            self._console.line(f"{name:<25} not measured: {reason}")
         pytest.skip(reason)

@@ -63,7 +63,6 @@ def test_saved_run(run: Run, checkout: Path) -> None:
     found = saved(checkout)
     assert set(loads(found)) == {
         "test_batch_size[copy-60-1]",
-        "test_methods[executemany-60-1]",
         "test_methods[unnest-60-1]",
         "test_methods[json-60-1]",
         "test_methods[values-60-1]",

@@ -66,6 +66,6 @@ def test_repeated_for_time() -> None:
     """A load is repeated until it lasts somewhat more than a second, unless its size is given."""
     assert GIVEN.repeats(least=1, loaded=1, seconds=0.25) == 5
     assert GIVEN.repeats(least=7, loaded=1, seconds=0.25) == 7
-    assert GIVEN.repeats(least=1, loaded=10, seconds=0.2) == 60
+    assert GIVEN.repeats(least=1, loaded=10, seconds=0.2) == 55
     assert GIVEN.repeats(least=1, loaded=1, seconds=3.0) == 1
     assert EXACT.repeats(least=1, loaded=1, seconds=0.01) == 1
