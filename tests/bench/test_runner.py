@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pgload.bench.measure import Pass
+from pgload.bench.measure import Pass, Plan
 from pgload.bench.runner import Journal
 from pgload.bench.target import RoundTrip
 from pgload.errors import UsageError
@@ -52,12 +52,13 @@ def measured(output: str) -> list[str]:
 def test_journal(tmp_path: Path) -> None:
     """A run is resumed from the complete lines of its journal."""
     path = tmp_path / "interrupted_GCP.jsonl"
-    one = Pass(1, seconds=[0.5], rounds=[], rtt=RoundTrip(0.1, 0.2), checkpoint_between_rounds=True)
+    one = Pass(1, [0.5], [], RoundTrip(0.1, 0.2), checkpoint_between_rounds=True, repeats=3)
     Journal(path, {"records": 600}, resume=False).add("test_a", one)
     with path.open("a") as file:
         file.write('{"test": "test_b"')
     resumed = Journal(path, {"records": 600}, resume=True)
     assert resumed.passes == {("test_a", 1): one}
+    assert resumed.passes["test_a", 1].plan == Plan(repeats=3, rounds=1)
     assert len(path.read_text().splitlines()) == 2
     with pytest.raises(UsageError, match="the interrupted run had records 600, not 700: use the"):
         Journal(path, {"records": 700}, resume=True)
