@@ -82,7 +82,6 @@ def test_repeated_until_it_lasts(run: Run, checkout: Path, database: Database) -
         assert extra["records"] % 400 == 0
         assert extra["records"] > 400
         assert bench["stats"]["rounds"] == 2
-        assert bench["stats"]["max"] > 0.5  # a second, unless the machine's load changed
     assert database.sql("SELECT to_regnamespace('pgload_bench')") is None
 
 
