@@ -9,12 +9,16 @@ from pgload.contract import METHODS
 KEYS = {
     "records",
     "bytes",
+    "dataset",
     "records_per_second",
+    "mb_per_second",
     "batch_latency",
     "client",
     "encode",
     "write",
     "commit",
+    "wait",
+    "idle",
     "rtt_ms",
     "wal_bytes_per_record",
     "bottleneck",
@@ -34,6 +38,7 @@ for load in loads:
     assert extra.keys() >= KEYS, f"{load['name']} lacks {KEYS - extra.keys()}"
     assert extra["verified"] is True, load["name"]
     assert extra["bottleneck"] in extra["bottleneck_shares"], load["name"]
+    assert [one["number"] for one in extra["passes"]] == [1, 2], load["name"]
     assert load["stats"]["rounds"] == len(load["stats"]["data"]) == 2, load["name"]
     assert load["params"]["cloud"] == cloud
 server = saved["machine_info"]["servers"][cloud]

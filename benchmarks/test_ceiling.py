@@ -21,7 +21,7 @@ def pytest_generate_tests(metafunc):
     """The server's ceiling is measured with the connections that are asked for."""
     if "connections" in metafunc.fixturenames and SESSION in metafunc.config.stash:
         asked = metafunc.config.stash[SESSION].options.sweep
-        metafunc.parametrize("connections", asked.get("connections", (1, 2, 5, 10)))
+        metafunc.parametrize("connections", asked.get("connections", (1, 10)))
 
 
 def batches_from_files(dataset, batch_size):

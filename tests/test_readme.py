@@ -21,7 +21,7 @@ from tests.support.servers import embedded
 
 ENGLISH, KOREAN = ROOT / "README.md", ROOT / "README.ko.md"
 # One setting of a small load, where a command asks for nothing else.
-SMALL = "--records=600 --rounds=1 --warmup-rounds=0 --method=copy --batch-size=300 --connections=1"
+SMALL = "--records=600 --passes=1 --warmup-rounds=0 --method=copy --batch-size=60 --connections=1"
 
 
 def blocks(path: Path) -> list[str]:

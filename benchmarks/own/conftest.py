@@ -72,7 +72,7 @@ def run_pairs(
         )
         if benchmark.stats is None:
             pytest.skip("--benchmark-disable leaves nothing to compare")
-        rounds = bench_session.options.effort.rounds  # the others were for warming up
+        rounds = benchmark.stats.stats.rounds  # the others were for warming up
         contender_seconds = contender_seconds[-rounds:]
         baseline_seconds = baseline_seconds[-rounds:]
         pairs = zip(baseline_seconds, contender_seconds, strict=True)

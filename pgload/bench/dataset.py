@@ -57,11 +57,16 @@ class Dataset:
         """Bytes of the records' JSON text."""
         return sum(len(record) for records in self.files.values() for record in records)
 
-    def batches(self, batch_size: int) -> Iterator[tuple[Table, Batch]]:
-        """All batches in the order of files and records; none spans two files."""
-        for path, records in self.files.items():
-            for at in range(0, len(records), batch_size):
-                yield self.tables[path], Batch(path, at + 1, records[at : at + batch_size])
+    def batches(self, batch_size: int, repeats: int = 1) -> Iterator[tuple[Table, Batch]]:
+        """All batches in the order of files and records, `repeats` times; none spans two files."""
+        for _ in range(repeats):
+            for path, records in self.files.items():
+                for at in range(0, len(records), batch_size):
+                    yield self.tables[path], Batch(path, at + 1, records[at : at + batch_size])
+
+    def whole_batches(self, batch_size: int) -> int:
+        """The number of batches that are as large as they should be."""
+        return sum(len(records) // batch_size for records in self.files.values())
 
 
 def _first_records(path: Path, limit: int | None, form: Format | None) -> list[Raw]:

@@ -1,4 +1,4 @@
-"""One setting, measured at the start, in the middle and at the end of a run: does the server drift?
+"""One setting, measured at several moments of a run: does the server drift?
 
 Burst credits that run out, throttling and noisy neighbours change a server while it is measured.
 """
@@ -14,97 +14,110 @@ from typing import Any
 from pgload.bench.dataset import Dataset
 from pgload.bench.target import BenchTarget, server_errors
 from pgload.contract import Setting
-from pgload.errors import TooManyConnectionsError
 from pgload.load.loader import Loader
 
-MOMENTS = ("start", "middle", "end")
-ROUNDS = 3
+MOMENTS = 8  # one load at each; the first has a warm-up load before it
 MIN_SETTINGS = 4  # a run of fewer settings is too short to drift
-MIN_CHANGE = 0.05  # smaller changes are not reported, however steady the rounds are
-MIN_ERRORS = 3.0  # a change is drift from this multiple of its standard error on
+MIN_CHANGE = 0.05  # smaller changes are not reported, however steady the loads are
+# Student's t that 1% of slopes without a trend exceed, and 1% fall below, by the number of moments.
+CRITICAL_T = {5: 4.541, 6: 3.747, 7: 3.365, 8: 3.143}
 
 
 @dataclass
 class DriftProbe:
-    """Measures the same setting at several moments of a run of `total` settings on one cloud."""
+    """Loads with the same setting at moments spread over `total` settings on one cloud."""
 
     setting: Setting
-    total: int
-    done: int = 0  # settings that are finished, measured or not
-    seconds: dict[str, list[float]] = field(default_factory=dict)  # of each round, by moment
-    records: int = 0
+    total: int  # settings of all passes that are measured, as far as is known
+    done: int = 0  # of these
+    after: list[int] = field(default_factory=list)  # settings done before each load
+    seconds: list[float] = field(default_factory=list)  # of each load
+    records: int = 0  # in a load
+    failures: list[str] = field(default_factory=list)  # why a load has no result
+    _next: int = 0  # moment
 
-    def before_setting(self, target: BenchTarget, dataset: Dataset) -> None:
-        """Measure the start or the middle if it is time to; called before every setting."""
-        if self.total < MIN_SETTINGS:
+    def __post_init__(self) -> None:
+        self._moments = min(MOMENTS, self.total + 1) if self.total >= MIN_SETTINGS else 0
+
+    def measure_if_due(self, target: BenchTarget, dataset: Dataset) -> None:
+        """Load if it is time to; called before the first setting and after every one.
+
+        A load that fails is noted: it does not belong to a setting, so none fails with it.
+        """
+        last = self._moments - 1
+        if self._next > last or self.done * last < self.total * self._next:
             return
-        if "start" not in self.seconds:
-            self._measure(target, dataset, "start")
-        elif "middle" not in self.seconds and self.done >= self.total // 2:
-            self._measure(target, dataset, "middle")
-
-    @property
-    def end_is_due(self) -> bool:
-        """Whether all settings are finished and the end is not measured yet."""
-        return self.done >= self.total and "start" in self.seconds and "end" not in self.seconds
-
-    def measure_end(self, target: BenchTarget, dataset: Dataset) -> None:
-        """Measure the end; called when it is due."""
-        self._measure(target, dataset, "end")
-
-    def _measure(self, target: BenchTarget, dataset: Dataset, moment: str) -> None:
-        setting = self.setting
-        batches = list(dataset.batches(setting.batch_size))
+        first = self._next == 0
+        self._next = self.done * last // self.total + 1 if self.total else self._moments
         self.records = dataset.records
-        connect = target.target.connect
         try:
-            with (
-                server_errors(target.target),
-                Loader(connect, setting.method, connections=setting.connections) as loader,
-            ):
-                for _ in range(ROUNDS):
-                    target.reset()
-                    seconds = loader.run(batches).seconds
-                    target.verify()
-                    self.seconds.setdefault(moment, []).append(seconds)
-        except TooManyConnectionsError:  # reported by the settings that follow
-            self.seconds.pop(moment, None)
+            if first:
+                load_once(target, dataset, self.setting)
+            seconds = load_once(target, dataset, self.setting)
+        except Exception as error:
+            self.failures.append(str(error))
+        else:
+            self.after.append(self.done)
+            self.seconds.append(seconds)
 
     def report(self) -> dict[str, Any] | None:
-        """For the saved JSON: records per second at each moment, the rounds, a note on drift."""
-        if "start" not in self.seconds:
+        """For the saved JSON: records per second at the start and the end, all loads, a note."""
+        if not self.seconds:
             return None
-        rates = {
-            moment: self.records / statistics.median(seconds)
-            for moment, seconds in self.seconds.items()
-        }
         return {
             "setting": str(self.setting),
-            **rates,
-            "rounds": self.seconds,
-            "note": drift_note([self.seconds[each] for each in MOMENTS if each in self.seconds]),
+            "start": self.records / self.seconds[0],
+            "end": self.records / self.seconds[-1],
+            "records": self.records,
+            "after_settings": self.after,
+            "seconds": self.seconds,
+            "failures": self.failures,
+            "note": drift_note(self.seconds),
         }
 
 
-def drift_note(moments: Sequence[Sequence[float]]) -> str | None:
-    """A note if the rounds' seconds changed between the moments by more than their noise.
+def drift_note(seconds: Sequence[float]) -> str | None:
+    """A note if loads at successive moments became slower or faster throughout; None if not.
 
-    Compares the means of the seconds' logarithms. Their standard error comes from the variance
-    pooled over the moments.
+    A straight line is fitted to the logarithms; its slope is tested against their scatter around
+    the line, which is how much neighbouring moments differ, with Student's t at 2%. The middle
+    third also has to lie between the others, so that a change that passes is not a trend.
     """
-    logs = [[math.log(each) for each in seconds] for seconds in moments]
-    freedom = sum(len(each) - 1 for each in logs)
-    if len(logs) < 2 or freedom < 1:
+    logs = [math.log(each) for each in seconds if 0 < each < math.inf][-MOMENTS:]
+    moments = len(logs)
+    if moments not in CRITICAL_T:
         return None
-    variance = sum(statistics.variance(each) * (len(each) - 1) for each in logs) / freedom
-    means = [statistics.fmean(each) for each in logs]
-    lowest, highest = min(means), max(means)
-    error = math.sqrt(variance * (1 / len(logs[0]) + 1 / len(logs[-1])))
-    if highest - lowest < max(math.log1p(MIN_CHANGE), MIN_ERRORS * error):
+    numbers = range(moments)
+    slope, intercept = statistics.linear_regression(numbers, logs)
+    scatter = sum((y - intercept - slope * x) ** 2 for x, y in zip(numbers, logs, strict=True))
+    spread = statistics.pvariance(numbers) * moments
+    error = math.sqrt(scatter / (moments - 2) / spread)
+    change = slope * (moments - 1)
+    third = moments // 3
+    start, middle, end = map(statistics.fmean, (logs[:third], logs[third:-third], logs[-third:]))
+    monotone = start < middle < end or start > middle > end
+    if not monotone or abs(change) < math.log1p(MIN_CHANGE):
         return None
-    change = "slower" if means.index(highest) > means.index(lowest) else "faster"
+    if abs(slope) < CRITICAL_T[moments] * error:
+        return None
+    word = "slower" if change > 0 else "faster"
     return (
-        f"the same setting became {math.expm1(highest - lowest):.0%} {change} within this run: "
-        "numbers measured early and late are not comparable; repeat it with --passes 5, and look "
-        "for burst credits, throttling or other load"
+        f"the same setting was {math.exp(abs(change)):.2f} times {word} at the end of this run "
+        "than at its start: look for burst credits, throttling or other load, and repeat it"
     )
+
+
+def load_once(target: BenchTarget, dataset: Dataset, setting: Setting, repeats: int = 1) -> float:
+    """The seconds of one verified load over connections of its own, without observing it."""
+    batches = list(dataset.batches(setting.batch_size, repeats))
+    with (
+        server_errors(target.target),
+        Loader(target.target.connect, setting.method, connections=setting.connections) as loader,
+    ):
+        loader.prepare(dataset.tables.values())
+        target.check_unchanged()
+        target.reset()
+        seconds = loader.run(batches).seconds
+        target.verify(repeats)
+        target.check_unchanged()
+    return seconds

@@ -14,7 +14,7 @@ from pgload.bench.options import SAMPLE_RECORDS
 from pgload.bench.runner import Journal, Runner
 from pgload.bench.selection import pass_id
 from pgload.bench.session import SESSION, BenchSession
-from pgload.bench.target import SCHEMA, BenchTarget, prepare
+from pgload.bench.target import DECIDING_SETTINGS, SCHEMA, BenchTarget, prepare
 from pgload.contract import Setting
 from pgload.errors import PgloadError, TargetError, UsageError
 from pgload.sample.generator import sample_dir
@@ -118,8 +118,13 @@ def runner(
             "max_time_per_setting": options.effort.seconds,
             "rtt": options.rtt_ms,
             "data": str(options.data),
+            "exact_records": options.records,
             "servers": {
-                cloud: f"PostgreSQL {target.facts['version']}, {target.facts.get('instance_type')}"
+                cloud: [
+                    f"PostgreSQL {target.facts['version']}",
+                    target.facts.get("instance_type"),
+                    *(f"{name} {target.at_start[name]}" for name in DECIDING_SETTINGS),
+                ]
                 for cloud, target in bench_targets.items()
             },
         }
@@ -155,17 +160,18 @@ def run_load(
 def run_rounds(
     bench_session: BenchSession, benchmark: Any
 ) -> Callable[[Callable[[], object]], None]:
-    """A function that times work in as many rounds as were asked for; SIGINT may end it.
+    """A function that times work which is not in the passes; SIGINT may end it.
 
+    It takes as many rounds as there are passes, or as a setting has in a pass, if those are more.
     Keyword arguments are those of `benchmark.pedantic`: `setup` and `teardown`.
     """
 
     def run_rounds(work: Callable[[], object], **around: Callable[[], object]) -> None:
-        effort = bench_session.options.effort
+        effort, passes = bench_session.options.effort, bench_session.options.passes
         pedantic = partial(
             benchmark.pedantic,
             work,
-            rounds=effort.rounds,
+            rounds=max(effort.rounds, passes),
             warmup_rounds=effort.warmup_rounds,
             **around,
         )

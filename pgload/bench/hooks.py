@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pgload.bench.console import write_summary
-from pgload.bench.measure import Pass, extra_info
+from pgload.bench.measure import Pass, attempt, extra_info
 from pgload.bench.selection import drift_probes, in_random_order, pass_id, select, settings_of
 from pgload.bench.session import BenchSession
 from pgload.bench.target import client_facts
@@ -27,10 +28,9 @@ class BenchHooks:
 
     def pytest_report_header(self) -> str:
         options, effort = self._options, self._options.effort
-        passes = f"{options.passes} passes of " if options.passes > 1 else ""
-        rounds = f"{passes}{effort.rounds} timed, {effort.warmup_rounds} warm-up"
+        loads = f"{options.passes} × {effort.rounds} timed, {effort.warmup_rounds} warm-up"
         header = (
-            f"pgload: {', '.join(options.clouds)}; loads of each setting: {rounds}; all verified; "
+            f"pgload: {', '.join(options.clouds)}; loads of each setting: {loads}; all verified; "
             f"order by seed {options.seed}"
         )
         missing = unconfigured_default(options.variables)
@@ -109,6 +109,10 @@ class BenchHooks:
             and ("cloud" not in (bench.params or {}) or bench.extra_info.get("verified"))
         ]
         _join_passes(benchmarks.benchmarks, self._session.passes)
+        finals = {each.test: each.passes for each in self._session.finals if each.passes}
+        for bench in benchmarks.benchmarks:
+            if bench.fullname in finals:
+                bench.extra_info["finals"] = finals[bench.fullname]
         if not benchmarks.benchmarks:
             benchmarks.save = benchmarks.autosave = benchmarks.json = None
 
@@ -120,16 +124,27 @@ class BenchHooks:
             journal.remove()
 
     def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
-        reports = {cloud: probe.report() for cloud, probe in self._session.probes.items()}
-        machine_info["client"] = client_facts()
-        machine_info["servers"] = self._session.servers
-        machine_info["not_measured"] = self._session.not_measured
+        """Adds the facts; what cannot be computed is replaced by the reason, and not fatal."""
+        session, client, error = self._session, *attempt(client_facts)
+        machine_info["client"] = client or {"note": error}
+        machine_info["servers"] = session.servers
+        machine_info["not_measured"] = session.not_measured
+        drift, finals = dict[str, Any](), dict[str, Any]()
+        for cloud, probe in session.probes.items():
+            report, error = attempt(probe.report)
+            if report or error:
+                drift[cloud] = report or {"note": error}
+        for each in session.finals:
+            report, error = attempt(each.report)
+            if each.passes:
+                finals.setdefault(each.cloud, []).append(report or {"note": error})
         machine_info["run"] = {
             "seed": self._options.seed,
             "passes": self._options.passes,
             "rounds": self._options.effort.rounds,
             "warmup_rounds": self._options.effort.warmup_rounds,
-            "drift": {cloud: report for cloud, report in reports.items() if report},
+            "drift": drift,
+            "finals": finals,
         }
 
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
@@ -138,8 +153,14 @@ class BenchHooks:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         output = self._session.output
         if output is not None:
-            drift = output["machine_info"]["run"]["drift"]
-            write_summary(terminalreporter, output["benchmarks"], drift, self._saved_file())
+            run = output["machine_info"]["run"]
+            saved = self._saved_file()
+            write = partial(
+                write_summary, terminalreporter, output["benchmarks"], run["drift"], saved
+            )
+            _, error = attempt(write)
+            if error:
+                terminalreporter.write_line(f"the summary {error}; saved: {saved}")
 
     def _saved_file(self) -> Path | None:
         """The JSON of this run, relative to the directory it was started in, if it is below it."""

@@ -7,9 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgload.bench.dataset import Dataset
+from pgload.bench.load_size import MIN_SIZING_SECONDS, LoadSize
 from pgload.bench.options import Effort
 from pgload.bench.target import BenchTarget, RoundTrip, server_errors
 from pgload.contract import PARTS, Setting
@@ -21,9 +23,10 @@ from pgload.load.stats import LoadResult, latency, profile, timeline
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
-MAX_SPREAD = 0.10  # standard deviation over mean of stable rounds, as in pyperf
-MAX_OUTLIER = 0.50  # distance of a stable round from the mean, over the mean
-MIN_ROUNDS = 2  # however long they take: a single round shows no spread
+Result = TypeVar("Result")
+
+MAX_VARIATION = 0.10  # standard deviation over mean of stable passes, as pyperf has it for runs
+MIN_ROUNDS = 2  # under a limit of seconds, if more than one is asked for
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,14 @@ class Round:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What every pass of a setting does, as it was decided in its first one."""
+
+    repeats: int  # of the dataset in a load
+    rounds: int
+
+
+@dataclass(frozen=True)
 class Pass:
     """The timed rounds of a setting in one sweep over all settings."""
 
@@ -77,10 +88,54 @@ class Pass:
     rounds: list[Round]
     rtt: RoundTrip
     checkpoint_between_rounds: bool
+    repeats: int = 1  # of the dataset in a load
+
+    @property
+    def plan(self) -> Plan:
+        """What the other passes of the setting do as well."""
+        return Plan(self.repeats, len(self.seconds))
+
+    @property
+    def throughput(self) -> float:
+        """Records per second: the mean of the rounds' logarithms."""
+        timed = zip(self.rounds, self.seconds, strict=True)
+        rates = [one.records / seconds for one, seconds in timed]
+        return statistics.geometric_mean(rates)
 
 
 def extra_info(passes: Sequence[Pass]) -> dict[str, Any]:
     """The `extra_info` of a setting in the saved JSON, over all its passes.
+
+    `records` and `bytes` are those of a round, `dataset` has those of the dataset, which a round
+    may repeat. What explains the numbers is left out if it cannot be computed, with the reason in
+    `incomplete`.
+    """
+    repeats, first = passes[0].repeats, passes[0].rounds[0]
+    seconds = statistics.median(each for one in passes for each in one.seconds)
+    measured = {
+        "records": first.records,
+        "bytes": first.bytes,
+        "dataset": {"records": first.records // repeats, "bytes": first.bytes // repeats},
+        "records_per_second": first.records / seconds,
+        "mb_per_second": first.bytes / 1e6 / seconds,
+        "passes": [{"number": one.number, "seconds": one.seconds} for one in passes],
+        "checkpoint_between_rounds": passes[-1].checkpoint_between_rounds,
+        "verified": True,  # a wrong round raises
+    }
+    explained, error = attempt(partial(_explanation, passes))
+    return measured | (explained or {"incomplete": error})
+
+
+def attempt(compute: Callable[[], Result]) -> tuple[Result | None, str | None]:
+    """What `compute` returns, or None and what to report: it must not cost what was measured."""
+    try:
+        return compute(), None
+    except Exception as error:
+        return None, f"could not be computed: {type(error).__name__}: {error}"
+
+
+def _explanation(passes: Sequence[Pass]) -> dict[str, Any]:
+    """What explains a setting's numbers.
 
     Times are in seconds unless their key has a unit. Medians are over rounds, latencies over all
     batches. `checkpoints` are the seconds from the start of the median round at which checkpoints
@@ -88,7 +143,6 @@ def extra_info(passes: Sequence[Pass]) -> dict[str, Any]:
     round.
     """
     rounds = [each for one in passes for each in one.rounds]
-    seconds = [each for one in passes for each in one.seconds]
 
     def median(value: Callable[[Round], float]) -> float:
         return statistics.median(map(value, rounds))
@@ -96,33 +150,25 @@ def extra_info(passes: Sequence[Pass]) -> dict[str, Any]:
     def part(name: str) -> float:
         return median(lambda each: each.parts[name])
 
-    records = rounds[0].records
+    parts = {name: part(name) for name in PARTS}
     bottleneck = bottleneck_of(each.bottlenecks for each in rounds)
     median_round = sorted(rounds, key=lambda each: each.seconds)[(len(rounds) - 1) // 2]
     events = sum((Counter(each.wait_events) for each in rounds), Counter[str]())
     return {
-        "records": records,
-        "bytes": rounds[0].bytes,
-        "records_per_second": records / statistics.median(seconds),
-        "passes": [one.seconds for one in passes],
-        "unstable": unstable(seconds),
+        "unstable": unstable([one.throughput for one in passes]),
         "batch_latency": latency([each for one in rounds for each in one.batch_seconds]),
         "client": {
             "cpu_seconds": median(lambda each: each.cpu_seconds),
             "cpu_share": median(lambda each: each.cpu_seconds / each.seconds),
             "encode_cpu_seconds": part("encode_cpu"),
             "write_cpu_seconds": part("write_cpu"),
-            "waited_seconds": part("wait"),
+            "waited_seconds": parts["wait"],
         },
-        "profile": {name: part(name) for name in PARTS},
-        "encode": part("encode"),
-        "write": part("write"),
-        "commit": part("commit"),
-        "wait": part("wait"),
-        "idle": part("idle"),
+        "profile": parts,
+        **parts,
         "rtt_ms": statistics.median(one.rtt.p50 for one in passes) * 1000,
         "rtt_p99_ms": max(one.rtt.p99 for one in passes) * 1000,
-        "wal_bytes_per_record": median(lambda each: each.wal_bytes) / records,
+        "wal_bytes_per_record": median(lambda each: each.wal_bytes / each.records),
         "bottleneck": bottleneck.name,
         "bottleneck_shares": {name: round(share, 4) for name, share in bottleneck.shares.items()},
         "advice": bottleneck.advice,
@@ -133,24 +179,18 @@ def extra_info(passes: Sequence[Pass]) -> dict[str, Any]:
         },
         "batches": median_round.timeline,
         "checkpoints": median_round.checkpoints,
-        "checkpoint_between_rounds": passes[-1].checkpoint_between_rounds,
-        "verified": True,  # a wrong round raises
         "retries": sum(each.retries for each in rounds),
     }
 
 
-def unstable(seconds: Sequence[float]) -> str | None:
-    """Why the rounds' seconds scatter too much for a reliable median; None if they do not."""
-    if len(seconds) < 2:
-        return "a single round has no spread"
-    mean = statistics.fmean(seconds)
-    spread = statistics.stdev(seconds) / mean
-    furthest = max(abs(each - mean) for each in seconds) / mean
-    if furthest >= MAX_OUTLIER:
-        return f"one round is {furthest:.0%} away from the mean"
-    if spread >= MAX_SPREAD:
-        return f"the rounds' standard deviation is {spread:.0%} of their mean"
-    return None
+def unstable(throughputs: Sequence[float]) -> str | None:
+    """Why the passes' throughputs vary too much for a reliable median; None if they do not."""
+    if len(throughputs) < 2:
+        return "a single pass does not show how much passes vary"
+    variation = statistics.stdev(throughputs) / statistics.fmean(throughputs)
+    if variation < MAX_VARIATION:
+        return None
+    return f"the standard deviation of its passes is {variation:.0%} of their mean"
 
 
 def measure(
@@ -159,60 +199,48 @@ def measure(
     dataset: Dataset,
     setting: Setting,
     effort: Effort,
+    size: LoadSize,
     *,
     pass_number: int = 1,
-    on_round: Callable[[int], None] = lambda _round: None,
+    plan: Plan | None = None,
+    on_load: Callable[[str], None] = lambda _load: None,
 ) -> Pass | None:
-    """Load the dataset with that setting, warm-up rounds first, then timed ones.
+    """Load the dataset with that setting in timed rounds.
 
-    Inside the timed part: encoding, writing, committing. Outside: reading, connecting, emptying the
-    tables, and counting and checksumming them after every round. A wrong round raises `LoadError`,
-    and the benchmark has no result. Returns None if benchmarks are disabled and nothing is timed.
-    `on_round` is called before each load with its number, from 1.
+    Without a `plan` from an earlier pass, warm-up loads come first, and decide how often a load
+    repeats the dataset. Inside the timed part: encoding, writing, committing. Outside: reading,
+    connecting, emptying the tables, and counting and checksumming them after every load. A wrong
+    round, or a server or table that changed, raises `LoadError`, and the benchmark has no result.
+    Returns None if benchmarks are disabled and nothing is timed. `on_load` is called before each
+    load with what it is.
     """
-    batches = list(dataset.batches(setting.batch_size))
-    results: list[LoadResult] = []
-    observations: list[Observation] = []
-    wal_bytes: list[int] = []
     with (
         server_errors(target.target),
         Loader(target.target.connect, setting.method, connections=setting.connections) as loader,
         Observer(target.target.connect, loader.pids) as observer,
     ):
         loader.prepare(dataset.tables.values())
+        target.check_unchanged()
         rtt = target.rtt()
-        begin = time.monotonic()
+        loads = _Loads(target, dataset, setting, loader, observer)
+        if benchmark.disabled:
+            plan = Plan(repeats=1, rounds=1)
+        elif plan is None:
+            least = size.least_repeats(dataset, setting)
+            plan = _warm_up(loads, effort, size, least, on_load)
+        loads.repeat(plan.repeats)
+        loads.forget()
 
         def setup() -> None:
-            on_round(len(results) + 1)
-            target.reset()
-            wal_bytes.append(target.wal_position())
-            observer.begin()
+            on_load(f"load {len(loads.results) + 1} of {plan.rounds}")
+            loads.before()
 
-        def load() -> None:
-            results.append(loader.run(batches))
-
-        def teardown() -> None:
-            observations.append(observer.end())
-            wal_bytes[-1] = target.wal_position() - wal_bytes[-1]
-            target.verify()
-
-        # A limit in seconds needs at least one load to tell how many rounds it allows.
-        warmup = max(effort.warmup_rounds, effort.seconds is not None)
-        for _ in range(0 if benchmark.disabled else warmup):
-            setup()
-            load()
-            teardown()
-        rounds = effort.rounds
-        if results and effort.seconds is not None:
-            spent = time.monotonic() - begin
-            affordable = int((effort.seconds - spent) * len(results) / spent)
-            rounds = min(rounds, max(MIN_ROUNDS, affordable))
-        benchmark.pedantic(load, setup=setup, teardown=teardown, rounds=rounds)  # type: ignore[no-untyped-call]
+        benchmark.pedantic(loads.run, setup=setup, teardown=loads.after, rounds=plan.rounds)  # type: ignore[no-untyped-call]
         if benchmark.stats is None:  # --benchmark-disable: one load, and no teardown
-            teardown()
+            loads.after()
             return None
-    timed = zip(results[-rounds:], observations[-rounds:], wal_bytes[-rounds:], strict=True)
+        target.check_unchanged()
+    timed = zip(loads.results, loads.observations, loads.wal_bytes, strict=True)
     return Pass(
         number=pass_number,
         seconds=list(benchmark.stats.stats.data),
@@ -222,4 +250,87 @@ def measure(
         ],
         rtt=rtt,
         checkpoint_between_rounds=target.may_checkpoint,
+        repeats=plan.repeats,
     )
+
+
+class _Loads:
+    """The loads of one setting over connections that are open, and what was observed of them."""
+
+    def __init__(
+        self,
+        target: BenchTarget,
+        dataset: Dataset,
+        setting: Setting,
+        loader: Loader,
+        observer: Observer,
+    ) -> None:
+        self._target = target
+        self._dataset = dataset
+        self._batch_size = setting.batch_size
+        self._loader = loader
+        self._observer = observer
+        self.repeat(1)
+        self.forget()
+
+    def repeat(self, repeats: int) -> None:
+        """Load the dataset that often in every load that follows."""
+        self.repeats = repeats
+        self._batches = list(self._dataset.batches(self._batch_size, repeats))
+
+    def forget(self) -> None:
+        """Drop the results so far: they were of warm-up loads."""
+        self.results: list[LoadResult] = []
+        self.observations: list[Observation] = []
+        self.wal_bytes: list[int] = []
+
+    def before(self) -> None:
+        """What comes before the timed part of a load."""
+        self._target.reset()
+        self.wal_bytes.append(self._target.wal_position())
+        self._observer.begin()
+
+    def run(self) -> None:
+        """The timed part of a load."""
+        self.results.append(self._loader.run(self._batches))
+
+    def after(self) -> None:
+        """What comes after the timed part of a load; raises `LoadError` if a row is wrong."""
+        self.observations.append(self._observer.end())
+        self.wal_bytes[-1] = self._target.wal_position() - self.wal_bytes[-1]
+        self._target.verify(self.repeats)
+
+
+def _warm_up(
+    loads: _Loads,
+    effort: Effort,
+    size: LoadSize,
+    least: int,
+    on_load: Callable[[str], None],
+) -> Plan:
+    """Run the warm-up loads, and decide from the last one what every pass does.
+
+    A warm-up load is of the dataset once, or of ten times as much again while that is too short to
+    tell how long a load takes. `least` is how often a load has to repeat the dataset.
+    """
+    asked = max(effort.warmup_rounds, size.for_time or effort.seconds is not None)
+    begin, done = time.monotonic(), 0
+    while done < asked:
+        on_load("warm-up")
+        loads.before()
+        loads.run()
+        loads.after()
+        if size.for_time and loads.results[-1].seconds < MIN_SIZING_SECONDS:
+            loads.repeat(loads.repeats * 10)
+        else:
+            done += 1
+    if not loads.results:
+        return Plan(least, effort.rounds)
+    last = loads.results[-1].seconds
+    repeats = size.repeats(least, loads.repeats, last)
+    if effort.seconds is None:
+        return Plan(repeats, effort.rounds)
+    spent = time.monotonic() - begin
+    around = (spent - sum(each.seconds for each in loads.results)) / len(loads.results)
+    affordable = int((effort.seconds - spent) / (around + last * repeats / loads.repeats))
+    return Plan(repeats, min(effort.rounds, max(MIN_ROUNDS, affordable)))

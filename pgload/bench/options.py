@@ -11,20 +11,23 @@ from typing import Any
 
 import pytest
 
+from pgload.bench.load_size import MIN_BATCHES, LoadSize
 from pgload.contract import METHODS
 from pgload.errors import UsageError
 from pgload.targets.cloud import check_cloud, default_cloud, environment
 from pgload.targets.container import IMAGE, Shape
 
 SAMPLE_RECORDS = 10_000
-ROUNDS = 5
-SECONDS = 12.0  # for a setting, if neither rounds nor a time is given
+PASSES = 5  # rounds of one pass follow each other, and show less of how much a server varies
 SWEEP = ("method", "batch_size", "connections")
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How often a setting is loaded; no further round begins after `seconds`, if given."""
+    """How often a setting is loaded in a pass; no further round begins after `seconds`, if given.
+
+    Warm-up rounds are in a setting's first pass only.
+    """
 
     rounds: int
     warmup_rounds: int
@@ -49,6 +52,14 @@ class BenchOptions:
     shape: Shape
     rtt_ms: float | None
     keep_going: bool
+
+    @property
+    def load_size(self) -> LoadSize:
+        """An exact number of records is never repeated, and given data not to fill batches."""
+        return LoadSize(
+            for_batches=self.records is None and self.data is None,
+            for_time=self.records is None,
+        )
 
 
 def _positive(text: str) -> int:
@@ -118,7 +129,9 @@ def add_options(parser: pytest.Parser) -> None:
         "--records",
         type=_positive,
         metavar="N",
-        help=f"records in a load (default: {SAMPLE_RECORDS:,} generated notices, or all of --data)",
+        help="records in a load, exactly (default: those of --data, repeated until a load lasts a "
+        f"second; or {SAMPLE_RECORDS:,} generated notices, repeated until every connection also "
+        f"writes {MIN_BATCHES} batches)",
     )
     add(
         "--data",
@@ -150,24 +163,24 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "--rounds",
         type=_positive,
+        default=1,
         metavar="N",
-        help=f"timed loads of each setting in a pass (default: {ROUNDS}, or fewer if they would "
-        f"take more than about {SECONDS:.0f} s)",
+        help="timed loads of each setting in a pass (default: 1)",
     )
     add(
         "--passes",
         type=_positive,
-        default=1,
+        default=PASSES,
         metavar="N",
-        help="sweeps over all settings, each in a random order of its own (default: 1); a reliable "
-        "comparison needs five or more",
+        help="sweeps over all settings, each in a random order of its own (default: %(default)s); "
+        "one pass cannot show how much a server varies",
     )
     add(
         "--warmup-rounds",
         type=_whole,
         default=1,
         metavar="N",
-        help="loads of each setting before the timed ones (default: 1)",
+        help="loads of each setting before the timed ones of its first pass (default: 1)",
     )
     add(
         "--seed",
@@ -186,7 +199,8 @@ def add_options(parser: pytest.Parser) -> None:
         "--max-time-per-setting",
         type=_above_zero,
         metavar="S",
-        help="seconds after which no further round of a setting begins, except its second",
+        help="seconds in a pass after which no further round of a setting begins, except its "
+        "second",
     )
     add(
         "--resume",
@@ -241,9 +255,9 @@ def checked_options(config: pytest.Config) -> BenchOptions:
         data=option.data,
         seed=option.seed,
         effort=Effort(
-            rounds=option.rounds or ROUNDS,
+            rounds=option.rounds,
             warmup_rounds=option.warmup_rounds,
-            seconds=option.max_time_per_setting or (None if option.rounds else SECONDS),
+            seconds=option.max_time_per_setting,
         ),
         passes=option.passes,
         max_time=option.max_time,

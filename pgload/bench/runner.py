@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,17 @@ import msgspec
 import pytest
 
 from pgload.bench.dataset import Dataset
-from pgload.bench.measure import Pass, extra_info, measure
+from pgload.bench.drift import load_once
+from pgload.bench.finals import FINAL_PASSES, Finalist, choose_finalists, run_finals
+from pgload.bench.load_size import too_few_records
+from pgload.bench.measure import (
+    Pass,
+    Plan,
+    attempt,
+    extra_info,
+    measure,
+    unstable,
+)
 from pgload.bench.session import BenchSession
 from pgload.bench.target import BenchTarget
 from pgload.contract import Setting
@@ -100,19 +109,68 @@ class Runner:
         Skips the test if the setting cannot be measured, fails it if the load failed, and ends the
         run if the connection to the cloud is lost, except under --keep-going.
         """
-        probe = self._session.probes[cloud]
+        if not benchmark.disabled:
+            self._probe(cloud)
         name = self._name(cloud, setting, pass_number)
         try:
-            if not self._resume(benchmark, name, test, pass_number, cloud):
+            if self._resume(benchmark, name, test, pass_number, cloud, setting):
+                self._session.probes[cloud].total -= 1
+            else:
                 self._measure(benchmark, name, test, pass_number, cloud, setting)
-        finally:
-            probe.done += 1
-            available = cloud not in self._session.unavailable
-            if probe.end_is_due and available and not benchmark.disabled:
-                with suppress(PgloadError):  # a lost server is reported by its settings
-                    self._session.interrupts.interruptible(
-                        partial(probe.measure_end, self._targets[cloud], self._dataset)
-                    )
+                self._session.probes[cloud].done += 1
+        except pytest.skip.Exception:
+            self._session.probes[cloud].total -= 1
+            self._after_setting(benchmark, cloud)
+            raise
+        except pytest.fail.Exception:
+            self._session.probes[cloud].done += 1
+            self._after_setting(benchmark, cloud)
+            raise
+        self._after_setting(benchmark, cloud)
+
+    def _after_setting(self, benchmark: Any, cloud: str) -> None:
+        """Measure drift if it is time to, and the finals after the last setting."""
+        if benchmark.disabled:
+            return
+        self._probe(cloud)
+        if all(each.done >= each.total for each in self._session.probes.values()):
+            _, error = attempt(self._run_finals)
+            if error:
+                self._console.line(f"finals: {error}")
+
+    def _probe(self, cloud: str) -> None:
+        if cloud not in self._session.unavailable:
+            probe = self._session.probes[cloud]
+            self._session.interrupts.interruptible(
+                partial(probe.measure_if_due, self._targets[cloud], self._dataset)
+            )
+
+    def _run_finals(self) -> None:
+        session = self._session
+        measured = {
+            test: passes
+            for test, passes in session.passes.items()
+            if session.settings[test][0] not in session.unavailable
+        }
+        session.finals = choose_finalists(measured, session.settings)
+
+        def load(finalist: Finalist) -> float:
+            self._console.status(f"{finalist.cloud}: finals, {finalist.setting.short}")
+            target = self._targets[finalist.cloud]
+            work = partial(
+                load_once, target, self._dataset, finalist.setting, repeats=finalist.repeats
+            )
+            return session.interrupts.interruptible(work)
+
+        passes = min(self._options.passes, FINAL_PASSES)
+        run_finals(session.finals, passes, load, in_time=lambda: not self._out_of_time())
+        for finalist in session.finals:
+            if finalist.passes:
+                report = finalist.report()
+                self._console.line(
+                    f"{finalist.cloud}: {finalist.setting.short}, one of the best: "
+                    f"{report['records_per_second']:,.0f} records/s in fresh passes"
+                )
 
     def _name(self, cloud: str, setting: Setting, pass_number: int) -> str:
         name = f"{setting.method:<11} {setting.batch_size:>5} × {setting.connections:<2}"
@@ -122,7 +180,15 @@ class Runner:
             name = f"{pass_number}/{self._options.passes} {name}"
         return name
 
-    def _resume(self, benchmark: Any, name: str, test: str, pass_number: int, cloud: str) -> bool:
+    def _resume(
+        self,
+        benchmark: Any,
+        name: str,
+        test: str,
+        pass_number: int,
+        cloud: str,
+        setting: Setting,
+    ) -> bool:
         """Take the pass from the journal of the run that is resumed, if it is there."""
         journal = self._session.journal
         before = journal.passes.get((test, pass_number)) if journal else None
@@ -131,7 +197,7 @@ class Runner:
         stats = benchmark._make_stats(1)
         for seconds in before.seconds:
             stats.update(seconds)
-        self._add(benchmark, test, before, cloud)
+        self._add(benchmark, test, before, cloud, setting)
         self._console.result(name, benchmark, note="measured before")
         return True
 
@@ -142,20 +208,18 @@ class Runner:
         if reason:
             self._skip(name, cloud, setting, reason)
         target = self._targets[cloud]
-        effort = self._options.effort
-        loads = effort.warmup_rounds + effort.rounds
 
         def work() -> Pass | None:
-            if not benchmark.disabled:
-                self._session.probes[cloud].before_setting(target, self._dataset)
             return measure(
                 benchmark,
                 target,
                 self._dataset,
                 setting,
-                effort,
+                self._options.effort,
+                self._options.load_size,
                 pass_number=pass_number,
-                on_round=lambda load: self._console.status(f"{name}   load {load} of {loads}"),
+                plan=self._plan(test),
+                on_load=lambda load: self._console.status(f"{name}   {load}"),
             )
 
         try:
@@ -172,21 +236,40 @@ class Runner:
         if target.connection.closed:
             self._lose(cloud, TargetError(f"{cloud}: the connection was lost"))
         if measured is not None:
-            self._add(benchmark, test, measured, cloud)
             if self._session.journal:
                 self._session.journal.add(test, measured)
-            unstable = benchmark.extra_info["unstable"]
-            note = f"; unstable: {unstable}" if unstable and len(measured.seconds) > 1 else ""
-            self._console.result(name, benchmark, note=f"rows verified{note}")
+            self._add(benchmark, test, measured, cloud, setting)
+            self._console.result(name, benchmark, note=f"rows verified{self._instability(test)}")
 
-    def _reason_against(self, setting: Setting) -> str | None:
+    def _instability(self, test: str) -> str:
+        """A note on a setting whose passes are finished, and vary too much."""
+        passes = self._session.passes[test]
+        if not 1 < len(passes) == self._options.passes:
+            return ""
+        reason = unstable([each.throughput for each in passes])
+        return f"; unstable: {reason}" if reason else ""
+
+    def _plan(self, test: str) -> Plan | None:
+        """What the passes of a test do, if one was measured, in this run or before it."""
+        journal = self._session.journal
+        known = list(self._session.passes.get(test, ()))
+        if journal:
+            known += [each for (name, _), each in journal.passes.items() if name == test]
+        return known[0].plan if known else None
+
+    def _out_of_time(self) -> bool:
         limit, now = self._options.max_time, time.monotonic()
         self._begin = self._begin or now
-        if limit is not None and now - self._begin > limit:
-            return f"the {limit:g} s of --max-time are over; --resume measures the rest"
-        return too_few_records(self._dataset, setting)
+        return limit is not None and now - self._begin > limit
 
-    def _add(self, benchmark: Any, test: str, measured: Pass, cloud: str) -> None:
+    def _reason_against(self, setting: Setting) -> str | None:
+        if self._out_of_time():
+            limit = self._options.max_time
+            return f"the {limit:g} s of --max-time are over; --resume measures the rest"
+        return too_few_records(self._dataset, setting, self._options.load_size)
+
+    def _add(self, benchmark: Any, test: str, measured: Pass, cloud: str, setting: Setting) -> None:
+        self._session.settings[test] = (cloud, setting)
         self._session.passes.setdefault(test, []).append(measured)
         benchmark.extra_info.update(extra_info([measured]))
         if cloud not in self._session.unavailable:
@@ -201,20 +284,8 @@ class Runner:
         pytest.fail(str(error), pytrace=False)
 
     def _skip(self, name: str, cloud: str, setting: Setting, reason: str) -> NoReturn:
-        self._session.not_measured.append({"cloud": cloud, **asdict(setting), "reason": reason})
-        self._console.line(f"{name:<25} not measured: {reason}")
+        entry = {"cloud": cloud, **asdict(setting), "reason": reason}
+        if entry not in self._session.not_measured:  # once for all passes
+            self._session.not_measured.append(entry)
+            self._console.line(f"{name:<25} not measured: {reason}")
         pytest.skip(reason)
-
-
-def too_few_records(dataset: Dataset, setting: Setting) -> str | None:
-    """Why the dataset is too small to measure the setting, and the size that it needs, or None."""
-    longest = max(map(len, dataset.files.values()))
-    batches = sum(1 for _ in dataset.batches(setting.batch_size))
-    if longest < setting.batch_size:
-        needed, short = setting.batch_size, f"no file fills a batch of {setting.batch_size}"
-    elif batches < setting.connections:
-        needed = (setting.connections - 1) * setting.batch_size + 1
-        short = f"too few batches ({batches}) for {setting.connections} connections"
-    else:
-        return None
-    return f"{short}; needs {needed:,} records in one file (--records {needed})"

@@ -46,21 +46,28 @@ def settings_of(
 
 
 def select(items: Sequence[pytest.Item], asked: Mapping[str, Any]) -> list[pytest.Item]:
-    """The items of the methods that were asked for, each setting that was asked for once.
+    """The items of the methods that were asked for, every load once.
 
-    A batch size or a number of connections that is given applies to every sweep, so several tests
-    would measure the same setting.
+    Of several tests with the same setting, one that names its settings one by one measures it, or
+    else the first.
     """
-    unique = bool(asked.keys() & {"batch_size", "connections"})
-    seen, selected = set(), []
-    for item in items:
-        params = _params(item)
-        load = tuple(params[name] for name in (*LOAD_PARAMS, "pass_number") if name in params)
-        wanted = params.get("method") in (None, *asked.get("method", METHODS))
-        if wanted and not (unique and "pass_number" in params and load in seen):
-            seen.add(load)
-            selected.append(item)
-    return selected
+    wanted = [
+        item
+        for item in items
+        if _params(item).get("method") in (None, *asked.get("method", METHODS))
+    ]
+    chosen: dict[Any, pytest.Item] = {}
+    for item in sorted(wanted, key=lambda item: item.get_closest_marker("settings") is None):
+        chosen.setdefault(_load(item), item)
+    return [item for item in wanted if chosen[_load(item)] is item]
+
+
+def _load(item: pytest.Item) -> Any:
+    """What is loaded and in which pass; of its own for an item that is not a load."""
+    params = _params(item)
+    if "pass_number" not in params:
+        return id(item)
+    return tuple(params[name] for name in (*LOAD_PARAMS, "pass_number"))
 
 
 def in_random_order(items: Sequence[pytest.Item], seed: int) -> list[pytest.Item]:
@@ -87,16 +94,14 @@ def in_random_order(items: Sequence[pytest.Item], seed: int) -> list[pytest.Item
 
 
 def drift_probes(items: Sequence[pytest.Item]) -> dict[str, DriftProbe]:
-    """A probe for each cloud: of the default setting if it is measured, else of the cheapest."""
+    """A probe for each cloud: of a fast method's setting with the fewest connections."""
     settings = defaultdict[str, list[Setting]](list)
     for params in map(_params, items):
         if "pass_number" in params:
             settings[params["cloud"]].append(Setting(*(params[name] for name in SWEEP)))
     return {
         cloud: DriftProbe(
-            DEFAULT_SETTING
-            if DEFAULT_SETTING in measured
-            else min(measured, key=lambda setting: (setting.connections, setting)),
+            min(measured, key=lambda setting: (setting.connections, setting)),
             total=len(measured),
         )
         for cloud, measured in settings.items()

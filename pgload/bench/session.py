@@ -16,9 +16,11 @@ from pgload.errors import PgloadError
 if TYPE_CHECKING:
     from pgload.bench.console import BenchConsole
     from pgload.bench.drift import DriftProbe
+    from pgload.bench.finals import Finalist
     from pgload.bench.measure import Pass
     from pgload.bench.options import BenchOptions
     from pgload.bench.runner import Journal
+    from pgload.contract import Setting
 
 Result = TypeVar("Result")
 
@@ -75,6 +77,8 @@ class BenchSession:
     servers: dict[str, dict[str, Any]] = field(default_factory=dict)  # facts, by cloud
     unavailable: dict[str, str] = field(default_factory=dict)  # cloud -> why it is not measured
     passes: dict[str, list[Pass]] = field(default_factory=dict)  # measured, by test
+    settings: dict[str, tuple[str, Setting]] = field(default_factory=dict)  # and clouds, by test
+    finals: list[Finalist] = field(default_factory=list)  # measured after the last pass
     not_measured: list[dict[str, Any]] = field(default_factory=list)  # settings, each with a reason
     journal: Journal | None = None
     output: dict[str, Any] | None = None  # pytest-benchmark's JSON of the run

@@ -8,7 +8,7 @@ import re
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -49,6 +49,7 @@ class BenchTarget:
     facts: dict[str, Any]
     expected: dict[Table, Fingerprint] = field(default_factory=dict)
     may_checkpoint: bool = True  # False once the server has refused a CHECKPOINT
+    at_start: dict[str, Any] = field(default_factory=dict)  # the deciding facts, before any load
 
     def reset(self) -> None:
         """Empty the tables, and flush what earlier rounds left in the cache, if that is allowed."""
@@ -63,9 +64,10 @@ class BenchTarget:
                 except psycopg2.errors.InsufficientPrivilege:
                     self.may_checkpoint = False
 
-    def verify(self) -> None:
-        """Raise `LoadError` unless every table holds exactly its records."""
-        for table, expected in self.expected.items():
+    def verify(self, repeats: int = 1) -> None:
+        """Raise `LoadError` unless every table holds exactly its records, `repeats` times each."""
+        for table, (rows, checksum) in self.expected.items():
+            expected = Fingerprint(rows * repeats, checksum * repeats)
             found = fingerprint(table, self.connection)
             if found != expected:
                 raise LoadError(
@@ -73,6 +75,20 @@ class BenchTarget:
                     f"{found.checksum} after the load, not {expected.rows:,} with "
                     f"{expected.checksum}: this round has no result"
                 )
+
+    def check_unchanged(self) -> None:
+        """Raise `LoadError` if a fact that decides the speed is not as at the start of the run."""
+        now = deciding_facts(self.connection, list(self.expected))
+        changes = [
+            f"{name} changed from {before} to {now.get(name)}"
+            for name, before in self.at_start.items()
+            if now.get(name) != before
+        ]
+        if changes:
+            raise LoadError(
+                f"{self.target.cloud}: since the start of the run {'; '.join(changes)}: this pass "
+                "has no result; run the benchmark again"
+            )
 
     def rtt(self) -> RoundTrip:
         """Measure the round trip of a `SELECT 1`."""
@@ -178,7 +194,37 @@ def _prepare_tables(target: Target, connection: Connection, dataset: Dataset) ->
         rows, checksum = prepared.expected[table]
         more = expected_fingerprint(table, (batch for _, batch in pairs), connection)
         prepared.expected[table] = Fingerprint(rows + more.rows, checksum + more.checksum)
+    prepared.at_start = deciding_facts(connection, list(prepared.expected))
     return prepared
+
+
+# Changed during a run, they make its numbers those of two different servers.
+DECIDING_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "wal_level")
+
+_TABLE_QUERY = """
+    SELECT oid, CASE relpersistence
+            WHEN 'p' THEN 'logged' WHEN 'u' THEN 'unlogged' ELSE 'temporary' END,
+        relkind, (SELECT count(*) FROM pg_index WHERE indrelid = c.oid),
+        (SELECT count(*) FROM pg_trigger WHERE tgrelid = c.oid)
+    FROM pg_class AS c WHERE oid = to_regclass(%s)"""
+
+
+def deciding_facts(connection: Connection, tables: Sequence[Table]) -> dict[str, Any]:
+    """The facts by which a changed or restarted server and changed tables are noticed, by name."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_postmaster_start_time()::text")
+        facts = {"the server's start": _value(cursor)}
+        for name in DECIDING_SETTINGS:
+            cursor.execute("SELECT current_setting(%s)", (name,))
+            facts[name] = _value(cursor)
+        for table in tables:
+            cursor.execute(_TABLE_QUERY, (qualified_name(table, connection),))
+            found = cursor.fetchone() or (None,) * 5
+            names = ("oid", "persistence", "kind", "indexes", "triggers")
+            facts |= {
+                f"{table.name}'s {name}": value for name, value in zip(names, found, strict=True)
+            }
+    return facts
 
 
 # What write speed depends on; recorded even if it is the default.

@@ -17,7 +17,7 @@ def test_unavailable_cloud(
     """A cloud that does not answer ends the run; --keep-going measures the others."""
     configure(checkout, "AWS", fast_server, database.name, DB_HOST="127.0.0.1", DB_PORT="1")
     arguments = ("pytest", "benchmarks/test_methods.py", "--cloud=GCP,AWS", "--method=copy",
-                 "--batch-size=300", *QUICK)  # fmt: skip
+                 "--batch-size=60", *QUICK)  # fmt: skip
     ended = run(*arguments)
     assert ended.returncode == 2
     assert "pgload: AWS: nothing listens at 127.0.0.1:1: check AWS_DB_HOST" in ended.stdout
@@ -25,7 +25,7 @@ def test_unavailable_cloud(
     assert not list(checkout.glob(".benchmarks/*/*.json"))
     done = run(*arguments, "--keep-going")
     assert done.returncode == 0, done.stdout
-    assert re.search(r"AWS +copy +300 × 1 +not measured: AWS: nothing listens", done.stdout)
+    assert re.search(r"AWS +copy +60 × 1 +not measured: AWS: nothing listens", done.stdout)
     found = saved(checkout)
     assert [bench["params"]["cloud"] for bench in found["benchmarks"]] == ["GCP"]
     (missing,) = found["machine_info"]["not_measured"]
@@ -41,7 +41,7 @@ def test_data(run: Run, checkout: Path, database: Database, tmp_path: Path) -> N
     write_json(data / "a.json", [])
     write_json(data / "b.json", [{"n": n} for n in range(200)])
     arguments = ("pytest", "benchmarks", f"--cloud={database.target.cloud}", f"--data={data}",
-                 "--records=100", "--batch-size=50", "--connections=1", "--rounds=1",
+                 "--records=100", "--batch-size=10", "--connections=1", "--passes=1",
                  "--method=copy")  # fmt: skip
     done = run(*arguments)
     assert done.returncode == 0, done.stdout

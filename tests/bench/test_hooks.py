@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from pgload.contract import PARTS
 from pgload.targets.target import Target
 from tests.bench.conftest import Database
 from tests.support.checkout import QUICK, SECRET, Run, configure, run_environment, saved
 
-SETTING = ("--batch-size=300", "--connections=1")
+SETTING = ("--batch-size=60", "--connections=1")
 
 
 def loads(saved_run: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -31,6 +32,11 @@ def check_load(load: dict[str, Any]) -> None:
     assert extra["verified"] is True
     assert (extra["records"], extra["retries"]) == (600, 0)
     assert extra["records_per_second"] == pytest.approx(600 / median)
+    assert extra["dataset"] == {"records": 600, "bytes": extra["bytes"]}
+    assert extra["mb_per_second"] == pytest.approx(extra["bytes"] / 1e6 / median)
+    (only,) = extra["passes"]
+    assert only == {"number": 1, "seconds": load["stats"]["data"]}
+    assert extra["profile"] == {part: extra[part] for part in PARTS}
     assert len(load["stats"]["data"]) == 2
     assert extra["batch_latency"].keys() == {"p50", "p95", "p99", "max"}
     assert 0 < extra["batch_latency"]["p50"] <= extra["batch_latency"]["max"]
@@ -56,11 +62,10 @@ def test_saved_run(run: Run, checkout: Path) -> None:
     assert re.search(r"draw it: \S*python[\d.]* -m pgload compare", done.stdout)
     found = saved(checkout)
     assert set(loads(found)) == {
-        "test_batch_size[values-300-1]",
-        "test_methods[executemany-300-1]",
-        "test_methods[unnest-300-1]",
-        "test_methods[json-300-1]",
-        "test_methods[copy-300-1]",
+        "test_batch_size[copy-60-1]",
+        "test_methods[unnest-60-1]",
+        "test_methods[json-60-1]",
+        "test_methods[values-60-1]",
     }
     for load in loads(found).values():
         check_load(load)
@@ -81,19 +86,20 @@ def test_saved_run(run: Run, checkout: Path) -> None:
 def test_passes(run: Run, checkout: Path, database: Database) -> None:
     """Every pass measures every setting once, in an order that the seed decides."""
     arguments = ("pytest", "benchmarks/test_batch_size.py", f"--cloud={database.target.cloud}",
-                 "--batch-size=100,200,300", "--passes=3", "--seed=4", *QUICK)  # fmt: skip
+                 "--batch-size=10,20,30", "--seed=4", *QUICK, "--passes=3")  # fmt: skip
     done = run(*arguments)
     assert done.returncode == 0, done.stdout
-    order = re.findall(r"^(\d)/3 values +(\d+) × 1 .*rows verified", done.stdout, re.M)
+    order = re.findall(r"^(\d)/3 copy +(\d+) × 1 .*rows verified", done.stdout, re.M)
     assert [number for number, _ in order] == [*"111222333"]
-    assert all({size for number, size in order if number == one} == {"100", "200", "300"}
+    assert all({size for number, size in order if number == one} == {"10", "20", "30"}
                for one in "123")  # fmt: skip
     found = saved(checkout)
-    assert set(loads(found)) == {f"test_batch_size[values-{n}-1]" for n in (100, 200, 300)}
+    assert set(loads(found)) == {f"test_batch_size[copy-{n}-1]" for n in (10, 20, 30)}
     for bench in found["benchmarks"]:
         passes = bench["extra_info"]["passes"]
-        assert [len(one) for one in passes] == [2, 2, 2]
-        assert list(chain(*passes)) == bench["stats"]["data"]
+        assert [one["number"] for one in passes] == [1, 2, 3]
+        assert [len(one["seconds"]) for one in passes] == [2, 2, 2]
+        assert list(chain(*(one["seconds"] for one in passes))) == bench["stats"]["data"]
         assert bench["stats"]["rounds"] == 6
         assert bench["extra_info"]["records_per_second"] == pytest.approx(
             600 / bench["stats"]["median"]
@@ -105,7 +111,8 @@ def test_passes(run: Run, checkout: Path, database: Database) -> None:
 def test_three_clouds(run: Run, checkout: Path, fast_server: Target) -> None:
     """Clouds alternate within a setting in one run; runs of single clouds pair up by their ids."""
     clouds = ("GCP", "AZURE", "AWS")
-    arguments = ("pytest", "benchmarks/test_scenarios.py", "--batch-size=100", *QUICK)
+    arguments = ("pytest", "benchmarks/test_scenarios.py", "--batch-size=100",
+                 "--records=1000", "--passes=1", "--warmup-rounds=0")  # fmt: skip
     postgres = Database("postgres", fast_server)
     for cloud in clouds:
         postgres.sql(f"CREATE DATABASE {cloud.lower()}")
@@ -134,6 +141,35 @@ def test_three_clouds(run: Run, checkout: Path, fast_server: Target) -> None:
         postgres.sql(f"DROP DATABASE {cloud} WITH (FORCE)")
 
 
+# Everything that is computed at the end of a run fails.
+FAULTS = """
+from pgload.bench import console, hooks, runner
+from pgload.bench.drift import DriftProbe
+
+def fail(*_, **__):
+    raise ZeroDivisionError("division by zero")
+
+DriftProbe.report = hooks.client_facts = hooks.write_summary = runner.choose_finalists = fail
+"""
+
+
+def test_faults_at_the_end(run: Run, checkout: Path, database: Database) -> None:
+    """What is computed at the end of a run never costs what was measured."""
+    with (checkout / "conftest.py").open("a") as conftest:
+        conftest.write(FAULTS)
+    done = run("pytest", "benchmarks/test_batch_size.py", f"--cloud={database.target.cloud}",
+               "--batch-size=10,20,30,60", *QUICK)  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    reason = "could not be computed: ZeroDivisionError: division by zero"
+    assert f"finals: {reason}" in done.stdout
+    assert f"the summary {reason}" in done.stdout
+    assert "INTERNALERROR" not in done.stdout + done.stderr
+    found = saved(checkout)
+    assert len(loads(found)) == 4
+    assert found["machine_info"]["client"] == {"note": reason}
+    assert found["machine_info"]["run"]["drift"] == {"GCP": {"note": reason}}
+
+
 def files_with(word: str, folder: Path) -> list[Path]:
     """The files below a folder that hold a word."""
     files = [path for path in folder.rglob("*") if path.is_file()]
@@ -143,7 +179,7 @@ def files_with(word: str, folder: Path) -> list[Path]:
 def test_secrets(run: Run, checkout: Path, database: Database) -> None:
     """A password is in `.env` alone, after a load as after a refused connection."""
     arguments = ("pytest", "benchmarks/test_methods.py", "--cloud", "gcp", "--method=copy",
-                 "--batch-size=300", *QUICK)  # fmt: skip
+                 "--batch-size=60", *QUICK)  # fmt: skip
     done = run(*arguments)
     assert done.returncode == 0, done.stdout
     assert SECRET not in done.stdout + done.stderr
@@ -161,7 +197,7 @@ def test_secrets(run: Run, checkout: Path, database: Database) -> None:
 @pytest.mark.usefixtures("database")
 def test_disabled_benchmarks_are_verified(run: Run, checkout: Path) -> None:
     """--benchmark-disable loads once, checks the rows, and saves nothing."""
-    done = run("pytest", "benchmarks", "--cloud=GCP", "-k", "copy", "--batch-size=300",
+    done = run("pytest", "benchmarks", "--cloud=GCP", "-k", "copy", "--batch-size=60",
                "--benchmark-disable", *QUICK)  # fmt: skip
     assert done.returncode == 0, done.stdout
     assert not list(checkout.glob(".benchmarks/*/*"))
@@ -179,7 +215,7 @@ def test_disabled_benchmarks_are_verified(run: Run, checkout: Path) -> None:
 def test_interrupted_run(checkout: Path, seen: str, finished: int) -> None:
     """Ctrl-C at any moment keeps the finished settings, and stops the embedded server."""
     command = [sys.executable, "-u", "-m", "pytest", "benchmarks/test_methods.py",
-               "--batch-size=500", "--records=1000", "--rounds=3"]  # fmt: skip
+               "--batch-size=100", "--records=1000", "--rounds=3"]  # fmt: skip
     with subprocess.Popen(
         command, cwd=checkout, env=run_environment(), stdout=subprocess.PIPE, text=True
     ) as process:

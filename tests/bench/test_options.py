@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from pgload.bench import options
-from pgload.bench.options import checked_options
+from pgload.bench.load_size import LoadSize
+from pgload.bench.options import Effort, checked_options
 from pgload.errors import UsageError
 from tests.support.checkout import Run
 
@@ -17,10 +18,10 @@ from tests.support.checkout import Run
 def checked(root: Path, **given: Any) -> options.BenchOptions:
     """The options of a run in `root` in which only these were given."""
     defaults: dict[str, Any] = dict.fromkeys(
-        ("cloud", "records", "data", "batch_size", "connections", "method", "rounds", "max_time",
+        ("cloud", "records", "data", "batch_size", "connections", "method", "max_time",
          "max_time_per_setting", "rtt", "instance")
-    ) | {"passes": 1, "warmup_rounds": 1, "seed": 0, "resume": False, "keep_going": False,
-         "image": "postgres:18"}  # fmt: skip
+    ) | {"rounds": 1, "passes": 5, "warmup_rounds": 1, "seed": 0, "resume": False,
+         "keep_going": False, "image": "postgres:18"}  # fmt: skip
     config: Any = Namespace(
         option=Namespace(**defaults | given),
         rootpath=root,
@@ -44,11 +45,18 @@ def test_clouds(tmp_path: Path) -> None:
 
 
 def test_effort(tmp_path: Path) -> None:
-    """Without rounds or a time a setting has both defaults; asked for rounds have no limit."""
-    effort = checked(tmp_path).effort
-    assert (effort.rounds, effort.seconds) == (options.ROUNDS, options.SECONDS)
-    assert checked(tmp_path, rounds=9).effort.seconds is None
+    """Rounds have no limit of time unless one is asked for."""
+    assert checked(tmp_path, rounds=9).effort == Effort(rounds=9, warmup_rounds=1)
     assert checked(tmp_path, rounds=9, max_time_per_setting=2.0).effort.seconds == 2.0
+
+
+def test_load_size(tmp_path: Path) -> None:
+    """An exact number of records is never repeated, and given data only for time."""
+    assert checked(tmp_path).load_size == LoadSize(for_batches=True, for_time=True)
+    assert checked(tmp_path, data=tmp_path).load_size == LoadSize(for_batches=False, for_time=True)
+    exact = LoadSize(for_batches=False, for_time=False)
+    assert checked(tmp_path, records=5).load_size == exact
+    assert checked(tmp_path, records=5, data=tmp_path).load_size == exact
 
 
 def test_instance(tmp_path: Path) -> None:

@@ -79,7 +79,8 @@ def test_entry_point(installed: Path, checkout: Path, conftest: bool) -> None:
     """The entry point works beside the conftest's `pytest_plugins`, and without a conftest."""
     if not conftest:
         (checkout / "conftest.py").unlink()
-    done = pytest_with(installed, checkout, "benchmarks/test_scenarios.py", "--collect-only")
+    done = pytest_with(installed, checkout, "benchmarks/test_scenarios.py", "--passes=1",
+                       "--collect-only")  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(re.findall("^pgload: EMBEDDED", done.stdout, re.M)) == 1
     assert len(re.findall(r"<Function test_scenarios\[", done.stdout)) == 4

@@ -11,18 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from pgload.bench.dataset import Dataset
-from pgload.bench.measure import Pass
-from pgload.bench.runner import Journal, too_few_records
+from pgload.bench.measure import Pass, Plan
+from pgload.bench.runner import Journal
 from pgload.bench.target import RoundTrip
-from pgload.contract import Setting
 from pgload.errors import UsageError
 from tests.bench.conftest import Database
 from tests.support.checkout import QUICK, Run, configure, run_environment, saved
 from tests.support.loading import write_json
 from tests.support.servers import embedded
 
-SWEEP = ("benchmarks/test_batch_size.py", "--cloud=GCP", "--batch-size=100,200,300",
+SWEEP = ("benchmarks/test_batch_size.py", "--cloud=GCP", "--batch-size=10,20,30",
          "--records=600", "--rounds=2", "--warmup-rounds=0")  # fmt: skip
 # Every table that is created in the database gets a trigger that runs this for each row.
 ON_INSERT = """
@@ -48,18 +46,19 @@ CUT_OTHER_CONNECTIONS = ON_INSERT.format(
 
 def measured(output: str) -> list[str]:
     """The settings that were measured, in their order."""
-    return re.findall(r"^(?:\d/\d )?values +(\d+ × \d) .*rows verified", output, re.M)
+    return re.findall(r"^(?:\d/\d )?copy +(\d+ × \d) .*rows verified", output, re.M)
 
 
 def test_journal(tmp_path: Path) -> None:
     """A run is resumed from the complete lines of its journal."""
     path = tmp_path / "interrupted_GCP.jsonl"
-    one = Pass(1, seconds=[0.5], rounds=[], rtt=RoundTrip(0.1, 0.2), checkpoint_between_rounds=True)
+    one = Pass(1, [0.5], [], RoundTrip(0.1, 0.2), checkpoint_between_rounds=True, repeats=3)
     Journal(path, {"records": 600}, resume=False).add("test_a", one)
     with path.open("a") as file:
         file.write('{"test": "test_b"')
     resumed = Journal(path, {"records": 600}, resume=True)
     assert resumed.passes == {("test_a", 1): one}
+    assert resumed.passes["test_a", 1].plan == Plan(repeats=3, rounds=1)
     assert len(path.read_text().splitlines()) == 2
     with pytest.raises(UsageError, match="the interrupted run had records 600, not 700: use the"):
         Journal(path, {"records": 700}, resume=True)
@@ -85,25 +84,12 @@ def test_journal_of_another_version(tmp_path: Path) -> None:
         Journal(path, {"records": 600}, resume=True)
 
 
-def test_too_few_records(tmp_path: Path) -> None:
-    """A setting that the records cannot show comes with the number that it needs."""
-    write_json(tmp_path / "a.json", [{"n": n} for n in range(600)])
-    dataset = Dataset.read(tmp_path, schema="s")
-    assert too_few_records(dataset, Setting("copy", 300, 2)) is None
-    assert too_few_records(dataset, Setting("copy", 1000, 3)) == (
-        "no file fills a batch of 1000; needs 1,000 records in one file (--records 1000)"
-    )
-    assert too_few_records(dataset, Setting("copy", 300, 5)) == (
-        "too few batches (2) for 5 connections; needs 1,201 records in one file (--records 1201)"
-    )
-
-
 def test_too_few_records_in_a_run(run: Run, checkout: Path, database: Database) -> None:
     """What cannot be measured is skipped with the reason; a run of nothing else saves nothing."""
     done = run("pytest", "benchmarks/test_connections.py", f"--cloud={database.target.cloud}",
                "--connections=3", *QUICK)  # fmt: skip
     assert done.returncode == 0
-    assert re.search(r"values +1000 × 3 +not measured: no file fills a batch of", done.stdout)
+    assert re.search(r"copy +1000 × 3 +not measured: no file fills a batch of", done.stdout)
     assert "1 skipped" in done.stdout
     assert not list(checkout.glob(".benchmarks/*/*.json"))
 
@@ -113,7 +99,7 @@ def test_too_many_connections(run: Run, checkout: Path) -> None:
     with embedded(max_connections="8", fsync="off") as server:
         configure(checkout, "GCP", server, "postgres")
         arguments = ("pytest", "benchmarks/test_connections.py", "--cloud=GCP", "--batch-size=50",
-                     "--records=500", "--rounds=1", "--warmup-rounds=0")  # fmt: skip
+                     "--records=5000", "--passes=1", "--warmup-rounds=0")  # fmt: skip
         asked = run(*arguments, "--connections=10")
         assert asked.returncode == 1
         assert re.search(r"no connection left .* \(it gave \d of 10 connections\)", asked.stdout)
@@ -132,17 +118,47 @@ def test_wrong_load_has_no_result(
     write_json(data / "numbers.json", [{"n": str(n)} for n in range(100)])
     database.sql(LOSE_A_ROW)
     done = run("pytest", "benchmarks", "--cloud=GCP", "--method=copy", f"--data={data}",
-               "--batch-size=50", "--connections=1", "--rounds=1")  # fmt: skip
+               "--batch-size=10", "--connections=1", "--passes=1")  # fmt: skip
     assert done.returncode == 1
     assert "numbers holds 99 rows with checksum" in done.stdout
     assert "Traceback" not in done.stdout
     assert "cloud" not in str([b["params"] for b in saved(checkout)["benchmarks"]])
 
 
+# Makes the table unlogged before the second load of a run.
+UNLOGGED = """
+from pgload.load.loader import Loader
+load, loads = Loader.run, []
+
+def run(self, work):
+    loads.append(work)
+    if len(loads) == 2:
+        with self._connect() as connection, connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE pgload_bench.bid_pblanclistinfo_cnstwk SET UNLOGGED")
+    return load(self, work)
+
+Loader.run = run
+"""
+
+
+def test_changed_table_has_no_result(run: Run, checkout: Path, database: Database) -> None:
+    """A pass during which a table changed fails with the reason; those before it are saved."""
+    with (checkout / "conftest.py").open("a") as conftest:
+        conftest.write(UNLOGGED)
+    done = run("pytest", *SWEEP, "--rounds=1", "--batch-size=20,30", "--passes=1")
+    assert done.returncode == 1
+    assert "persistence changed from logged to unlogged: this pass has no result" in done.stdout
+    assert len(measured(done.stdout)) == 1
+    (bench,) = saved(checkout)["benchmarks"]
+    assert bench["extra_info"]["passes"][0]["number"] == 1
+    assert "Traceback" not in done.stdout
+    assert database.sql("SELECT to_regnamespace('pgload_bench')") is None
+
+
 def test_lost_connection(run: Run, database: Database) -> None:
     """A server that closes the benchmark's connection ends the run with a line."""
     database.sql(CUT_OTHER_CONNECTIONS)  # at the first row of the first load
-    done = run("pytest", "benchmarks/test_batch_size.py", "--cloud=GCP", "--batch-size=300", *QUICK)
+    done = run("pytest", "benchmarks/test_batch_size.py", "--cloud=GCP", "--batch-size=60", *QUICK)
     assert done.returncode == 2, done.stdout
     assert re.search(r"^pgload: GCP: ", done.stdout, re.M)
     assert "Traceback" not in done.stdout
@@ -173,7 +189,7 @@ def test_killed_run_is_resumed(run: Run, checkout: Path) -> None:
     assert done.stdout.count("measured before") in (4, 5)  # the signal may come after one more
     assert done.stdout.count("rows verified") + done.stdout.count("measured before") == 6
     for bench in saved(checkout)["benchmarks"]:
-        assert [len(one) for one in bench["extra_info"]["passes"]] == [2, 2]
+        assert [len(one["seconds"]) for one in bench["extra_info"]["passes"]] == [2, 2]
         assert bench["extra_info"]["verified"] is True
     assert not list(checkout.glob(".benchmarks/*/interrupted*"))
 
@@ -181,7 +197,7 @@ def test_killed_run_is_resumed(run: Run, checkout: Path) -> None:
 @pytest.mark.usefixtures("database")
 def test_max_time(run: Run, checkout: Path) -> None:
     """When the time is over the rest is listed with the reason, and --resume measures it."""
-    done = run("pytest", *SWEEP, "--max-time=0.001")
+    done = run("pytest", *SWEEP, "--passes=1", "--max-time=0.001")
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("rows verified") == 1
     not_measured = saved(checkout)["machine_info"]["not_measured"]
@@ -193,6 +209,6 @@ def test_max_time(run: Run, checkout: Path) -> None:
     assert [entry["test"] for entry in entries] == [
         bench["fullname"] for bench in saved(checkout)["benchmarks"]
     ]
-    rest = run("pytest", *SWEEP, "--resume")
+    rest = run("pytest", *SWEEP, "--passes=1", "--resume")
     assert rest.returncode == 0, rest.stdout
     assert len(saved(checkout, 2)["benchmarks"]) == 3

@@ -19,11 +19,18 @@ def marked(name: str, *args: Any, **kwargs: Any) -> Any:
     return SimpleNamespace(get_closest_marker=lambda asked: marker if asked == name else None)
 
 
-def load(test: str, *setting: Any, cloud: str = "GCP", pass_number: int = 1) -> Any:
+def load(
+    test: str, *setting: Any, cloud: str = "GCP", pass_number: int = 1, marker: str = "sweep"
+) -> Any:
     """A load of a setting, as pytest collects it."""
     names = ("method", "batch_size", "connections")
     params = {"cloud": cloud, "pass_number": pass_number, **dict(zip(names, setting, strict=True))}
-    return SimpleNamespace(name=test, originalname=test, callspec=SimpleNamespace(params=params))
+    return SimpleNamespace(
+        name=test,
+        originalname=test,
+        callspec=SimpleNamespace(params=params),
+        get_closest_marker=marked(marker).get_closest_marker,
+    )
 
 
 def settings(items: Iterable[Any]) -> list[tuple[Any, ...]]:
@@ -52,17 +59,22 @@ def test_single_settings() -> None:
     ]
 
 
-def test_a_setting_asked_for_is_measured_once() -> None:
-    """Tests of the same setting are measured once if it was asked for, and otherwise each."""
+def test_a_setting_is_measured_once() -> None:
+    """Of several tests with a setting the one that names it measures it, or else the first."""
     items = [load("test_a", "values", 100, 1), load("test_b", "values", 100, 1),
-             load("test_b", "copy", 100, 1)]  # fmt: skip
-    assert select(items, {}) == items
-    assert select(items, {"batch_size": (100,)}) == [items[0], items[2]]
+             load("test_b", "copy", 100, 1), load("test_b", "copy", 100, 1, pass_number=2),
+             load("test_c", "copy", 100, 1, marker="settings")]  # fmt: skip
+    assert select(items, {}) == [items[0], items[3], items[4]]
+    assert select(items, {"method": ("values",)}) == [items[0]]
     encoding = [
-        SimpleNamespace(callspec=SimpleNamespace(params={"method": name})) for name in METHODS
+        SimpleNamespace(
+            callspec=SimpleNamespace(params={"method": name}), get_closest_marker=lambda _: None
+        )
+        for name in METHODS
     ]
-    chosen = select([*encoding, SimpleNamespace()], {"method": ("copy",)})  # type: ignore[list-item]
-    assert len(chosen) == 2
+    reading = SimpleNamespace(get_closest_marker=lambda _: None)
+    chosen: Any = [*encoding, reading]
+    assert select(chosen, {"method": ("copy",)}) == [encoding[METHODS.index("copy")], reading]
 
 
 def test_order() -> None:
@@ -85,12 +97,12 @@ def test_order() -> None:
 
 
 def test_drift_probes() -> None:
-    """The probe measures the default setting, or else the one with the fewest connections."""
-    items = [load("test_a", "values", 1000, 1), load("test_a", "copy", 100, 1),
+    """The probe measures a setting with the fewest connections, which takes a short time."""
+    items = [load("test_a", "values", 1000, 1), load("test_a", "copy", 1000, 1),
              load("test_a", "copy", 500, 4, cloud="AWS"),
              load("test_a", "values", 900, 2, cloud="AWS")]  # fmt: skip
     probes = drift_probes(items)
-    assert probes["GCP"].setting == Setting("values", 1000, 1)
+    assert probes["GCP"].setting == Setting("copy", 1000, 1)
     assert probes["AWS"].setting == Setting("values", 900, 2)
     assert probes["AWS"].total == 2
 
@@ -102,17 +114,18 @@ def collected(run: Run, *arguments: str) -> list[str]:
 
 
 def test_benchmarks(run: Run) -> None:
-    """Without options each test measures its own sweep; what is long runs only when named."""
-    names = collected(run, "benchmarks")
+    """Without options each setting is measured once; what is long runs only when it is named."""
+    names = collected(run, "benchmarks", "--passes=1")
     loads = [name.partition("::")[2] for name in names if "-" in name]
     assert sorted(loads) == sorted(
-        [f"test_batch_size[values-{n}-1]" for n in (100, 500, 1000, 2000, 5000)]
-        + [f"test_connections[values-1000-{n}]" for n in (1, 2, 5, 10)]
-        + [f"test_methods[{method}-1000-1]" for method in METHODS]
+        [f"test_batch_size[copy-{n}-1]" for n in (100, 1000, 5000)]
+        + [f"test_connections[copy-1000-{n}]" for n in (2, 5, 10)]
+        + [f"test_methods[{method}-1000-1]" for method in ("unnest", "json")]
         + [f"test_scenarios[values-{n}]" for n in ("1000-1", "100-1", "1000-10", "500-5")]
     )
     files = {name.partition("::")[0] for name in names}
     assert not files & {"test_grid.py", "test_peers.py"}
-    assert len(collected(run, "benchmarks/test_grid.py")) == 20
+    assert len(collected(run, "benchmarks/test_grid.py")) == 20 * 5  # passes
+    assert len(collected(run, "benchmarks/test_methods.py", "--passes=1")) == 4
     own = collected(run, "benchmarks/own", "benchmarks/own/test_peers.py")
     assert {"test_peers.py", "test_memory.py"} <= {name.partition("::")[0] for name in own}

@@ -13,7 +13,7 @@ from typing import Any
 from pgload.targets.target import Target
 from tests.support.environment import ROOT, SECRET, environment
 
-QUICK = ("--records", "600", "--rounds", "2", "--warmup-rounds", "0")
+QUICK = ("--records", "600", "--passes", "1", "--rounds", "2", "--warmup-rounds", "0")
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
