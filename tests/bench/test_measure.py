@@ -9,6 +9,7 @@ import pytest
 from pgload.bench.measure import Pass, Round, extra_info, unstable
 from pgload.bench.target import RoundTrip
 from pgload.contract import PARTS
+from pgload.load.bottleneck import Attribution
 from tests.bench.conftest import Database
 from tests.support.checkout import Run, saved
 from tests.support.loading import write_json
@@ -24,7 +25,7 @@ def one_pass(number: int = 1, repeats: int = 1) -> Pass:
         parts=dict.fromkeys((*PARTS, "encode_cpu", "write_cpu"), 0.1),
         batch_seconds=[0.1, 0.2],
         wal_bytes=6000,
-        bottlenecks={"client": 0.5},
+        bottlenecks=Attribution({"client": 0.5}),
         wait_events={"CPU": 3},
         counters={},
         timeline={},
