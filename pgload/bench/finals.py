@@ -28,11 +28,12 @@ class Finalist:
     setting: Setting
     repeats: int  # of the dataset in a load
     records: int  # in a load
-    passes: list[dict[str, Any]] = field(default_factory=list)  # number and seconds of each load
+    # As `passes` of a setting: the number, and the seconds of its one load.
+    passes: list[dict[str, Any]] = field(default_factory=list)
 
     def report(self) -> dict[str, Any]:
         """For the saved JSON."""
-        seconds = statistics.median(each["seconds"] for each in self.passes)
+        seconds = statistics.median(each["seconds"][0] for each in self.passes)
         return {
             **asdict(self.setting),
             "records_per_second": self.records / seconds,
@@ -91,4 +92,4 @@ def run_finals(
         for finalist in side_by_side if number % 2 else side_by_side[::-1]:
             if not in_time():
                 return
-            finalist.passes.append({"number": number, "seconds": load(finalist)})
+            finalist.passes.append({"number": number, "seconds": [load(finalist)]})

@@ -132,6 +132,8 @@ def _answer(decision: Decision, words: Words) -> None:
         f"{each.throughput:,.0f}",
         help=words("min_max_rounds", low=f"{low:,.0f}", high=f"{high:,.0f}", n=len(each.rounds)),
     )
+    if best.is_fresh:
+        st.caption(plain(words("fresh_passes", n=len(each.passes))))
     if decision.lead is None:
         st.info(plain(words("one_side")))
     else:

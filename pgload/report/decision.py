@@ -43,9 +43,15 @@ class Cost:
 class Best:
     """The fastest setting of a side, and those that are not shown to be slower."""
 
+    # By fresh passes where the run made some: the winner of many settings is often a lucky sample.
     measurement: Measurement
     near: tuple[tuple[Setting, Verdict], ...]  # the fastest first
     cost: Cost | None
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether its numbers come from passes that were made for the best settings only."""
+        return self.measurement.passes == self.measurement.finals
 
 
 @dataclass(frozen=True)
@@ -224,6 +230,8 @@ def cost(measured: Measurement, server: Mapping[str, object]) -> Cost | None:
 
 
 def _best(measured: Mapping[Setting, Measurement], side: Side, threshold: float) -> Best:
+    finalists = {setting: each.fresh for setting, each in measured.items() if each.finals}
+    measured = finalists if len(finalists) > 1 else measured
     best = max(measured.values(), key=lambda each: each.throughput)
     near = {
         setting: each

@@ -68,6 +68,12 @@ class Measurement:
     bottleneck_shares: Mapping[str, float] = field(default_factory=dict)  # sum about 1
     advice: str | None = None  # an English sentence
     unstable: str | None = None  # why the number is not stable, in English
+    finals: tuple[SavedPass, ...] = ()  # measured again as one of the best settings
+
+    @property
+    def fresh(self) -> Measurement:
+        """The measurement by its finals alone, where there are any."""
+        return replace(self, passes=self.finals) if self.finals else self
 
     @property
     def key(self) -> tuple[str, DatasetSize, Setting]:
@@ -145,6 +151,7 @@ class _ExtraInfo(Struct):
     bottleneck_shares: dict[str, Number] | None = None
     advice: str | None = None
     unstable: str | None = None
+    finals: list[_Pass] | None = None
 
 
 class _Load(Struct):
@@ -201,6 +208,11 @@ def measurement(benchmark: Mapping[str, Any], source: str) -> Measurement:
         bottleneck_shares={name: shares[name] for name in BOTTLENECKS if name in shares},
         advice=extra.advice or None,
         unstable=extra.unstable or None,
+        finals=tuple(
+            SavedPass(source, each.number, tuple(s * once for s in each.seconds))
+            for each in extra.finals or ()
+            if each.seconds
+        ),
     )
 
 
@@ -248,6 +260,7 @@ def _pooled(group: Sequence[Measurement]) -> Measurement:
     return replace(
         group[0],
         passes=tuple(one for each in group for one in each.passes),
+        finals=tuple(one for each in group for one in each.finals),
         latency=Latency(
             p50=mean(each.latency.p50 for each in group),
             p95=mean(each.latency.p95 for each in group),

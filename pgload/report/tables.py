@@ -183,7 +183,8 @@ def _align(
 def decision_lines(decision: Decision) -> list[str]:
     """The fastest side and how certain that is, the best of each side, the cheapest; as lines."""
     best = decision.best[decision.fastest].measurement
-    lines = [f"fastest: {decision.fastest}, {best.setting}: {_rate(best)} records/s"]
+    fresh = _fresh(decision.best[decision.fastest])
+    lines = [f"fastest: {decision.fastest}, {best.setting}: {_rate(best)} records/s{fresh}"]
     if decision.lead:
         lines.append(
             f"  against {decision.ranking[1]}, both with {decision.lead_setting}: "
@@ -213,7 +214,7 @@ def decision_lines(decision: Decision) -> list[str]:
 
 def _best_lines(side: str, best: Best) -> list[str]:
     each = best.measurement
-    lines = [f"best of {side}: {each.setting}: {_rate(each)} records/s"]
+    lines = [f"best of {side}: {each.setting}: {_rate(each)} records/s{_fresh(best)}"]
     if best.near:
         near = "; ".join(f"{setting} ({verdict.ratio:.2f})" for setting, verdict in best.near[:3])
         lines.append(f"  not shown to be slower: {near}")
@@ -223,6 +224,11 @@ def _best_lines(side: str, best: Best) -> list[str]:
         advice = f"; {_ascii(each.advice)}" if each.advice else ""
         lines.append(f"  bottleneck: {_bottleneck(each)}{advice}")
     return lines
+
+
+def _fresh(best: Best) -> str:
+    passes = len(best.measurement.passes)
+    return f" in {passes} fresh passes" if best.is_fresh else ""
 
 
 def _ascii(text: str) -> str:

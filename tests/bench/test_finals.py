@@ -9,6 +9,7 @@ from typing import Any
 
 from pgload.bench.finals import Finalist, choose_finalists, run_finals
 from pgload.contract import Setting
+from pgload.report.saved import load_runs
 from tests.bench.conftest import Database
 from tests.support.checkout import Run, saved
 
@@ -44,13 +45,13 @@ def test_interleaved() -> None:
 
     run_finals(finalists, 2, load, in_time=lambda: len(order) < 7)
     assert order == ["GCP1", "AWS1", "GCP2", "AWS2", "AWS2", "GCP2", "AWS1"]
-    assert finalists[0].passes == [{"number": 1, "seconds": 2.0}]
+    assert finalists[0].passes == [{"number": 1, "seconds": [2.0]}]
     assert finalists[1].report() == {
         "method": "copy",
         "batch_size": 2,
         "connections": 1,
         "records_per_second": 50.0,
-        "passes": [{"number": 1, "seconds": 2.0}, {"number": 2, "seconds": 2.0}],
+        "passes": [{"number": 1, "seconds": [2.0]}, {"number": 2, "seconds": [2.0]}],
     }
 
 
@@ -69,3 +70,6 @@ def test_finals_of_a_run(run: Run, checkout: Path, database: Database) -> None:
     }
     assert {each["batch_size"]: each["passes"] for each in finals} == of_settings
     assert [[one["number"] for one in each] for each in of_settings.values()] == [[1, 2]] * 3
+    (run_read,), problems = load_runs(["0001"], checkout / ".benchmarks")
+    assert problems == []
+    assert sum(len(each.finals) for each in run_read.measurements) == 6

@@ -24,7 +24,7 @@ from pgload.report.stats import (
     verdict,
     verdicts,
 )
-from tests.support.saved_runs import load
+from tests.support.saved_runs import decision, load
 
 WORDS = {FASTER, SLOWER, SAME, NOISY}
 
@@ -171,3 +171,19 @@ def test_an_interval_contains_its_ratio(
     assert there.ratio <= there.high * (1 + 1e-9)
     if there.word == FASTER:
         assert there.low > 1
+
+
+def test_the_best_setting_is_chosen_by_fresh_passes() -> None:
+    """Of several settings, the one that was luckiest in the search does not win by that."""
+    lucky = load(
+        batch_size=100, seconds=[0.9], finals=[{"number": n, "seconds": [1.1]} for n in (6, 7)]
+    )
+    steady = load(
+        batch_size=200, seconds=[1.0], finals=[{"number": n, "seconds": [1.0]} for n in (6, 7)]
+    )
+    best = decision([lucky, steady]).best["GCP"]
+
+    assert best.is_fresh
+    assert best.measurement.setting.batch_size == 200
+    assert best.measurement.throughput == 20_000
+    assert decision([load(seconds=[1.0])]).best["GCP"].is_fresh is False
