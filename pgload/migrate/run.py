@@ -351,7 +351,7 @@ class MigrationRun:
             assert self._ledger is not None
             files = [file for file in self._plan.files if file.path in self._read]
             entries = self._ledger.look_up([file.in_ledger for file in files])
-            return verify(files, entries, connection)
+            return verify(files, entries, connection, by_key=self._options.on_conflict != "error")
 
         tables = self._on_server(out, run)
         out.verification = to_results(tables)

@@ -73,25 +73,36 @@ class VerifiedTable:
 
 
 def verify(
-    files: Sequence[FilePlan], entries: Mapping[FileKey, Entry], connection: Connection
+    files: Sequence[FilePlan],
+    entries: Mapping[FileKey, Entry],
+    connection: Connection,
+    *,
+    by_key: bool,
 ) -> list[VerifiedTable]:
-    """Compare the files with their tables; `entries` is what the ledger records of the files."""
+    """Compare the files with their tables; `entries` is what the ledger records of the files.
+
+    `by_key` compares only the columns of the tables' keys.
+    """
     tables: dict[tuple[str | None, str], list[FilePlan]] = {}
     for file in files:
         tables.setdefault((file.table.schema, file.table.name), []).append(file)
-    return [_verify_table(each, entries, connection) for each in tables.values()]
+    return [_verify_table(each, entries, connection, by_key=by_key) for each in tables.values()]
 
 
 def _verify_table(
-    files: Sequence[FilePlan], entries: Mapping[FileKey, Entry], connection: Connection
+    files: Sequence[FilePlan],
+    entries: Mapping[FileKey, Entry],
+    connection: Connection,
+    *,
+    by_key: bool,
 ) -> VerifiedTable:
     found: list[VerifiedFile] = []
     whole = files[0].table
-    by_key = bool(whole.key)
     # Files with the same fields are compared over the same columns.
     by_columns: dict[Table, list[FilePlan]] = {}
     for file in files:
-        by_columns.setdefault(_compared(file.table), []).append(file)
+        compared = _key_only(file.table) if by_key else file.table
+        by_columns.setdefault(compared, []).append(file)
     for table, group in by_columns.items():
         found += _verify_files(table, group, entries, connection, by_key=by_key)
     rows, checksum = fingerprint(whole, connection)
@@ -110,10 +121,8 @@ def _verify_table(
     )
 
 
-def _compared(table: Table) -> Table:
-    """The table with the columns that are compared."""
-    if not table.key:
-        return table
+def _key_only(table: Table) -> Table:
+    """The table with the columns of its key."""
     return replace(table, columns=tuple(c for c in table.columns if c.name in table.key))
 
 

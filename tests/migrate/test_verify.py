@@ -48,3 +48,16 @@ def test_not_verified_unless_asked(sandbox: MigrationSandbox) -> None:
     sandbox.numbers("t.json", 10)
     assert sandbox.migrate() == 0
     assert sandbox.output("migration_results.json")["verified"] is None
+
+
+def test_verified_by_rows_although_a_key_is_known(sandbox: MigrationSandbox) -> None:
+    """Without --on-conflict whole rows are compared, whatever key `tables.toml` names."""
+    mapping = '[[table]]\nfiles = "k.json"\nname = "k"\nkey = ["k"]\n'
+    (sandbox.data / "tables.toml").write_text(mapping)
+    sandbox.file("k.json", [{"k": str(n), "v": "x"} for n in range(10)])
+    assert sandbox.migrate("--create-tables", "--verify") == 0
+    (table,) = sandbox.output("migration_results.json")["verification"]
+    assert (table["by_key"], table["verified"]) == (False, True)
+    sandbox.sql("UPDATE k SET v = 'changed' WHERE k = '7'")
+    assert sandbox.migrate("--resume", "--verify") == 1
+    assert sandbox.output("migration_results.json")["verification"][0]["missing"] == 1
