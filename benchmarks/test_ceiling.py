@@ -1,6 +1,7 @@
 """The ceilings: the client without a server, and the server with a client that has no work.
 
-No load can be faster than the lower of the two. `extra_info["ceiling"]` tells them apart:
+A load of records that were read before can exceed the client's ceiling by the reading that this
+includes, and no other way. `extra_info["ceiling"]` tells them apart:
 `{"side": "client", "method": …, "read": s, "encode": s}`, seconds of the median round, or
 `{"side": "server", "connections": …}`; `records` is as in every benchmark.
 """

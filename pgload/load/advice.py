@@ -53,8 +53,8 @@ def _for_one(name: str, circumstances: Circumstances, event: str) -> str:
     cheaper = "" if copies else "use a method that needs less of {} (copy needs the least), "
     if name == "client":
         return (
-            f"the client's processor is the bottleneck: {cheaper.format('it')}use more processes "
-            "(--processes), or a machine with faster cores; a larger server would not help"
+            f"the client's processor is the bottleneck: {cheaper.format('it')}run the client "
+            "on a machine with faster cores; a larger server would not help"
         )
     if name == "network":
         if circumstances.bandwidth:
