@@ -26,7 +26,7 @@ from tests.support.waiting import wait_until
 pytest.importorskip("streamlit", reason="the dashboard is optional: pip install streamlit")
 pytestmark = needs_browser
 
-FILES, RECORDS = 3, 6_000  # of each file
+FILES, RECORDS = 3, 20_000  # of each file
 HOSTILE = "![x](http:x)<img src=x onerror=document.title='hit'>:red[y]$z$.json"
 METRICS = """Object.fromEntries(
     [...document.querySelectorAll('[data-testid=stMetric]')].map(each => [

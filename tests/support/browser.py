@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 LIMIT = 60.0  # seconds that a page may take
+BLANK = 10.0  # seconds after which a blank page is loaded again
 ARGUMENTS = ("--disable-gpu", "--disable-background-networking", "--disable-component-update")
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -56,16 +58,25 @@ class BrowserPage:
     def wait_for(self, script: str, condition: Callable[[Any], object] = bool) -> Any:
         """Wait until the condition is true for a JavaScript expression, and give its value."""
         value: Any = None
+        blank_since: float | None = None
 
         def is_met() -> object:
-            nonlocal value
+            nonlocal value, blank_since
+            # Streamlit's page stays blank when its server was too busy to answer in time.
+            now = time.monotonic()
+            blank_since = None if self.text.strip() else blank_since or now
+            if blank_since is not None and now - blank_since > BLANK:
+                self.page.reload()
+                blank_since = None
             value = self.page.evaluate(script)
             return condition(value)
 
         try:
             wait_until(is_met, LIMIT)
         except AssertionError:
-            raise AssertionError(f"{script} is {value!r} on the page {self.text!r}") from None
+            raise AssertionError(
+                f"{script} is {value!r} on the page {self.text!r}; errors: {self.errors}"
+            ) from None
         return value
 
     def wait_for_text(self, text: str) -> None:
