@@ -264,8 +264,12 @@ def test_commit_delay(path: Path, connections: int) -> None:
     assert found.name == "wal", found
 
 
-@pytest.mark.parametrize("connections", [1, 4])
-@pytest.mark.parametrize(("method", "megabytes"), [("copy", 5), ("copy", 20), ("values", 5)])
+# Not copy over one connection at 5 MB/s: where other processes use the machine, its backend is
+# often seen active without a wait event and without processor time, which counts as unknown.
+@pytest.mark.parametrize(
+    ("method", "megabytes", "connections"),
+    [("copy", 5, 4), ("copy", 20, 1), ("copy", 20, 4), ("values", 5, 1), ("values", 5, 4)],
+)
 def test_limited_bandwidth(
     server: Target,
     path: Path,
