@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from math import ceil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgload.contract import REJECTS
-from pgload.errors import LoadError, OutputError, PgloadError, SourceError, TargetError, UsageError
-from pgload.load.loader import Loader, Work
+from pgload.errors import LoadError, OutputError, PgloadError, TargetError, UsageError
+from pgload.load.loader import Loader
 from pgload.load.session import with_hint
-from pgload.load.stats import BatchStat
 from pgload.migrate.console import say, show_progress
 from pgload.migrate.control import Control, interruptible
-from pgload.migrate.counts import tables_that_may_suppress
-from pgload.migrate.ledger import EMPTY, Entry, Ledger
+from pgload.migrate.ledger import EMPTY, Ledger
 from pgload.migrate.options import MigrateOptions
 from pgload.migrate.outputs import Outputs
+from pgload.migrate.pending import PendingBatches
 from pgload.migrate.plan import FilePlan, Plan
+from pgload.migrate.prepare import MAKE_DURABLE, Prepared, prepare
 from pgload.migrate.progress import FileFacts, RunFacts, Status
 from pgload.migrate.retry import RetryingWriter
 from pgload.migrate.run_files import counted
 from pgload.migrate.sqlstates import is_transient
-from pgload.migrate.upsert import Upsert, make_upserts
 from pgload.migrate.verify import VerifiedTable, describe, to_results, verify
-from pgload.schema.table import Table, create_table
-from pgload.source.reader import read_batches
 from pgload.targets.cloud import LOCAL_CLOUDS
 from pgload.targets.target import Target
 
@@ -39,12 +33,6 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 Result = TypeVar("Result")
-# One commit that waits for the disk: with it every earlier commit is there, too, even where
-# synchronous_commit is off. The message is what the transaction writes; nothing reads it.
-MAKE_DURABLE = (
-    "BEGIN; SET LOCAL synchronous_commit = on; "
-    "SELECT pg_catalog.pg_logical_emit_message(true, 'pgload', 'loaded'); COMMIT"
-)
 
 
 class MigrationRun:
@@ -72,16 +60,8 @@ class MigrationRun:
         self._make_plan_now = make_plan_now
         self._ledger = ledger
         self._ignore_first_signal = ignore_first_signal
-        self._entries: dict[Path, Entry] = {}
-        self._shared: list[FilePlan] = []  # files that another migration writes as well
-        self._read: dict[Path, int] = {}  # records that were read of each file
-        self._repeated = False  # whether batches are written that were lost in a crash
         # Connections commit in no certain order, and of records with one key the last has to stay.
         self._connections = 1 if options.on_conflict == "update" else options.connections
-        self._lock = Lock()
-        # By file: batches that are handed out and not written, and one while it is being read.
-        self._open = Counter[str]()
-        self._read_errors: dict[str, str | None] = {}  # of the files that have been read
 
     def execute(self) -> Status:
         """Create tables, load the files, write the outputs; gives the final status.
@@ -104,10 +84,10 @@ class MigrationRun:
         with Outputs(options.output_dir, facts, keep_runs=options.keep_runs) as out:
             try:
                 out.files_planned(files)
-                with self._transient_as_load_error():
-                    upserts, may_suppress = self._on_server(out, lambda _: self._prepare(out))
-                self._load(out, upserts, may_suppress)
-                return self._end(out)
+                prepared = self._prepare(out)
+                self._plan = prepared.plan
+                pending = PendingBatches(out, prepared.entries, options.batch_size)
+                return self._end(out, self._load(out, prepared, pending))
             except KeyboardInterrupt:
                 self._end(out, "interrupted")
                 return "interrupted"
@@ -134,14 +114,22 @@ class MigrationRun:
         paths = [*tables, *plan.duplicates, *plan.folder.empty, *plan.broken]
         return [FileFacts(path.name, tables.get(path, "")) for path in sorted(paths)]
 
-    @contextmanager
-    def _transient_as_load_error(self) -> Iterator[None]:
-        """Transient errors that do not pass are not errors of the configuration."""
+    def _prepare(self, out: Outputs) -> Prepared:
         import psycopg2
 
         try:
-            yield
-        except psycopg2.Error as error:
+            return self._on_server(
+                out,
+                lambda connection: prepare(
+                    self._plan,
+                    self._make_plan_now,
+                    self._ledger,
+                    self._options,
+                    connection,
+                    lambda text: self._note(out, text),
+                ),
+            )
+        except psycopg2.Error as error:  # a transient one is not an error of the configuration
             if not is_transient(error):
                 raise
             raise LoadError(f"{self._target.cloud}: {with_hint(error)}") from None
@@ -156,93 +144,9 @@ class MigrationRun:
 
         return self._control.run(run, lambda text: self._note(out, text))
 
-    def _prepare(self, out: Outputs) -> tuple[dict[Table, Upsert], set[Table]]:
-        """Create what is missing, and read what the workers need; may be repeated."""
-        self._create_tables(out)
-        self._begin_files(out)
-        tables, connection = [file.table for file in self._plan.files], self._control.connection
-        with connection.cursor() as cursor:
-            cursor.execute(MAKE_DURABLE)  # a crash must not take a table that batches were put into
-        return (
-            make_upserts(tables, self._options.on_conflict, connection),
-            tables_that_may_suppress(tables, connection),
-        )
-
-    def _create_tables(self, out: Outputs) -> None:
-        import psycopg2
-
-        unique = self._options.on_conflict != "error"
-        connection = self._control.connection
-        if self._ledger:
-            self._ledger.create()
-        with connection.cursor() as cursor:
-            while self._plan.create:
-                table = self._plan.create[0]
-                statements = [create_table(table, connection, unique_key=unique)]
-                if self._ledger:
-                    statements.append(self._ledger.delete_statement(table))
-                try:
-                    cursor.execute("; ".join(statements))  # one transaction
-                except (psycopg2.errors.DuplicateTable, psycopg2.errors.UniqueViolation):
-                    self._note(out, f"table {table.name} was just created by another migration")
-                    self._plan_again(table)
-                    continue
-                del self._plan.create[0]
-                out.log.info(f"created table {table.name}")
-
-    def _plan_again(self, table: Table) -> None:
-        """Plan with a table that exists by now. Raises `UsageError` if its name is taken."""
-        self._plan = self._make_plan_now()
-        problems = self._plan.problems
-        if table.name in [each.name for each in self._plan.create]:
-            problems.append(
-                f"the name {table.name} is taken by a sequence, an index or a type: name another "
-                "table in tables.toml"
-            )
-        if problems:
-            raise UsageError("; ".join(problems)) from None
-
-    def _begin_files(self, out: Outputs) -> None:
-        """Record the files in the ledger, and read from it what is committed of them."""
-        options, files = self._options, self._plan.files
-        self._shared.clear()
-        if self._ledger is None:
-            self._entries = dict.fromkeys([file.path for file in files], EMPTY)
-            return
-        begun = self._ledger.begin(
-            [file.in_ledger for file in files],
-            options.batch_size,
-            forget=options.writes_again,
-            refuse_shared=options.restart,
-        )
-        for file in files:
-            name = file.path.name
-            entry, shared = begun[file.in_ledger.key]
-            self._entries[file.path] = entry
-            if shared:
-                self._shared.append(file)
-                self._note(out, f"{name}: another migration writes this file as well")
-            if entry.batch_size != options.batch_size:
-                self._note(out, f"{name}: continued with batch size {entry.batch_size:,}, as begun")
-            if entry.rejected:
-                rejects = options.output_dir / "runs" / "*" / REJECTS
-                self._note(
-                    out,
-                    f"{name}: {entry.rejected:,} of its records were rejected by an earlier run: "
-                    f"see {rejects}",
-                )
-
-    def _batches_left(self) -> int:
-        """How many batches are to be written; batches of long records make it more."""
-        size = self._options.batch_size
-        return sum(
-            max(ceil(file.scan.records / (entry.batch_size or size)) - len(entry.batches), 0)
-            for file in self._plan.files
-            for entry in [self._entries[file.path]]
-        )
-
-    def _load(self, out: Outputs, upserts: dict[Table, Upsert], may_suppress: set[Table]) -> None:
-        options, plan = self._options, self._plan
+    def _load(self, out: Outputs, prepared: Prepared, pending: PendingBatches) -> Status | None:
+        """Write all batches; gives the status, or None where the outputs determine it."""
+        options, plan = self._options, prepared.plan
         for path in (*plan.folder.empty, *plan.duplicates):
             out.file_started(FileFacts(path.name, ""))
             out.file_finished(path.name)
@@ -250,13 +154,13 @@ class MigrationRun:
             out.file_started(FileFacts(path.name, ""))
             out.file_finished(path.name, str(error))
         if not plan.files:
-            return
+            return None
         writer = RetryingWriter(
             out,
             ledger=self._ledger,
             file_ids={file.path: file.scan.content for file in plan.files},
-            upserts=upserts,
-            may_suppress=may_suppress,
+            upserts=prepared.upserts,
+            may_suppress=prepared.may_suppress,
             max_rejects=options.max_rejects,
             retry_timeout=options.retry_timeout,
         )
@@ -281,27 +185,26 @@ class MigrationRun:
                 )
                 for refused in range(loader.connections, self._connections):
                     out.connection_state(refused, "refused")
-            sizes = {self._entries[file.path].batch_size for file in plan.files} - {0}
+            sizes = {pending.batch_size(file) for file in plan.files}
             size = sizes.pop() if len(sizes) == 1 else options.batch_size
             out.correct_facts(num_connections=loader.connections, batch_size=size)
-            batches = self._batches_left()
+            batches = pending.estimate(plan.files)
             out.log.info(f"Connected to {self._target.cloud}: {loader.connections} connections")
             out.log.info(f"Writing {batches} batches over {loader.connections} connections")
             out.load_started()
             with show_progress(lambda: out.snapshot):
                 files: Sequence[FilePlan] = plan.files
                 while files:
-                    loader.run(
-                        self._open_batches(out, files),
-                        on_batch=lambda stat: self._batch_written(out, stat),
-                    )
-                    files = self._lost_files(out)
+                    loader.run(pending.open(files), on_batch=pending.written)
+                    files = self._lost_files(out, pending)
                 if options.verify:
-                    self._verify(out)
+                    self._verify(out, pending)
                 self._ignore_first_signal()
-                out.finish(self._status(out))  # inside, so that the last state is shown
+                status = self._status(out, prepared)
+                out.finish(status)  # inside, so that the last state is shown
+        return status
 
-    def _lost_files(self, out: Outputs) -> list[FilePlan]:
+    def _lost_files(self, out: Outputs, pending: PendingBatches) -> list[FilePlan]:
         """Make all commits durable; gives the files of which committed batches were lost.
 
         With `synchronous_commit = off` a server that crashes loses commits that it has confirmed.
@@ -313,12 +216,12 @@ class MigrationRun:
                 cursor.execute(MAKE_DURABLE)
             if self._ledger is None:
                 return {}
-            files = [file for file in self._plan.files if file.path in self._read]
+            files = [file for file in self._plan.files if file.path in pending.read]
             there = self._ledger.accounted([file.in_ledger for file in files])
             return {
-                file.path: self._read[file.path] - there.get(file.in_ledger.key, 0)
+                file.path: pending.read[file.path] - there.get(file.in_ledger.key, 0)
                 for file in files
-                if there.get(file.in_ledger.key, 0) < self._read[file.path]
+                if there.get(file.in_ledger.key, 0) < pending.read[file.path]
             }
 
         try:
@@ -332,9 +235,8 @@ class MigrationRun:
                 f"every batch is committed, but it is unknown whether the server has written all "
                 f"of them to its disk: {with_hint(error)}"
             ) from None
-        self._repeated = True
         for file in files:
-            self._entries[file.path] = entries.get(file.in_ledger.key, EMPTY)
+            pending.entries[file.path] = entries.get(file.in_ledger.key, EMPTY)
             records, name = lost[file.path], file.path.name
             self._note(
                 out,
@@ -344,12 +246,12 @@ class MigrationRun:
             out.records_lost(name, file.table.name, records)
         return files
 
-    def _verify(self, out: Outputs) -> None:
+    def _verify(self, out: Outputs, pending: PendingBatches) -> None:
         """Compare the files with their tables, and report it."""
 
         def run(connection: Connection) -> list[VerifiedTable]:
             assert self._ledger is not None
-            files = [file for file in self._plan.files if file.path in self._read]
+            files = [file for file in self._plan.files if file.path in pending.read]
             entries = self._ledger.look_up([file.in_ledger for file in files])
             return verify(files, entries, connection, by_key=self._options.on_conflict != "error")
 
@@ -359,69 +261,22 @@ class MigrationRun:
             out.log.info(text)
             say(text)
 
-    def _open_batches(self, out: Outputs, files: Sequence[FilePlan]) -> Iterator[Work]:
-        """The batches that are not committed yet; after a file that fails comes the next one."""
-        for file in files:
-            name, entry = file.path.name, self._entries[file.path]
-            if not self._repeated:
-                out.file_started(
-                    FileFacts(
-                        name,
-                        file.table.name,
-                        records_before=entry.records,
-                        rejected_before=entry.rejected,
-                        not_written_before=entry.counts.not_written,
-                    )
-                )
-            self._batch_opened(name)
-            error, read = None, 0
-            try:
-                size = entry.batch_size or self._options.batch_size
-                for batch in read_batches(file.path, size, file.scan.stamp, file.scan.form):
-                    if not entry.holds(batch):
-                        self._batch_opened(name)
-                        yield file.table, batch
-                    read += len(batch.records)
-                self._read[file.path] = read
-            except SourceError as failure:
-                error = str(failure)
-                self._read.pop(file.path, None)
-                say(f"pgload: {error}")
-            self._read_errors[name] = error
-            self._batch_closed(out, name)
+    def _status(self, out: Outputs, prepared: Prepared) -> Status | None:
+        before = any(entry.rejected for entry in prepared.entries.values())
+        return "completed_with_errors" if self._report_others(out, prepared) or before else None
 
-    def _batch_written(self, out: Outputs, stat: BatchStat) -> None:
-        out.batch(stat)
-        self._batch_closed(out, stat.file)
-
-    def _batch_opened(self, name: str) -> None:
-        with self._lock:
-            self._open[name] += 1
-
-    def _batch_closed(self, out: Outputs, name: str) -> None:
-        with self._lock:
-            self._open[name] -= 1
-            finished = not self._open[name]
-        if finished and not self._repeated:
-            out.file_finished(name, self._read_errors[name])
-
-    def _status(self, out: Outputs) -> Status | None:
-        """The status of a run that was not stopped; None: the outputs determine it."""
-        before = any(entry.rejected for entry in self._entries.values())
-        return "completed_with_errors" if self._report_others(out) or before else None
-
-    def _report_others(self, out: Outputs) -> bool:
+    def _report_others(self, out: Outputs, prepared: Prepared) -> bool:
         """Report who wrote the shared files; gives whether records of them were rejected."""
-        if self._ledger is None or not self._shared:
+        if self._ledger is None or not prepared.shared:
             return False
         import psycopg2
 
         rejected = False
         with suppress(psycopg2.Error, TargetError):  # without the connection this is not known
-            written = self._ledger.written_by([file.in_ledger for file in self._shared])
-            for file in self._shared:
+            written = self._ledger.written_by([file.in_ledger for file in prepared.shared])
+            for file in prepared.shared:
                 mine, others, bad = written.get(file.in_ledger.key, (0, 0, 0))
-                others = max(others - self._entries[file.path].records, 0)
+                others = max(others - prepared.entries[file.path].records, 0)
                 out.written_by_others(file.path.name, others)
                 self._note(
                     out,
@@ -439,7 +294,7 @@ class MigrationRun:
         """Finish the outputs and print a summary; gives the final status."""
         results: dict[str, Any] = {}
         try:
-            results = out.finish(status or self._status(out), error)
+            results = out.finish(status, error)
             final: Status = results["status"]
         except OutputError as output_error:
             say(f"pgload: {output_error}")
