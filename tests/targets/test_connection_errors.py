@@ -13,6 +13,7 @@ from pgload.errors import TargetError, TooManyConnectionsError
 from pgload.load.loader import Loader
 from pgload.targets.cloud import cloud_target
 from pgload.targets.connection_errors import check_server
+from pgload.targets.target import Target
 from tests.support.servers import SECRET, tcp_server
 
 if TYPE_CHECKING:
@@ -125,12 +126,12 @@ def test_not_postgresql(variables: dict[str, str], sslmode: str) -> None:
 
 def test_supported_server() -> None:
     """PostgreSQL 13 and newer are supported; older versions are an error."""
-    check_server("GCP", 130000, "PostgreSQL 13.0 on x86_64-pc-linux-gnu")
+    check_server(Target("GCP", {}), 130000, "PostgreSQL 13.0 on x86_64-pc-linux-gnu")
     with pytest.raises(TargetError, match="GCP: the server is PostgreSQL 12; pgload needs 13"):
-        check_server("GCP", 120022, "PostgreSQL 12.22")
+        check_server(Target("GCP", {}), 120022, "PostgreSQL 12.22")
 
 
 def test_other_product() -> None:
     """A server that speaks the protocol but is another product is named."""
     with pytest.raises(TargetError, match=r"the server is 'CockroachDB CCL v25\.1', not Post"):
-        check_server("GCP", 130000, "CockroachDB CCL v25.1 on x86_64")
+        check_server(Target("GCP", {}), 130000, "CockroachDB CCL v25.1 on x86_64")
