@@ -53,7 +53,7 @@ def tcp_server() -> Iterator[dict[str, str]]:
         yield variables
 
 
-def set_up(target: Target, *rules: str) -> None:
+def set_up(target: Target, *rules: str, **settings: str) -> None:
     """Make the roles and their database; `rules` are lines of pg_hba.conf."""
     with closing(target.connect()) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE ROLE owner LOGIN PASSWORD %s", (SECRET,))
@@ -63,6 +63,8 @@ def set_up(target: Target, *rules: str) -> None:
         hba_file = cursor.fetchone()[0]
         lines = ["local all all trust", *rules]
         cursor.execute("COPY (SELECT unnest(%s)) TO %s", (lines, hba_file))
+        for name, value in settings.items():
+            cursor.execute(f"ALTER SYSTEM SET {name} = %s", (value,))
         cursor.execute("SELECT pg_reload_conf()")
 
 
@@ -79,12 +81,8 @@ def certificate(folder: Path, name: str, signed_by: str | None = None) -> Path:
     command += ["-nodes", "-days", "2", "-subj", f"/CN={name}"]
     command += ["-addext", f"subjectAltName=DNS:{name}", "-keyout", str(key), "-out", str(pem)]
     if signed_by is not None:
-        command += [
-            "-CA",
-            str(folder / f"{signed_by}.pem"),
-            "-CAkey",
-            str(folder / f"{signed_by}.key"),
-        ]
+        authority = folder / signed_by
+        command += ["-CA", f"{authority}.pem", "-CAkey", f"{authority}.key"]
         command += ["-addext", "basicConstraints=critical,CA:false"]
     subprocess.run(command, check=True, capture_output=True)
     key.chmod(0o600)
@@ -92,39 +90,44 @@ def certificate(folder: Path, name: str, signed_by: str | None = None) -> Path:
 
 
 @contextmanager
+def debian_server(**settings: str) -> Iterator[Target]:
+    """As `embedded`, of Debian's package, which has TLS and translated messages.
+
+    Where the package is not installed, the test is skipped, or fails in CI.
+    """
+    installs = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not installs:
+        end = pytest.fail if os.environ.get("CI") else pytest.skip
+        end("the package postgresql is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pgload.targets.embedded, "newest_install", lambda: installs[-1].parents[1])
+        with start_embedded(**settings) as target:
+            yield target
+
+
+@contextmanager
 def tls_server(folder: Path) -> Iterator[dict[str, str]]:
     """A server with TLS; as variables of the cloud GCP, without a password.
 
     Role `owner` needs a client certificate, `guest` a password. `folder` gets the certificates of
-    an authority, of the host localhost and of owner, and their keys. The embedded server has no
-    TLS, so this is Debian's package; where it is not installed, the test is skipped, or fails in
-    CI.
+    an authority, of the host localhost and of owner, and their keys.
     """
-    installs = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    if not installs or shutil.which("openssl") is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(
-            "needs PostgreSQL's package, openssl"
-        )
-    certificate(folder, "authority")
-    certificate(folder, "localhost", "authority")
-    certificate(folder, "owner", "authority")
     port = unused_port()
-    with pytest.MonkeyPatch.context() as patch:
-        install = installs[-1].parents[1]
-        patch.setattr(pgload.targets.embedded, "newest_install", lambda: install)
-        with start_embedded(
-            listen_addresses="127.0.0.1", port=port, max_connections="16"
-        ) as target:
-            data = Path(target.parameters["host"]) / "data"
-            for name in ("authority.pem", "localhost.pem", "localhost.key"):
-                shutil.copy(folder / name, data / name)
-                shutil.chown(data / name, data.stat().st_uid)
-            rules = ["hostssl owned owner all cert", "hostssl owned guest all scram-sha-256"]
-            set_up(target, *rules)
-            with closing(target.connect()) as connection, connection.cursor() as cursor:
-                cursor.execute("ALTER SYSTEM SET ssl_ca_file = 'authority.pem'")
-                cursor.execute("ALTER SYSTEM SET ssl_cert_file = 'localhost.pem'")
-                cursor.execute("ALTER SYSTEM SET ssl_key_file = 'localhost.key'")
-                cursor.execute("ALTER SYSTEM SET ssl = on")
-                cursor.execute("SELECT pg_reload_conf()")
-            yield variables_of(port) | {"GCP_DB_HOST": "localhost"}
+    with debian_server(listen_addresses="127.0.0.1", port=port) as target:
+        certificate(folder, "authority")
+        certificate(folder, "localhost", "authority")
+        certificate(folder, "owner", "authority")
+        data = Path(target.parameters["host"]) / "data"
+        for name in ("authority.pem", "localhost.pem", "localhost.key"):
+            shutil.copy(folder / name, data / name)
+            shutil.chown(data / name, data.stat().st_uid)
+        set_up(
+            target,
+            "hostssl owned owner all cert",
+            "hostssl owned guest all scram-sha-256",
+            ssl_ca_file="authority.pem",
+            ssl_cert_file="localhost.pem",
+            ssl_key_file="localhost.key",
+            ssl="on",
+        )
+        yield variables_of(port) | {"GCP_DB_HOST": "localhost"}
