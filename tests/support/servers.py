@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -25,6 +27,32 @@ def embedded(**settings: str) -> AbstractContextManager[Target]:
 SECRET = "s3cret/wörd'"  # with characters that a URL and SQL have to quote
 
 
+# Gives owner another password at each call, adds it to a file, and prints it.
+ROTATE = """
+import secrets, sys, psycopg2
+folder, port, log = sys.argv[1:]
+connection = psycopg2.connect(host=folder, port=port, user="postgres")
+connection.autocommit = True
+password = secrets.token_hex(16)
+connection.cursor().execute("ALTER ROLE owner PASSWORD %s", (password,))
+print(password, file=open(log, "a"))
+print("not for the terminal:", password, file=sys.stderr)
+print(password)
+"""
+
+
+def rotating_command(admin: Target, log: Path) -> str:
+    """A password command that gives owner another password at each call, and adds it to `log`."""
+    server = admin.parameters
+    return shlex.join([sys.executable, "-c", ROTATE, server["host"], server["port"], str(log)])
+
+
+def set_password(admin: Target, password: str) -> None:
+    """Give owner another password."""
+    with closing(admin.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("ALTER ROLE owner PASSWORD %s", (password,))
+
+
 def unused_port() -> str:
     """A TCP port on which nothing listens."""
     with socket.socket() as probe:
@@ -40,7 +68,8 @@ def password_server() -> Iterator[tuple[Target, dict[str, str]]]:
     no other privilege, and `guest`.
     """
     port = unused_port()
-    with embedded(listen_addresses="127.0.0.1", port=port, max_connections="16") as target:
+    settings = {"listen_addresses": "127.0.0.1", "port": port, "max_connections": "16"}
+    with embedded(**settings, log_connections="on") as target:
         set_up(target, "host owned,postgres,missing owner,guest,ghost all scram-sha-256")
         more = {"GCP_DB_PASSWORD": SECRET, "GCP_DB_SSLMODE": "disable"}
         yield target, variables_of(port) | more

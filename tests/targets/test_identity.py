@@ -9,7 +9,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,21 +22,8 @@ from pgload.targets import identity
 from pgload.targets.cloud import cloud_target
 from pgload.targets.identity import azure_tokens, google_tokens, password_command
 from pgload.targets.target import Target
-from tests.support.servers import SECRET, password_server
+from tests.support.servers import SECRET, password_server, rotating_command, set_password
 from tests.support.waiting import wait_until
-
-# Gives owner another password at each call, writes it to a file, and prints it.
-ROTATE = """
-import secrets, sys, psycopg2
-folder, port, log = sys.argv[1:]
-connection = psycopg2.connect(host=folder, port=port, user="postgres")
-connection.autocommit = True
-password = secrets.token_hex(16)
-connection.cursor().execute("ALTER ROLE owner PASSWORD %s", (password,))
-print(password, file=open(log, "a"))
-print("not for the terminal", password, file=sys.stderr)
-print(password)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -62,26 +48,16 @@ def configured(
     set_password(admin, SECRET)
 
 
-def set_password(admin: Target, password: str) -> None:
-    with closing(admin.connect()) as connection, connection.cursor() as cursor:
-        cursor.execute("ALTER ROLE owner PASSWORD %s", (password,))
-
-
-def command(*words: object) -> str:
-    return shlex.join(map(str, words))
-
-
 def python(code: str) -> str:
-    return command(sys.executable, "-c", code)
+    return shlex.join([sys.executable, "-c", code])
 
 
 def test_command_for_each_connection(
     started: tuple[Target, dict[str, str]], configured: Callable[..., Target], tmp_path: Path
 ) -> None:
     """The command is called once for each connection, and what it prints is used for that one."""
-    server, log = started[0].parameters, tmp_path / "passwords"
-    rotate = command(sys.executable, "-c", ROTATE, server["host"], server["port"], log)
-    target = configured(PASSWORD_COMMAND=rotate)
+    log = tmp_path / "passwords"
+    target = configured(PASSWORD_COMMAND=rotating_command(started[0], log))
     assert not log.exists()
     for number in (1, 2, 3):
         target.connect().close()
