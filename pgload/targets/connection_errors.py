@@ -48,7 +48,7 @@ _FAILURES = (
         kind=TargetError,
     ),
     _Failure(
-        r"too many (clients|connections)|remaining connection slots",
+        r"too many (clients|connections)|remaining connection slots|no more connections allowed",
         "the server has no connection left for user {user!r}: end other clients, raise its "
         "max_connections, or use fewer connections",
         "53300",
@@ -135,6 +135,7 @@ _FAILURES = (
     _Failure(
         r"invalid response to SSL negotiation|expected authentication request|protocol version",
         "the server at {host}:{port} is not PostgreSQL: check {set[port]}",
+        kind=TargetError,  # also what a load balancer answers during a failover
     ),
 )
 _ADDRESS = re.compile(r'connection to server at "([^"]*)"(?: \([^)]*\))?, port (\d+) failed: ')
@@ -159,29 +160,33 @@ def connection_error(target: Target, arguments: Mapping[str, Any], error: Except
     """
     import psycopg2
 
-    message = message_of(error)
+    if not isinstance(error, psycopg2.Error):
+        names = dict.fromkeys([*target.set_by.values(), target.variable("password")])
+        return TargetError(
+            f"{target.cloud}: the driver cannot use what is set ({type(error).__name__}): check "
+            f"{', '.join(names)} for unusual characters"
+        )
+    message, password = message_of(error), str(arguments.get("password") or "")
+
+    def hide(text: str) -> str:
+        return text.replace(password, "***") if password else text
+
     # libpq lists every address that it tried; the last one's failure counts.
     last = message[max(0, message.rfind("connection to server")) :]
-    failure = next((each for each in _FAILURES if re.search(each.pattern, last)), None)
-    state = None
-    if failure is None and _ANSWER.search(str(error)):
-        state = sqlstate_of_refusal(arguments)
-        failure = next((each for each in _FAILURES if state and each.sqlstate == state), None)
-    password = str(arguments.get("password") or "")
-    if password and (password in message or not isinstance(error, psycopg2.Error)):
-        message = last = (
-            f"the driver cannot use the values that {target.cloud} is configured with "
-            f"({type(error).__name__}): check the {target.cloud}_DB_ variables for unusual "
-            "characters"
-        )
-    if failure is None:
-        return TargetError(f"{target.cloud}: {message}{f' (SQLSTATE {state})' if state else ''}")
     unset = dict.fromkeys(("host", "port", "user", "dbname", "sslmode", "service"), "")
-    values = {**unset, **target.parameters, "message": last, "set": _Variables(target)}
-    if address := _ADDRESS.match(last):
+    values = {**unset, **target.parameters, "set": _Variables(target)}
+    address = _ADDRESS.match(last)
+    if address:
         values["host"], values["port"] = address.groups()
-        values["message"] = last[address.end() :]
-    return failure.kind(f"{target.cloud}: {failure.text.format(**values)}")
+    values["message"] = reason = hide(last[address.end() :] if address else message)
+    for failure in _FAILURES:
+        if re.search(failure.pattern, last):
+            return failure.kind(f"{target.cloud}: {failure.text.format(**values)}")
+    state = sqlstate_of_refusal(arguments) if _ANSWER.search(str(error)) else None
+    for failure in _FAILURES:
+        if state and failure.sqlstate == state:
+            return failure.kind(f"{target.cloud}: {failure.text.format(**values)}: {reason}")
+    return TargetError(f"{target.cloud}: {hide(message)}{f' (SQLSTATE {state})' if state else ''}")
 
 
 def sqlstate_of_refusal(arguments: Mapping[str, Any]) -> str | None:

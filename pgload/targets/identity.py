@@ -6,6 +6,7 @@ again hours later. So no secret is kept here but a stored password.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import selectors
@@ -25,7 +26,7 @@ from pgload.errors import TargetError, UsageError, message_of
 
 COMMAND_SECONDS = 30.0  # that a password command may take
 COMMAND_BYTES = 64 << 10  # that it may print; tokens have some KB
-MESSAGE_LENGTH = 300  # of the libraries' errors
+MESSAGE_LENGTH = 120  # of the libraries' errors, some of which list all that they tried
 ONLY = "it has to print the password, and only that"
 WITH_TLS = ("require", "verify-ca", "verify-full")
 AZURE_SCOPE = "https://ossrdbms-aad.database.windows.net/.default"
@@ -184,7 +185,7 @@ def aws_tokens(
             )
         )
 
-    return _tokens(cloud, setting, token)
+    return _tokens(cloud, setting, token, "aws configure, AWS_PROFILE or an instance role")
 
 
 def azure_tokens(
@@ -193,7 +194,12 @@ def azure_tokens(
     """Entra tokens; `credential` is one of azure-identity's, by default whichever it finds."""
     if credential is None:
         credential = _library(setting, "azure.identity", "azure-identity").DefaultAzureCredential()
-    return _tokens(cloud, setting, lambda _: str(credential.get_token(AZURE_SCOPE).token))
+        logging.getLogger("azure.identity").setLevel(logging.ERROR)  # it prints what it tried
+
+    def token(_: Mapping[str, Any]) -> str:
+        return str(credential.get_token(AZURE_SCOPE).token)
+
+    return _tokens(cloud, setting, token, "az login or a managed identity")
 
 
 def google_tokens(
@@ -210,7 +216,9 @@ def google_tokens(
         found[0].refresh(transport.Request())
         return str(found[0].token)
 
-    return _tokens(cloud, setting, token)
+    return _tokens(
+        cloud, setting, token, "gcloud auth application-default login or a service account"
+    )
 
 
 AUTH: Mapping[str, Callable[..., Identity]] = {
@@ -228,8 +236,13 @@ def _library(setting: str, module: str, packages: str) -> Any:
         raise UsageError(f"{setting} needs a library: pip install {packages}") from None
 
 
-def _tokens(cloud: str, setting: str, token: Callable[[Mapping[str, Any]], str]) -> Identity:
-    """The identity with a library's tokens, whose errors become a `TargetError` of one line."""
+def _tokens(
+    cloud: str, setting: str, token: Callable[[Mapping[str, Any]], str], sign_in: str
+) -> Identity:
+    """The identity with a library's tokens, whose errors become a `TargetError` of one line.
+
+    `sign_in` says where the library finds credentials.
+    """
 
     def secret(parameters: Mapping[str, Any]) -> str:
         try:
@@ -238,7 +251,8 @@ def _tokens(cloud: str, setting: str, token: Callable[[Mapping[str, Any]], str])
                 return token(parameters)
         except Exception as error:  # they have no common base
             raise TargetError(
-                f"{cloud}: {setting} gives no token: {message_of(error)[:MESSAGE_LENGTH]}"
+                f"{cloud}: {setting} gives no token: {message_of(error)[:MESSAGE_LENGTH]}; "
+                f"sign in first ({sign_in})"
             ) from None
 
     return Identity(secret, setting, renewable=True)

@@ -70,7 +70,9 @@ def read_parameters(cloud: str, variables: Variables) -> Parameters:
         values = found | values
     elif not (values.keys() >= {"user", "dbname"} and values.keys() & {"host", "hostaddr"}):
         raise _malformed(url_name)
-    return Parameters({**DEFAULTS, **values}, names)
+    # With the system's root certificates libpq accepts only this mode.
+    full = {"sslmode": "verify-full"} if values.get("sslrootcert") == "system" else {}
+    return Parameters({**DEFAULTS, **full, **values}, names)
 
 
 def _from_variables(cloud: str, variables: Variables) -> dict[str, tuple[str, str]]:

@@ -121,7 +121,9 @@ def test_several_addresses(variables: dict[str, str]) -> None:
 @pytest.mark.parametrize("password", ["S3\udcffCRET", "S3\0CRET"], ids=ascii)
 def test_password_that_cannot_be_sent(variables: dict[str, str], password: str) -> None:
     """A password that the driver refuses is an error of one line, without it."""
-    with pytest.raises(TargetError, match=r"^GCP: the driver cannot use the values") as caught:
+    with pytest.raises(
+        TargetError, match=r"^GCP: the driver cannot use what is set .* GCP_"
+    ) as caught:
         connect(variables, PASSWORD=password)
     assert caught.value.__suppress_context__
     assert "CRET" not in str(caught.value)
@@ -172,7 +174,10 @@ def test_server_in_another_language(monkeypatch: pytest.MonkeyPatch) -> None:
             psycopg2.connect(**limited)
         if "zu viele Verbindungen" not in str(said.value):
             pytest.skip("the server's German is not installed")
-        with pytest.raises(TooManyConnectionsError, match="no connection left for user 'limited'"):
+        with pytest.raises(
+            TooManyConnectionsError,
+            match=r"no connection left .*: FATAL: zu viele Verb",
+        ):
             Target("GCP", limited).connect()
         with pytest.raises(RefusedLoginError, match="there is no database 'missing'"):
             Target("GCP", {**target.parameters, "dbname": "missing"}).connect()

@@ -52,6 +52,11 @@ def test_what_is_not_a_keyword() -> None:
     assert parameters(GCP | others) == parameters(GCP)
 
 
+def test_certificates_of_the_system() -> None:
+    """With the system's root certificates the server's is checked, as libpq requires it then."""
+    assert parameters(GCP | {"GCP_SSLROOTCERT": "system"})["sslmode"] == "verify-full"
+
+
 def test_any_prefix_and_url() -> None:
     """Any prefix is a cloud; a URL may replace the variables, which win over it."""
     url = "postgresql://neon%40tenant:p%2Fw@neon.example:6543/main?sslmode=verify-full"
