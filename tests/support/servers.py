@@ -43,8 +43,9 @@ print(password)
 
 def rotating_command(admin: Target, log: Path) -> str:
     """A password command that gives owner another password at each call, and adds it to `log`."""
-    server = admin.parameters
-    return shlex.join([sys.executable, "-c", ROTATE, server["host"], server["port"], str(log)])
+    script, server = log.with_name("rotate.py"), admin.parameters
+    script.write_text(ROTATE)
+    return shlex.join([sys.executable, str(script), server["host"], server["port"], str(log)])
 
 
 def set_password(admin: Target, password: str) -> None:

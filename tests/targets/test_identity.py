@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from pgload.targets import identity
 from pgload.targets.cloud import cloud_target
 from pgload.targets.identity import azure_tokens, google_tokens, password_command
 from pgload.targets.target import Target
+from tests.support.checkout import QUICK, Run
 from tests.support.servers import SECRET, password_server, rotating_command, set_password
 from tests.support.waiting import wait_until
 
@@ -150,6 +152,29 @@ def test_one_way(configured: Callable[..., Target]) -> None:
     """Two ways to find the secret are an error that names both."""
     with pytest.raises(UsageError, match=r"^GCP_DB_PASSWORD and GCP_DB_AUTH are set: set one of"):
         configured(PASSWORD=SECRET, AUTH="gcp-iam")
+
+
+def test_nothing_of_it_in_a_saved_run(
+    started: tuple[Target, dict[str, str]], checkout: Path, run: Run, tmp_path: Path
+) -> None:
+    """A benchmark asks the command for each connection, and saves and prints nothing of it."""
+    admin, variables = started
+    with closing(admin.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("GRANT CREATE ON DATABASE owned TO owner")
+    log = tmp_path / "passwords"
+    given = {**variables, "GCP_DB_PASSWORD_COMMAND": rotating_command(admin, log)}
+    del given["GCP_DB_PASSWORD"]
+    lines = [f"{name}={value}" for name, value in given.items()]
+    (checkout / ".env").write_text("\n".join(lines))
+    one = ("--batch-size", "60", "--connections", "2", "--method", "copy")
+    done = run("pytest", "benchmarks", "--cloud", "GCP", *one, *QUICK)
+    assert done.returncode == 0, done.stdout
+    passwords = log.read_text().split()
+    assert len(passwords) >= 3
+    (saved,) = (checkout / ".benchmarks").glob("*/*.json")
+    files = [saved, *(path for path in (checkout / "reports").rglob("*") if path.is_file())]
+    texts = [done.stdout, done.stderr, *(path.read_text("utf-8") for path in files)]
+    assert not any(password in text for password in passwords for text in texts)
 
 
 class StandIn:
