@@ -140,7 +140,7 @@ _FAILURES = (
 )
 _ADDRESS = re.compile(r'connection to server at "([^"]*)"(?: \([^)]*\))?, port (\d+) failed: ')
 # How libpq words what the server answers, whatever its language: `FATAL:  sorry, too many clients`.
-_ANSWER = re.compile(r"failed: (\S+):  ")
+_ANSWER = re.compile(r"(?:^|failed: )\S+:  ")
 
 
 class _Variables(dict[str, str]):

@@ -149,7 +149,11 @@ def test_malformed_command(configured: Callable[..., Target]) -> None:
 
 
 def test_one_way(configured: Callable[..., Target]) -> None:
-    """Two ways to find the secret are an error that names both."""
+    """Two ways to find the secret are an error that names both; a URL's password is the last."""
+    url = "postgresql://owner:in-url@h/owned"
+    program = {"GCP_DB_PASSWORD_COMMAND": "echo printed"}
+    target = cloud_target("GCP", {"GCP_DATABASE_URL": url} | program)
+    assert target.with_secret()["password"] == "printed"
     with pytest.raises(UsageError, match=r"^GCP_DB_PASSWORD and GCP_DB_AUTH are set: set one of"):
         configured(PASSWORD=SECRET, AUTH="gcp-iam")
 
