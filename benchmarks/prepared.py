@@ -15,7 +15,11 @@ from pgload.load.methods import make_method
 from pgload.targets.embedded import newest_install
 from pgload.targets.target import Target
 
-VARIABLES = {"dbname": "PGDATABASE"}  # others are PG and the parameter's name in capitals
+VARIABLES = {  # others are PG and the parameter's name in capitals
+    "dbname": "PGDATABASE",
+    "channel_binding": "PGCHANNELBINDING",
+    "target_session_attrs": "PGTARGETSESSIONATTRS",
+}
 DONE = b"done\n"
 
 
@@ -81,7 +85,7 @@ def prepared_copy(
 
 @contextmanager
 def _psql(program: str, target: Target) -> Iterator[subprocess.Popen[bytes]]:
-    given = {VARIABLES.get(k, f"PG{k.upper()}"): str(v) for k, v in target.parameters.items()}
+    given = {VARIABLES.get(k, f"PG{k.upper()}"): str(v) for k, v in target.with_secret().items()}
     with subprocess.Popen(
         [program, "-X", "-q", "-v", "ON_ERROR_STOP=1"],
         stdin=subprocess.PIPE,

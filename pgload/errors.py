@@ -21,6 +21,10 @@ class TargetError(PgloadError):
     """A server that cannot be started, reached or used."""
 
 
+class RefusedLoginError(TargetError):
+    """The server, or this client, refuses to connect so; another attempt ends as this one."""
+
+
 class TooManyConnectionsError(TargetError):
     """The server accepts no further connection."""
 

@@ -88,7 +88,7 @@ def execute_values(target: Target, connections: int) -> Any:
         # The default page_size of 100 would split the batch.
         extras.execute_values(cursor, statement, rows, page_size=len(rows))
 
-    connect = partial(psycopg2.connect, **target.parameters)
+    connect = partial(psycopg2.connect, **target.with_secret())
     return _in_threads(connect, sql, "INSERT INTO {} ({}) VALUES %s", write, connections)
 
 
@@ -102,7 +102,7 @@ def psycopg3_copy(target: Target, connections: int) -> Any:
             for row in rows:
                 copy.write_row(row)
 
-    connect = partial(psycopg.connect, **target.parameters)
+    connect = partial(psycopg.connect, **target.with_secret())
     return _in_threads(connect, sql, "COPY {} ({}) FROM STDIN", write, connections)
 
 
@@ -111,7 +111,7 @@ def asyncpg_copy(target: Target, connections: int) -> Iterator[Load]:
     """`json.load` + asyncpg's `copy_records_to_table`, over a pool in one event loop."""
     import asyncpg
 
-    given = dict(target.parameters)
+    given = target.with_secret()
     if "dbname" in given:
         given["database"] = given.pop("dbname")
     if "sslmode" in given:

@@ -42,7 +42,7 @@ class Job(msgspec.Struct):
     def of(cls, target: Target, table: Table, path: Path, method: str, **how: Any) -> Job:
         """A job on that target."""
         given = {"batch_size": 1000, "connections": 1, "read_first": False} | how
-        return cls(target.cloud, dict(target.parameters), table, path, method, **given)
+        return cls(target.cloud, target.with_secret(), table, path, method, **given)
 
 
 class PlainPython:

@@ -133,8 +133,7 @@ def prepare(target: Target, dataset: Dataset) -> Iterator[BenchTarget]:
 def server_errors(target: Target) -> AbstractContextManager[None]:
     """Turn the driver's errors into a `TargetError` of one line."""
     return one_line_errors(
-        target.cloud,
-        target.parameters,
+        target,
         "the benchmark makes a schema of its own: run GRANT CREATE ON DATABASE … TO … there",
     )
 
@@ -157,7 +156,7 @@ def _drop_schema(target: Target, connection: Connection) -> None:
 def _make_schema(target: Target, connection: Connection) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT version()")
-        check_server(target.cloud, connection.server_version, str(_value(cursor)))
+        check_server(target, connection.server_version, str(_value(cursor)))
         cursor.execute("SELECT pg_try_advisory_lock(hashtext(%s))", (SCHEMA,))
         if not _value(cursor):
             raise TargetError(

@@ -67,7 +67,7 @@ def migrate(options: MigrateOptions) -> int:
         signals = stack.enter_context(StopOnSignal())
         target = stack.enter_context(open_target(cloud, variables))
         target = with_timeouts(target, options.retry_timeout)
-        stack.enter_context(one_line_errors(cloud, target.parameters, PRIVILEGES))
+        stack.enter_context(one_line_errors(target, PRIVILEGES))
         with _connected(target) as connection:
             say(f"{cloud}: PostgreSQL {connection.info.parameter_status('server_version')}")
         if cloud == "EMBEDDED":
@@ -166,7 +166,7 @@ def _connected(target: Target) -> Iterator[Connection]:
         with connection.cursor() as cursor:
             cursor.execute("SELECT version()")
             ((product,),) = cursor.fetchall()
-        check_server(target.cloud, connection.server_version, product)
+        check_server(target, connection.server_version, product)
         yield connection
     finally:
         connection.close()

@@ -142,7 +142,8 @@ class RetryingWriter(Writer):
                 tried = time.monotonic() - max(began, self._last_written)
                 # A silence or a wait may have taken all the time: one retry follows at least.
                 in_time = tried <= self._retry_timeout or attempt == 1
-                stop = halted.is_set() or not (in_time and (lost or is_transient(error)))
+                retriable = is_transient(error) or (lost and isinstance(error, psycopg2.Error))
+                stop = halted.is_set() or not (in_time and retriable)
                 failure = reason(error)
                 if not stop:
                     self._report.retry(session.worker, failure)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pgload.errors import RecordError
+from pgload.errors import RecordError, RefusedLoginError
 from pgload.migrate.run_files import Reject
 from pgload.source.reader import Batch
 
@@ -79,6 +79,8 @@ def is_transient(error: Exception) -> bool:
     """Whether another attempt may succeed."""
     import psycopg2
 
+    if isinstance(error, RefusedLoginError):
+        return False
     state = getattr(error, "pgcode", None)
     if state is None:  # libpq's own errors, such as a lost connection; not the driver's
         return not isinstance(error, psycopg2.ProgrammingError)

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 from pgload.errors import UsageError
 from pgload.targets.container import Shape, container
 from pgload.targets.delay import delayed
 from pgload.targets.embedded import embedded
+from pgload.targets.identity import make_identity, stored_password
+from pgload.targets.parameters import FIRST, Variables, missing_variables, read_parameters
 from pgload.targets.target import Target
 
 LOCAL_CLOUDS = ("EMBEDDED", "CONTAINER")  # started by pgload; they need no account
-REQUIRED = ("HOST", "NAME", "USER", "PASSWORD")
-DEFAULTS: Mapping[str, Any] = {
-    "port": "5432",
-    "sslmode": "require",  # these connections cross the internet
-    "connect_timeout": 15,  # seconds
-    "keepalives_idle": 30,  # a dead peer is noticed within about a minute
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 60000,  # ms; the same for a peer that dies while data is sent to it
-}
-Environment = Mapping[str, str]
+Environment = Variables
 # The name is the beginning of variables' names, and is in the names of files.
 _CLOUD_NAME = re.compile(r"\w+")
 
@@ -57,16 +48,13 @@ def environment(folder: Path) -> Environment:
 
 def is_configured(cloud: str, variables: Environment) -> bool:
     """Whether every required variable of the cloud has a value."""
-    return not _missing(cloud, variables)
+    return not missing_variables(cloud, variables)
 
 
 def configured(variables: Environment) -> list[str]:
     """The clouds of which every required variable has a value."""
     names = {
-        name.removesuffix(suffix)
-        for name in variables
-        for suffix in ("_DB_HOST", "_DATABASE_URL")
-        if name.endswith(suffix)
+        name.removesuffix(suffix) for name in variables for suffix in FIRST if name.endswith(suffix)
     }
     return sorted(name for name in names if name and is_configured(name, variables))
 
@@ -103,7 +91,7 @@ def chosen_cloud(variables: Environment) -> str:
                 f"{setting} names a temporary server, which is removed with its data at the end: "
                 f"confirm that with --cloud {cloud}, or name another cloud"
             )
-        if missing := _missing(cloud, variables):
+        if missing := missing_variables(cloud, variables):
             near = get_close_matches(cloud, configured(variables), n=1)
             raise UsageError(
                 f"{setting} is not configured: set {', '.join(missing)} (or {cloud}_DATABASE_URL)"
@@ -168,62 +156,25 @@ def cloud_target(cloud: str, variables: Environment) -> Target:
     Raises `UsageError` naming the variables that are missing or malformed.
     """
 
-    def get(name: str) -> str | None:
-        return variables.get(f"{cloud}_DB_{name}") or None
-
     def get_either(name: str) -> str | None:
-        return get(name) or variables.get(f"{cloud}_{name}") or None
+        return variables.get(f"{cloud}_DB_{name}") or variables.get(f"{cloud}_{name}") or None
 
-    missing = _missing(cloud, variables)
+    missing = missing_variables(cloud, variables)
     if missing:
         raise UsageError(
             f"--cloud {cloud} is not configured: set {', '.join(missing)} "
             f"(or {cloud}_DATABASE_URL) in .env or in the environment"
         )
-    given = {
-        "host": get("HOST"),
-        "port": get("PORT"),
-        "dbname": get("NAME"),
-        "user": get("USER"),
-        "password": get("PASSWORD"),
-        "sslmode": get_either("SSLMODE"),
-        "sslrootcert": get_either("SSLROOTCERT"),
-    }
-    url = variables.get(f"{cloud}_DATABASE_URL")
-    parameters = {**DEFAULTS, **(_from_url(cloud, url) if url else {})}
-    parameters |= {name: value for name, value in given.items() if value is not None}
+    parameters, set_by = read_parameters(cloud, variables)
+    stored = stored_password(parameters.pop("password", None), set_by.pop("password", None))
     return Target(
         cloud,
         parameters,
+        make_identity(cloud, variables, parameters, stored),
+        set_by,
         instance_type=get_either("INSTANCE_TYPE") or variables.get("INSTANCE_TYPE"),
         price_per_hour=_price(cloud, get_either("PRICE_PER_HOUR")),
     )
-
-
-def _missing(cloud: str, variables: Environment) -> list[str]:
-    if variables.get(f"{cloud}_DATABASE_URL"):
-        return []
-    names = [f"{cloud}_DB_{name}" for name in REQUIRED]
-    return [name for name in names if not variables.get(name)]
-
-
-def _from_url(cloud: str, url: str) -> dict[str, Any]:
-    from psycopg2 import ProgrammingError
-    from psycopg2.extensions import parse_dsn
-
-    # With an unescaped "@" or "/" in the password, a part of it would be taken for the host or the
-    # database's name, and shown.
-    authority, _, rest = url.partition("://")[2].partition("?")[0].partition("/")
-    try:
-        parameters = dict(parse_dsn(url)) if authority.count("@") == 1 and "@" not in rest else {}
-    except (ProgrammingError, ValueError):  # the message repeats the URL with the password
-        parameters = {}
-    if not parameters.keys() >= {"host", "user", "dbname"}:
-        raise UsageError(
-            f"{cloud}_DATABASE_URL is not of the form postgresql://user:password@host:port/name; "
-            "write other signs in user and password as %40, %2F, …"
-        ) from None
-    return parameters
 
 
 def _price(cloud: str, text: str | None) -> float | None:

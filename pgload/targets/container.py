@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from pgload.errors import TargetError, UsageError, message_of
+from pgload.targets.identity import stored_password
 from pgload.targets.target import Target, wait_until_up
 
 IMAGE = "postgres:18"
@@ -94,9 +95,9 @@ def container(shape: Shape) -> Iterator[Target]:
                 "port": int(server.get_exposed_port(PORT)),
                 "user": "postgres",
                 "dbname": "postgres",
-                "password": password,
                 "connect_timeout": 5,
             },
+            stored_password(password),
             instance_type=shape.instance_type,
             facts={"image": shape.image, "cpus": shape.cpus, "memory_mb": shape.memory_mb},
         )

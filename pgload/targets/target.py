@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pgload.errors import TargetError
+from pgload.errors import RefusedLoginError, TargetError
 from pgload.targets.connection_errors import connection_error
+from pgload.targets.identity import Identity, stored_password
+from pgload.targets.parameters import variable_name
 
 if TYPE_CHECKING:  # the driver is imported on the first connection
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -21,11 +23,14 @@ POLL_SECONDS = 0.05  # between two attempts to connect to a server that is start
 class Target:
     """The server behind a cloud name.
 
-    `parameters` are libpq keywords; as they hold the password, `repr` omits them.
+    `parameters` are libpq keywords, without a password: each connection asks `identity` for it.
+    `repr` omits both, as the passphrase of a key may be among the parameters.
     """
 
     cloud: str
     parameters: Mapping[str, Any] = field(repr=False)
+    identity: Identity = field(default=stored_password(), repr=False)
+    set_by: Mapping[str, str] = field(default_factory=dict)  # the variables, by keyword
     instance_type: str | None = None
     price_per_hour: float | None = None  # in US dollars
     facts: Mapping[str, Any] = field(default_factory=dict)  # saved with its measurements
@@ -37,17 +42,18 @@ class Target:
         settings, so they are set and checked. With autocommit a statement is its own transaction,
         without round trips for BEGIN and COMMIT.
 
-        Raises `TargetError` when the server cannot be reached or refuses the settings, and its
-        subclass `TooManyConnectionsError` when no connection is left.
-        """
-        import psycopg2
+        A login that is refused is tried once more where the secret may be another one by then.
 
-        ours = {"application_name": APPLICATION_NAME, "client_encoding": "UTF8"}
+        Raises `TargetError` when the server cannot be reached or refuses the settings, its subclass
+        `RefusedLoginError` when another attempt would be refused as well, and its subclass
+        `TooManyConnectionsError` when no connection is left.
+        """
         try:
-            connection: Connection = psycopg2.connect(**{**self.parameters, **ours})
-        except (psycopg2.Error, ValueError, TypeError) as error:
-            # From None, as the driver's traceback may hold the password.
-            raise connection_error(self.cloud, self.parameters, error) from None
+            connection = self._open()
+        except RefusedLoginError:
+            if not self.identity.renewable:
+                raise
+            connection = self._open()
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SET standard_conforming_strings = on")
@@ -59,6 +65,29 @@ class Target:
                     f"{self.cloud}: {name} is {status(name)!r} after it was set to {wanted!r}: "
                     "connect to the server directly, not through a pooler that refuses it"
                 )
+        return connection
+
+    def with_secret(self) -> dict[str, Any]:
+        """The libpq keywords of one new connection, with a fresh secret. Raises `TargetError`."""
+        secret = self.identity.secret(self.parameters)
+        return {**self.parameters, **({} if secret is None else {"password": secret})}
+
+    def variable(self, keyword: str) -> str:
+        """The variable that sets a keyword: the one that was used, else the one to use."""
+        if keyword == "password" and self.identity.setting is not None:
+            return self.identity.setting
+        return self.set_by.get(keyword, variable_name(self.cloud, keyword))
+
+    def _open(self) -> Connection:
+        import psycopg2
+
+        arguments = {"application_name": APPLICATION_NAME, **self.with_secret()}
+        arguments["client_encoding"] = "UTF8"
+        try:
+            connection: Connection = psycopg2.connect(**arguments)
+        except (psycopg2.Error, ValueError, TypeError) as error:
+            # From None, as the driver's traceback may hold the password.
+            raise connection_error(self, arguments, error) from None
         return connection
 
 

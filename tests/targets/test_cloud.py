@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,10 +19,6 @@ from pgload.targets.cloud import (
 )
 from tests.support.servers import SECRET
 
-if TYPE_CHECKING:
-    pass
-
-
 GCP = {"GCP_DB_HOST": "h", "GCP_DB_NAME": "d", "GCP_DB_USER": "u", "GCP_DB_PASSWORD": SECRET}
 
 
@@ -35,7 +30,6 @@ def test_variables() -> None:
         "port": "5432",
         "dbname": "d",
         "user": "u",
-        "password": SECRET,
         "sslmode": "require",
         "connect_timeout": 15,
         "keepalives_idle": 30,
@@ -43,6 +37,7 @@ def test_variables() -> None:
         "keepalives_count": 3,
         "tcp_user_timeout": 60000,
     }
+    assert target.with_secret() == {**target.parameters, "password": SECRET}
     more = {
         "GCP_DB_PORT": "6432",
         "GCP_DB_SSLMODE": "verify-full",
@@ -55,35 +50,6 @@ def test_variables() -> None:
     assert target.parameters["sslmode"] == "verify-full"
     assert target.parameters["sslrootcert"] == "/ca.pem"
     assert (target.instance_type, target.price_per_hour) == ("db-custom-2-7680", 0.14)
-
-
-def test_any_prefix_and_url() -> None:
-    """Any prefix is a cloud; a URL may replace the variables, which win over it."""
-    url = "postgresql://neon%40tenant:p%2Fw@neon.example:6543/main?sslmode=verify-full"
-    target = cloud_target("NEON", {"NEON_DATABASE_URL": url})
-    assert target.parameters["user"] == "neon@tenant"
-    assert target.parameters["password"] == "p/w"
-    assert target.parameters["sslmode"] == "verify-full"
-    other = cloud_target("NEON", {"NEON_DATABASE_URL": url, "NEON_DB_NAME": "other"})
-    assert (other.parameters["dbname"], other.parameters["port"]) == ("other", "6543")
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        f"{SECRET} {SECRET}",
-        "postgresql://owner:p@hidden@127.0.0.1/owned",
-        "postgresql://owner:12/hidden@127.0.0.1/owned",
-        "postgresql://owner:hidden@127.0.0.1",
-        "postgresql:///owned",
-    ],
-)
-def test_malformed_url(url: str) -> None:
-    """A malformed URL, or one with unescaped characters, is an error that repeats none of it."""
-    with pytest.raises(UsageError, match="NEON_DATABASE_URL is not of the form") as caught:
-        cloud_target("NEON", {"NEON_DATABASE_URL": url})
-    assert SECRET not in str(caught.value)
-    assert "hidden" not in str(caught.value)
 
 
 def test_price_not_a_number() -> None:
@@ -144,7 +110,7 @@ def test_unreadable_environment(tmp_path: Path) -> None:
 def test_configured() -> None:
     """The configured clouds are those with all variables, or a URL."""
     variables = {"AWS_DB_HOST": "h", "NEON_DATABASE_URL": "postgresql://u:p@h/d", "_DB_HOST": "h"}
-    assert configured(GCP | variables) == ["GCP", "NEON"]
+    assert configured(GCP | variables | {"OWN_DB_SERVICE": "own"}) == ["GCP", "NEON", "OWN"]
 
 
 def test_unconfigured_default() -> None:

@@ -5,15 +5,27 @@ from __future__ import annotations
 import socketserver
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg2
 import pytest
 
-from pgload.errors import TargetError, TooManyConnectionsError
+import pgload.targets.embedded
+from pgload.errors import RefusedLoginError, TargetError, TooManyConnectionsError
 from pgload.load.loader import Loader
 from pgload.targets.cloud import cloud_target
-from pgload.targets.connection_errors import check_server
-from tests.support.servers import SECRET, tcp_server
+from pgload.targets.connection_errors import check_server, sqlstate_of_refusal
+from pgload.targets.target import Target
+from tests.support.servers import (
+    SECRET,
+    certificate,
+    debian_server,
+    tcp_server,
+    tls_server,
+)
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -74,6 +86,32 @@ def test_failed_connection(
     assert "wrong-word" not in str(caught.value)
 
 
+def test_variable_that_was_set(variables: dict[str, str]) -> None:
+    """The advice names the variable that holds what is wrong, here a URL."""
+    port = variables["GCP_DB_PORT"]
+    url = f"postgresql://owner:wrong-word@127.0.0.1:{port}/owned?sslmode=disable"
+    for more, advice in (
+        ({}, "check OWN_DATABASE_URL$"),
+        ({"OWN_DB_USER": "guest"}, "check OWN_DB_USER and OWN_DATABASE_URL$"),
+        ({"OWN_DB_PASSWORD": "also wrong"}, "check OWN_DATABASE_URL and OWN_DB_PASSWORD$"),
+    ):
+        with pytest.raises(RefusedLoginError, match=advice):
+            cloud_target("OWN", {"OWN_DATABASE_URL": url} | more).connect()
+    with pytest.raises(TargetError, match="check OWN_DATABASE_URL, and that the server runs"):
+        cloud_target("OWN", {"OWN_DATABASE_URL": url.replace(port, "1")}).connect()
+
+
+def test_refusals_are_known(variables: dict[str, str]) -> None:
+    """What another attempt cannot change is told from what it may."""
+    for changed in ({"PASSWORD": "wrong-word"}, {"NAME": "missing"}, {"SSLMODE": "require"}):
+        with pytest.raises(RefusedLoginError):
+            connect(variables, **changed)
+    for changed in ({"PORT": "1"}, {"HOST": "no-such-host.invalid"}):
+        with pytest.raises(TargetError) as caught:
+            connect(variables, **changed)
+        assert not isinstance(caught.value, RefusedLoginError)
+
+
 def test_several_addresses(variables: dict[str, str]) -> None:
     """Of several addresses the error is the last one's, not that of the first that failed."""
     with pytest.raises(TargetError, match="refuses the password"):
@@ -83,7 +121,9 @@ def test_several_addresses(variables: dict[str, str]) -> None:
 @pytest.mark.parametrize("password", ["S3\udcffCRET", "S3\0CRET"], ids=ascii)
 def test_password_that_cannot_be_sent(variables: dict[str, str], password: str) -> None:
     """A password that the driver refuses is an error of one line, without it."""
-    with pytest.raises(TargetError, match=r"^GCP: the driver cannot use the values") as caught:
+    with pytest.raises(
+        TargetError, match=r"^GCP: the driver cannot use what is set .* GCP_"
+    ) as caught:
         connect(variables, PASSWORD=password)
     assert caught.value.__suppress_context__
     assert "CRET" not in str(caught.value)
@@ -97,6 +137,147 @@ def test_too_many_clients(variables: dict[str, str]) -> None:
         Loader(target.connect, "copy", connections=40),
     ):
         pass
+
+
+def test_sqlstate_of_refusal(server: Target) -> None:
+    """The SQLSTATE of a refusal is known whatever language the server speaks."""
+    found = sqlstate_of_refusal
+    assert found(server.parameters) is None
+    assert found({**server.parameters, "dbname": "missing"}) == "3D000"
+    assert found({**server.parameters, "user": "ghost"}) == "28000"
+    assert found({**server.parameters, "host": "/nowhere"}) is None
+    with closing(server.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE limited LOGIN CONNECTION LIMIT 0")
+        assert found({**server.parameters, "user": "limited", "dbname": "postgres"}) == "53300"
+        cursor.execute("DROP ROLE limited")
+
+
+def test_server_in_another_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that speaks German is understood as well."""
+    monkeypatch.setenv("LANGUAGE", "de")
+    inherited = (*pgload.targets.embedded.INHERITED, "LANGUAGE")
+    monkeypatch.setattr(pgload.targets.embedded, "INHERITED", inherited)
+    with debian_server() as target:
+
+        def language() -> str:
+            with closing(target.connect()) as connection, connection.cursor() as cursor:
+                cursor.execute("SHOW lc_messages")
+                return str(cursor.fetchall()[0][0])
+
+        with closing(target.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE ROLE limited LOGIN CONNECTION LIMIT 0")
+            cursor.execute("ALTER SYSTEM SET lc_messages = 'C.UTF-8'")
+            cursor.execute("SELECT pg_reload_conf()")
+        wait_until(lambda: language() == "C.UTF-8")
+        limited = {**target.parameters, "user": "limited", "dbname": "postgres"}
+        with pytest.raises(psycopg2.OperationalError) as said:
+            psycopg2.connect(**limited)
+        if "zu viele Verbindungen" not in str(said.value):
+            pytest.skip("the server's German is not installed")
+        with pytest.raises(
+            TooManyConnectionsError,
+            match=r"no connection left .*: FATAL: zu viele Verb",
+        ):
+            Target("GCP", limited).connect()
+        with pytest.raises(RefusedLoginError, match="there is no database 'missing'"):
+            Target("GCP", {**target.parameters, "dbname": "missing"}).connect()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of certificates and keys."""
+    return tmp_path_factory.mktemp("certificates")
+
+
+@pytest.fixture(scope="module")
+def tls(certificates: Path) -> Iterator[dict[str, str]]:
+    """A server that requires owner's certificate, and guest's password, as the cloud GCP."""
+    with tls_server(certificates) as variables:
+        certificate(certificates, "stranger")
+        certificate(certificates, "guest", "authority")
+        yield variables
+
+
+def test_client_certificate(tls: dict[str, str], certificates: Path) -> None:
+    """A certificate takes the password's place; the server's own is checked as well."""
+    own = {"SSLCERT": f"{certificates}/owner.pem", "SSLKEY": f"{certificates}/owner.key"}
+    full = {"SSLMODE": "verify-full", "SSLROOTCERT": f"{certificates}/authority.pem"}
+    with closing(connect(tls, **own, **full)) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT session_user, ssl, client_dn FROM pg_stat_ssl WHERE pid = %s",
+            (connection.info.backend_pid,),
+        )
+        assert cursor.fetchone() == ("owner", True, "/CN=owner")
+
+
+def test_channel_binding(tls: dict[str, str]) -> None:
+    """A password can be bound to the TLS channel; keywords reach libpq as they are."""
+    more = {
+        "CHANNEL_BINDING": "require",
+        "OPTIONS": "-c work_mem=5MB",
+        "HOST": "a,b",
+        "HOSTADDR": "127.0.0.2,127.0.0.1",
+        "TARGET_SESSION_ATTRS": "read-write",
+    }
+    connection = connect(tls, USER="guest", PASSWORD=SECRET, **more)
+    with closing(connection), connection.cursor() as cursor:
+        cursor.execute("SHOW work_mem")
+        assert cursor.fetchone() == ("5MB",)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({}, "the server requires a client certificate: set GCP_DB_SSLCERT and GCP_DB_SSLKEY to"),
+        (
+            {"SSLCERT": "stranger.pem", "SSLKEY": "stranger.key"},
+            "the server does not accept the client certificate: check GCP_DB_SSLCERT, which",
+        ),
+        (
+            {"SSLCERT": "guest.pem", "SSLKEY": "guest.key"},
+            "the client certificate is not one for user 'owner': check GCP_DB_SSLCERT and ",
+        ),
+        (
+            {"SSLCERT": "owner.pem", "SSLKEY": "guest.key"},
+            "the client certificate cannot be used: could not load private key file",
+        ),
+        (
+            {"SSLCERT": "owner.pem", "SSLKEY": "nowhere.key"},
+            "the client certificate cannot be used: certificate present, but not private key file",
+        ),
+        (
+            {"SSLMODE": "verify-full", "SSLROOTCERT": "stranger.pem"},
+            "the server's certificate does not pass sslmode=verify-full: check GCP_DB_SSLROOTCERT",
+        ),
+        (
+            {"SSLMODE": "verify-full", "SSLROOTCERT": "authority.pem", "HOST": "127.0.0.1"},
+            "the server's certificate does not pass sslmode=verify-full: check GCP_DB_SSLROOTCERT "
+            "and that GCP_DB_HOST is the name in the certificate",
+        ),
+        (
+            {"SSLMODE": "verify-ca", "SSLROOTCERT": "nowhere.pem"},
+            "there is no root certificate to check the server's with: set GCP_DB_SSLROOTCERT",
+        ),
+        (
+            {"USER": "guest"},
+            "the server asks for a password of user 'guest', and there is none: set GCP_DB_PASS",
+        ),
+        (
+            {"USER": "guest", "PASSWORD": SECRET, "REQUIRE_AUTH": "gss"},
+            'authentication method requirement "gss" failed: server requested SASL authentication: '
+            "check GCP_DB_REQUIRE_AUTH",
+        ),
+    ],
+)
+def test_certificates_that_are_refused(
+    tls: dict[str, str], certificates: Path, changed: dict[str, str], message: str
+) -> None:
+    """What is wrong with the client's certificate is told from what is wrong with the server's."""
+    paths = (".pem", ".key")
+    given = {k: f"{certificates}/{v}" if v.endswith(paths) else v for k, v in changed.items()}
+    with pytest.raises(RefusedLoginError) as caught:
+        connect(tls, **given)
+    assert str(caught.value).startswith(f"GCP: {message}")
 
 
 class WebServer(socketserver.BaseRequestHandler):
@@ -125,12 +306,12 @@ def test_not_postgresql(variables: dict[str, str], sslmode: str) -> None:
 
 def test_supported_server() -> None:
     """PostgreSQL 13 and newer are supported; older versions are an error."""
-    check_server("GCP", 130000, "PostgreSQL 13.0 on x86_64-pc-linux-gnu")
+    check_server(Target("GCP", {}), 130000, "PostgreSQL 13.0 on x86_64-pc-linux-gnu")
     with pytest.raises(TargetError, match="GCP: the server is PostgreSQL 12; pgload needs 13"):
-        check_server("GCP", 120022, "PostgreSQL 12.22")
+        check_server(Target("GCP", {}), 120022, "PostgreSQL 12.22")
 
 
 def test_other_product() -> None:
     """A server that speaks the protocol but is another product is named."""
     with pytest.raises(TargetError, match=r"the server is 'CockroachDB CCL v25\.1', not Post"):
-        check_server("GCP", 130000, "CockroachDB CCL v25.1 on x86_64")
+        check_server(Target("GCP", {}), 130000, "CockroachDB CCL v25.1 on x86_64")

@@ -16,6 +16,7 @@ from pgload.errors import TargetError, UsageError
 from pgload.targets.cloud import cloud_target
 from pgload.targets.container import IMAGE, Shape, container
 from pgload.targets.target import Target
+from tests.support.servers import certificate
 
 TEST_IMAGE = os.environ.get("PGLOAD_TEST_IMAGE", IMAGE)
 
@@ -108,26 +109,18 @@ def test_unknown_instance(name: str) -> None:
         Shape.of_instance(TEST_IMAGE, name)
 
 
-def certificate(folder: Path, name: str) -> tuple[str, str]:
-    """A self-signed certificate for that host, and its key, as PEM."""
-    key, pem = folder / f"{name}.key", folder / f"{name}.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    command += ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
-    subprocess.run([*command, "-keyout", key, "-out", pem], check=True, capture_output=True)
-    return pem.read_text(), key.read_text()
-
-
 @pytest.fixture(scope="module")
 def tls(started: Target, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The container with TLS on and a certificate for localhost; as variables of the cloud GCP."""
     folder = tmp_path_factory.mktemp("tls")
-    pem, key = certificate(folder, "localhost")
+    pem = certificate(folder, "localhost")
+    pem_and_key = (("server.crt", pem), ("server.key", pem.with_suffix(".key")))
     connection = started.connect()
     with connection.cursor() as cursor:
         cursor.execute("SHOW data_directory")
         data = cursor.fetchone()[0]
-        for name, text in (("server.crt", pem), ("server.key", key)):
-            lines = text.splitlines()
+        for name, path in pem_and_key:
+            lines = path.read_text().splitlines()
             cursor.execute("COPY (SELECT unnest(%s)) TO %s", (lines, f"{data}/{name}"))
         cursor.execute(
             "COPY (SELECT 1) TO PROGRAM %s", (f"cat > /dev/null; chmod 600 {data}/server.key",)
@@ -141,7 +134,7 @@ def tls(started: Target, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         "GCP_DB_PORT": str(parameters["port"]),
         "GCP_DB_NAME": "postgres",
         "GCP_DB_USER": "postgres",
-        "GCP_DB_PASSWORD": str(parameters["password"]),
+        "GCP_DB_PASSWORD": str(started.with_secret()["password"]),
         "GCP_DB_SSLROOTCERT": str(folder / "localhost.pem"),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgload.errors import TargetError
+from pgload.targets.identity import stored_password
 from pgload.targets.target import Target, wait_until_up
 
 
@@ -21,8 +22,9 @@ def test_connect(server: Target) -> None:
 
 
 def test_password_is_not_shown() -> None:
-    """A target shown by a debugger or a traceback does not show its password."""
-    assert "s3cret" not in repr(Target("GCP", {"host": "h", "password": "s3cret"}))
+    """A target shown by a debugger or a traceback does not show its password, nor a passphrase."""
+    target = Target("GCP", {"sslpassword": "s3cret"}, stored_password("s3cret"))
+    assert "s3cret" not in repr(target)
 
 
 @pytest.mark.parametrize(
