@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -117,15 +117,17 @@ class MigrationSandbox:
             os.environ.clear()
             os.environ.update(before)
 
-    def start(self, *options: str, **popen: Any) -> subprocess.Popen[str]:
-        """Run the command in a process of its own."""
+    def start(
+        self, *options: str, prefix: Sequence[str] = (), **popen: Any
+    ) -> subprocess.Popen[str]:
+        """Run the command in a process of its own; `prefix` is the program that runs it."""
         defaults: dict[str, Any] = {
             "stdout": subprocess.PIPE,
             "stderr": subprocess.STDOUT,
             "env": self.environment,
         }
         return subprocess.Popen(
-            [sys.executable, "-m", "pgload", *self.arguments(*options)],
+            [*prefix, sys.executable, "-m", "pgload", *self.arguments(*options)],
             cwd=self.work,
             text=True,
             **defaults | popen,
@@ -162,8 +164,8 @@ class MigrationSandbox:
 
 
 @contextmanager
-def make_sandbox(server: Target, work: Path) -> Iterator[MigrationSandbox]:
-    """A new database with a table t, dropped at the end."""
+def make_sandbox(server: Target, work: Path, *, drop: bool = True) -> Iterator[MigrationSandbox]:
+    """A new database with a table t, dropped at the end unless the server may be gone by then."""
     sandbox = MigrationSandbox(server, work)
     sandbox.data.mkdir(parents=True)
     with closing(server.connect()) as connection, connection.cursor() as cursor:
@@ -172,8 +174,9 @@ def make_sandbox(server: Target, work: Path) -> Iterator[MigrationSandbox]:
         sandbox.sql(DDL.format("t"))
         yield sandbox
     finally:
-        with closing(server.connect()) as connection, connection.cursor() as cursor:
-            cursor.execute(f"DROP DATABASE {sandbox.name} WITH (FORCE)")
+        if drop:
+            with closing(server.connect()) as connection, connection.cursor() as cursor:
+                cursor.execute(f"DROP DATABASE {sandbox.name} WITH (FORCE)")
 
 
 def wait_while_running(process: subprocess.Popen[str], condition: Any) -> Any:
