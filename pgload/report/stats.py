@@ -10,14 +10,17 @@ tests/report/test_known_truth.py:
 
 - A few observations estimate a variance badly. Each setting's is pooled with that of the others.
 - A single pass says nothing of the variation between passes: that is assumed (`PASS_VARIATION`).
-- A single run says nothing of the variation between runs: that is assumed (`RUN_VARIATION`), where
-  the two sides are not of the same run.
+- A single run says nothing of the variation between runs: that is assumed (`RUN_VARIATION`), and
+  corrected by earlier saved runs of the same server, where the two sides are not of the same run.
+- Several runs of a side differ as a whole, in all settings alike, and in each setting by itself. The
+  first part is estimated from as many values as there are runs, however many settings there are.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -48,6 +51,43 @@ class Variance(NamedTuple):
 
     value: float
     freedom: float
+
+
+@dataclass(frozen=True)
+class RunVariation:
+    """What saved runs of one server show of the variation between its runs; by default nothing."""
+
+    between: float = 0.0  # variance of log throughput between runs, without the passes' part
+    observed: float = 0.0  # variance of the runs' means, with it
+    freedom: float = 0.0  # degrees of freedom of both
+    runs: int = 0  # from how many
+
+    @property
+    def assumed_weight(self) -> float:
+        """The weight of `RUN_VARIATION` beside what was observed."""
+        return RUN_FREEDOM / (RUN_FREEDOM + self.freedom)
+
+    @property
+    def variance(self) -> float:
+        """Of one run, moderated: the mean of both variances by their degrees of freedom."""
+        assumed = self.assumed_weight
+        return assumed * RUN_VARIATION**2 + (1 - assumed) * self.between
+
+
+def between_lone_runs(sides: Sequence[RunVariation]) -> Variance:
+    """What runs add to the variance of a difference, for each side that has a single run.
+
+    The degrees of freedom (Satterthwaite 1946) are those of a sum whose parts are not independent:
+    the assumption is the same for all sides, and equal servers have the same history.
+    """
+    value = math.fsum(each.variance for each in sides)
+    assumed = math.fsum(each.assumed_weight for each in sides) * RUN_VARIATION**2
+    uncertainty = assumed**2 / RUN_FREEDOM
+    for each, count in Counter(sides).items():
+        if each.freedom:
+            observed = count * (1 - each.assumed_weight) * each.observed
+            uncertainty += observed**2 / each.freedom
+    return Variance(value, value**2 / uncertainty if uncertainty else RUN_FREEDOM)
 
 
 @dataclass(frozen=True)
@@ -109,13 +149,12 @@ class Verdict:
 def log_ratios(
     base: Mapping[Setting, Measurement],
     other: Mapping[Setting, Measurement],
-    *,
-    run_variation: float = RUN_VARIATION,
+    run_variations: Sequence[RunVariation] = (RunVariation(), RunVariation()),
 ) -> dict[Setting, LogRatio]:
     """The log ratio of each setting that both sides measured, in the order of settings.
 
     Passes of the same run and number are pairs; where there are none, the sides are compared by
-    their means. `run_variation` is the standard deviation between runs of one server.
+    their means. `run_variations` are those of the base's server and of the other's.
     """
     rounds = {
         setting: (rounds_of(base[setting]), rounds_of(other[setting]))
@@ -131,11 +170,18 @@ def log_ratios(
     ours = _means({setting: each for setting, (each, _) in apart.items()})
     theirs = _means({setting: each for setting, (_, each) in apart.items()})
     for setting, both in apart.items():
-        lone_runs = sum(len({run for run, _ in side}) == 1 for side in both)
-        between_runs = Variance(lone_runs * run_variation**2, RUN_FREEDOM)
+        of_lone_runs = [
+            variation
+            for side, variation in zip(both, run_variations, strict=True)
+            if len({run for run, _ in side}) == 1
+        ]
         found[setting] = LogRatio(
             mean=theirs[setting].mean - ours[setting].mean,
-            variances=(*ours[setting].variances, *theirs[setting].variances, between_runs),
+            variances=(
+                *ours[setting].variances,
+                *theirs[setting].variances,
+                *([between_lone_runs(of_lone_runs)] if of_lone_runs else []),
+            ),
             passes=min(ours[setting].passes, theirs[setting].passes),
         )
     return {setting: found[setting] for setting in rounds}
@@ -160,32 +206,93 @@ def _pair(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 
 def _means(rounds: Mapping[Setting, Rounds]) -> dict[Setting, LogRatio]:
     """The mean of each setting over its runs, its passes or its rounds, with its variance."""
-    runs: dict[Setting, list[float]] = {}
+    runs: dict[Setting, dict[str, float]] = {}
     passes: dict[Setting, list[float]] = {}
     lone: dict[Setting, list[float]] = {}
     for setting, each in rounds.items():
-        by_run: dict[str, list[float]] = {}
-        for (run, _), logs in each.items():
-            by_run.setdefault(run, []).append(statistics.fmean(logs))
+        by_run = _pass_means(each)
         if len(by_run) > 1:
-            runs[setting] = [statistics.fmean(logs) for logs in by_run.values()]
+            runs[setting] = {run: statistics.fmean(logs) for run, logs in by_run.items()}
         elif len(each) > 1:
             (passes[setting],) = by_run.values()
         else:
             lone[setting] = [log for logs in each.values() for log in logs]
-    found = {}
-    for observed in (runs, passes, lone):
-        for setting, variance in pooled_variances(observed).items():
-            logs = observed[setting]
-            parts = [Variance(variance.value / len(logs), variance.freedom)]
-            if observed is lone:
-                parts.append(Variance(PASS_VARIATION**2, PASS_FREEDOM))
-            found[setting] = LogRatio(
-                mean=statistics.fmean(logs),
-                variances=tuple(part for part in parts if part.freedom),
-                passes=len(rounds[setting]),
-            )
-    return found
+    observed: dict[Setting, Sequence[float]] = {**passes, **lone}
+    observed |= {setting: list(means.values()) for setting, means in runs.items()}
+    parts = _between_runs(runs)
+    for of_settings in (passes, lone):
+        for setting, (variance, freedom) in pooled_variances(of_settings).items():
+            parts[setting] = [Variance(variance / len(of_settings[setting]), freedom)]
+    for setting in lone:
+        parts[setting].append(Variance(PASS_VARIATION**2, PASS_FREEDOM))
+    return {
+        setting: LogRatio(
+            mean=statistics.fmean(observed[setting]),
+            variances=tuple(part for part in parts[setting] if part.freedom),
+            passes=len(each),
+        )
+        for setting, each in rounds.items()
+    }
+
+
+def _pass_means(rounds: Rounds) -> dict[str, list[float]]:
+    """The mean of each pass, by run."""
+    by_run: dict[str, list[float]] = {}
+    for (run, _), logs in rounds.items():
+        by_run.setdefault(run, []).append(statistics.fmean(logs))
+    return by_run
+
+
+def _between_runs(means: Mapping[Setting, Mapping[str, float]]) -> dict[Setting, list[Variance]]:
+    """The parts of the variance of each setting's mean over its runs, given the means by run."""
+    deviations: dict[str, list[float]] = {}
+    for by_run in means.values():
+        middle = statistics.fmean(by_run.values())
+        for run, mean in by_run.items():
+            deviations.setdefault(run, []).append(mean - middle)
+    common = {run: statistics.fmean(each) for run, each in deviations.items()}
+    as_a_whole = _sum_of_squares(list(common.values())) / (len(common) - 1) if common else 0.0
+    alone = pooled_variances(
+        {
+            setting: [mean - common[run] for run, mean in by_run.items()]
+            for setting, by_run in means.items()
+        }
+    )
+    return {
+        setting: [
+            Variance(as_a_whole / len(by_run), len(by_run) - 1),
+            Variance(alone[setting].value / len(by_run), alone[setting].freedom),
+        ]
+        for setting, by_run in means.items()
+    }
+
+
+def run_variation(runs: Sequence[Mapping[Setting, Measurement]]) -> RunVariation:
+    """How much several runs of one server vary, by the settings that at least two of them have.
+
+    Runs may differ in all settings alike, so the degrees of freedom are those of one setting.
+    """
+    by_setting: dict[Setting, list[list[float]]] = {}
+    for measured in runs:
+        for setting, each in measured.items():
+            by_setting.setdefault(setting, []).extend(_pass_means(rounds_of(each)).values())
+    shared = [passes for passes in by_setting.values() if len(passes) > 1]
+    if not shared:
+        return RunVariation()
+    squares = math.fsum(_sum_of_squares([*map(statistics.fmean, passes)]) for passes in shared)
+    all_freedom = sum(len(passes) - 1 for passes in shared)
+    observed = squares / all_freedom
+    of_passes = statistics.fmean(
+        statistics.variance(logs) / len(logs) if len(logs) > 1 else 0.0
+        for passes in shared
+        for logs in passes
+    )
+    return RunVariation(
+        between=max(0.0, observed - of_passes),
+        observed=observed,
+        freedom=all_freedom / len(shared),
+        runs=max(map(len, shared)),
+    )
 
 
 def pooled_variances(values: Mapping[Key, Sequence[float]]) -> dict[Key, Variance]:
