@@ -12,22 +12,28 @@ tests/report/test_known_truth.py:
 - A single pass says nothing of the variation between passes: that is assumed (`PASS_VARIATION`).
 - A single run says nothing of the variation between runs: that is assumed (`RUN_VARIATION`), and
   corrected by earlier saved runs of the same server, where the two sides are not of the same run.
-- Several runs of a side differ as a whole, in all settings alike, and in each setting by itself. The
-  first part is estimated from as many values as there are runs, however many settings there are.
+- Several runs of a side differ as a whole, in all settings alike, and in each setting by itself.
+  The first part is estimated from as many values as there are runs, not from as many as settings.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from pgload.contract import Setting
 from pgload.report.measurement import Measurement
 from pgload.report.student import t_quantile, two_sided_p
+from pgload.report.variance import (
+    RunVariation,
+    Variance,
+    between_lone_runs,
+    between_runs,
+    pooled_variances,
+)
 
 FASTER, SLOWER = "faster", "slower"
 SAME, NOISY = "no difference shown", "too noisy to say"
@@ -37,57 +43,11 @@ FALSE_DISCOVERY_RATE = 0.10  # of the settings of a report that are called faste
 THRESHOLD = 0.01  # a smaller difference is not worth acting on
 TOO_WIDE = 0.1  # an interval that does not exclude a difference of this size says too little
 
-PRIOR_FREEDOM = 8  # degrees of freedom that the pooled variance of the other settings counts for
 PASS_VARIATION, PASS_FREEDOM = 0.05, 4  # standard deviation between passes, where there is but one
-RUN_VARIATION, RUN_FREEDOM = 0.02, 1.5  # between runs of one server, where there is one a side
 
 Key = TypeVar("Key", bound=Hashable)
 # Log throughput of each round, by run and number of the pass.
 Rounds = Mapping[tuple[str, int], Sequence[float]]
-
-
-class Variance(NamedTuple):
-    """One part of the variance of a mean, with its degrees of freedom."""
-
-    value: float
-    freedom: float
-
-
-@dataclass(frozen=True)
-class RunVariation:
-    """What saved runs of one server show of the variation between its runs; by default nothing."""
-
-    between: float = 0.0  # variance of log throughput between runs, without the passes' part
-    observed: float = 0.0  # variance of the runs' means, with it
-    freedom: float = 0.0  # degrees of freedom of both
-    runs: int = 0  # from how many
-
-    @property
-    def assumed_weight(self) -> float:
-        """The weight of `RUN_VARIATION` beside what was observed."""
-        return RUN_FREEDOM / (RUN_FREEDOM + self.freedom)
-
-    @property
-    def variance(self) -> float:
-        """Of one run, moderated: the mean of both variances by their degrees of freedom."""
-        assumed = self.assumed_weight
-        return assumed * RUN_VARIATION**2 + (1 - assumed) * self.between
-
-
-def between_lone_runs(sides: Sequence[RunVariation]) -> Variance:
-    """What runs add to the variance of a difference, for each side that has a single run.
-
-    The degrees of freedom (Satterthwaite 1946) are those of a sum whose parts are not independent:
-    the assumption is the same for all sides, and equal servers have the same history.
-    """
-    value = math.fsum(each.variance for each in sides)
-    assumed = math.fsum(each.assumed_weight for each in sides) * RUN_VARIATION**2
-    uncertainty = assumed**2 / RUN_FREEDOM
-    for each, count in Counter(sides).items():
-        if each.freedom:
-            observed = count * (1 - each.assumed_weight) * each.observed
-            uncertainty += observed**2 / each.freedom
-    return Variance(value, value**2 / uncertainty if uncertainty else RUN_FREEDOM)
 
 
 @dataclass(frozen=True)
@@ -97,18 +57,23 @@ class LogRatio:
     mean: float
     variances: tuple[Variance, ...]  # independent parts
     passes: int  # of the side that has fewer
+    between_runs: Variance | None = None  # one more part, where a side has a single run
+
+    @property
+    def _parts(self) -> tuple[Variance, ...]:
+        return (*self.variances, self.between_runs) if self.between_runs else self.variances
 
     @property
     def error(self) -> float:
         """The standard error."""
-        return math.sqrt(math.fsum(part.value for part in self.variances))
+        return math.sqrt(math.fsum(part.value for part in self._parts))
 
     @property
     def freedom(self) -> float:
         """Degrees of freedom of a sum of variances (Welch 1947, Satterthwaite 1946)."""
-        parts = [part for part in self.variances if part.value]
+        parts = [part for part in self._parts if part.value]
         if not parts:
-            return math.fsum(part.freedom for part in self.variances)
+            return math.fsum(part.freedom for part in self._parts)
         total = math.fsum(part.value for part in parts)
         return total**2 / math.fsum(part.value**2 / part.freedom for part in parts)
 
@@ -123,6 +88,18 @@ class LogRatio:
         """Of the ratio, by Student's t."""
         half = t_quantile(max(1.0, self.freedom), (1 + confidence) / 2) * self.error
         return math.exp(self.mean - half), math.exp(self.mean + half)
+
+    def with_second_run(self) -> LogRatio:
+        """What may be expected if both sides, of one run each, are measured once more.
+
+        The variation between runs is then known from two differences.
+        """
+        between = self.between_runs
+        return replace(
+            self,
+            variances=tuple(Variance(part.value / 2, 2 * part.freedom) for part in self.variances),
+            between_runs=between and Variance(between.value / 2, 2),
+        )
 
 
 @dataclass(frozen=True)
@@ -177,12 +154,9 @@ def log_ratios(
         ]
         found[setting] = LogRatio(
             mean=theirs[setting].mean - ours[setting].mean,
-            variances=(
-                *ours[setting].variances,
-                *theirs[setting].variances,
-                *([between_lone_runs(of_lone_runs)] if of_lone_runs else []),
-            ),
+            variances=(*ours[setting].variances, *theirs[setting].variances),
             passes=min(ours[setting].passes, theirs[setting].passes),
+            between_runs=between_lone_runs(of_lone_runs) if of_lone_runs else None,
         )
     return {setting: found[setting] for setting in rounds}
 
@@ -210,7 +184,7 @@ def _means(rounds: Mapping[Setting, Rounds]) -> dict[Setting, LogRatio]:
     passes: dict[Setting, list[float]] = {}
     lone: dict[Setting, list[float]] = {}
     for setting, each in rounds.items():
-        by_run = _pass_means(each)
+        by_run = pass_means(each)
         if len(by_run) > 1:
             runs[setting] = {run: statistics.fmean(logs) for run, logs in by_run.items()}
         elif len(each) > 1:
@@ -219,7 +193,7 @@ def _means(rounds: Mapping[Setting, Rounds]) -> dict[Setting, LogRatio]:
             lone[setting] = [log for logs in each.values() for log in logs]
     observed: dict[Setting, Sequence[float]] = {**passes, **lone}
     observed |= {setting: list(means.values()) for setting, means in runs.items()}
-    parts = _between_runs(runs)
+    parts = between_runs(runs)
     for of_settings in (passes, lone):
         for setting, (variance, freedom) in pooled_variances(of_settings).items():
             parts[setting] = [Variance(variance / len(of_settings[setting]), freedom)]
@@ -235,90 +209,12 @@ def _means(rounds: Mapping[Setting, Rounds]) -> dict[Setting, LogRatio]:
     }
 
 
-def _pass_means(rounds: Rounds) -> dict[str, list[float]]:
+def pass_means(rounds: Rounds) -> dict[str, list[float]]:
     """The mean of each pass, by run."""
     by_run: dict[str, list[float]] = {}
     for (run, _), logs in rounds.items():
         by_run.setdefault(run, []).append(statistics.fmean(logs))
     return by_run
-
-
-def _between_runs(means: Mapping[Setting, Mapping[str, float]]) -> dict[Setting, list[Variance]]:
-    """The parts of the variance of each setting's mean over its runs, given the means by run."""
-    deviations: dict[str, list[float]] = {}
-    for by_run in means.values():
-        middle = statistics.fmean(by_run.values())
-        for run, mean in by_run.items():
-            deviations.setdefault(run, []).append(mean - middle)
-    common = {run: statistics.fmean(each) for run, each in deviations.items()}
-    as_a_whole = _sum_of_squares(list(common.values())) / (len(common) - 1) if common else 0.0
-    alone = pooled_variances(
-        {
-            setting: [mean - common[run] for run, mean in by_run.items()]
-            for setting, by_run in means.items()
-        }
-    )
-    return {
-        setting: [
-            Variance(as_a_whole / len(by_run), len(by_run) - 1),
-            Variance(alone[setting].value / len(by_run), alone[setting].freedom),
-        ]
-        for setting, by_run in means.items()
-    }
-
-
-def run_variation(runs: Sequence[Mapping[Setting, Measurement]]) -> RunVariation:
-    """How much several runs of one server vary, by the settings that at least two of them have.
-
-    Runs may differ in all settings alike, so the degrees of freedom are those of one setting.
-    """
-    by_setting: dict[Setting, list[list[float]]] = {}
-    for measured in runs:
-        for setting, each in measured.items():
-            by_setting.setdefault(setting, []).extend(_pass_means(rounds_of(each)).values())
-    shared = [passes for passes in by_setting.values() if len(passes) > 1]
-    if not shared:
-        return RunVariation()
-    squares = math.fsum(_sum_of_squares([*map(statistics.fmean, passes)]) for passes in shared)
-    all_freedom = sum(len(passes) - 1 for passes in shared)
-    observed = squares / all_freedom
-    of_passes = statistics.fmean(
-        statistics.variance(logs) / len(logs) if len(logs) > 1 else 0.0
-        for passes in shared
-        for logs in passes
-    )
-    return RunVariation(
-        between=max(0.0, observed - of_passes),
-        observed=observed,
-        freedom=all_freedom / len(shared),
-        runs=max(map(len, shared)),
-    )
-
-
-def pooled_variances(values: Mapping[Key, Sequence[float]]) -> dict[Key, Variance]:
-    """The variance of each setting's observations, moderated by those of the others.
-
-    The mean variance of the other settings counts for at most `PRIOR_FREEDOM` degrees of freedom
-    (Smyth 2004, doi:10.2202/1544-6115.1027, with fixed prior degrees of freedom). Where nothing
-    tells a variance, it is 0 with 0 degrees of freedom.
-    """
-    squares = {key: _sum_of_squares(each) for key, each in values.items()}
-    all_squares, all_freedom = sum(squares.values()), sum(len(each) - 1 for each in values.values())
-    found = {}
-    for key, each in values.items():
-        freedom = len(each) - 1
-        others = all_freedom - freedom
-        prior_freedom = min(PRIOR_FREEDOM, others)
-        prior = max(0.0, all_squares - squares[key]) / others if others else 0.0
-        known = freedom + prior_freedom
-        variance = (squares[key] + prior_freedom * prior) / known if known else 0.0
-        found[key] = Variance(variance, known)
-    return found
-
-
-def _sum_of_squares(values: Sequence[float]) -> float:
-    mean = statistics.fmean(values)
-    return math.fsum((value - mean) ** 2 for value in values)
 
 
 def verdicts(ratios: Mapping[Key, LogRatio], threshold: float = THRESHOLD) -> dict[Key, Verdict]:

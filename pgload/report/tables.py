@@ -5,10 +5,12 @@ What goes to a terminal is ASCII only, so that it passes through logs and pipes 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from pgload.contract import PARTS, Setting
 from pgload.report.decision import Against, Best, Decision
+from pgload.report.i18n import Words
 from pgload.report.measurement import DatasetSize, Measurement, pool
 from pgload.report.stats import FASTER, NOISY, SLOWER, Verdict
 
@@ -223,14 +225,38 @@ def decision_lines(decision: Decision) -> list[str]:
             "measured in a single pass, in which a slow minute looks like a slow server: "
             "measure several with `pytest benchmarks --passes 5`"
         )
-    if decision.single_run:
-        lines.append(
-            "one run a side: intervals include an assumed variation of 2% between runs; measure "
-            "both in one run (--cloud A,B), or each once more"
-        )
+    for note in run_notes(decision, Words("en")):
+        lines.append(_ascii(f"{note[0].lower()}{note[1:]}".removesuffix(".")))
     if cheapest := decision.cheapest:
         lines.append(f"cheapest: {cheapest}, {decision.best[cheapest].cost} per million records")
     return lines
+
+
+def run_notes(decision: Decision, words: Words) -> list[str]:
+    """Sentences on the variation between runs where a side has one: how much, and what to do."""
+    lone = decision.lone_runs
+    if lone is None:
+        return []
+    known = {
+        name: words(
+            "run_variation" if each.runs > 1 else "run_variation_assumed",
+            side=name,
+            percent=f"{100 * math.sqrt(each.variance):.1f}",
+            runs=each.runs,
+        )
+        for name, each in lone.variations.items()
+        if name in decision.shown
+    }
+    notes = [words("single_run", variations=", ".join(known.values()))]
+    if lone.second and decision.lead:
+        now, then = (
+            f"{low:.2f}-{high:.2f}"
+            for low, high in ((decision.lead.low, decision.lead.high), lone.second)
+        )
+        notes.append(words("second_run", now=now, then=then))
+        if lone.clouds[0] != lone.clouds[1]:
+            notes.append(words("in_one_run", clouds=",".join(lone.clouds)))
+    return notes
 
 
 def _best_lines(side: str, best: Best) -> list[str]:

@@ -18,15 +18,10 @@ from typing import Any
 import pytest
 
 from pgload.contract import Setting
+from pgload.report.history import run_variation
 from pgload.report.measurement import Measurement, SavedPass, measurement
-from pgload.report.stats import (
-    FASTER,
-    SLOWER,
-    RunVariation,
-    log_ratios,
-    run_variation,
-    verdicts,
-)
+from pgload.report.stats import FASTER, SLOWER, log_ratios, verdicts
+from pgload.report.variance import RunVariation
 from tests.support.saved_runs import load
 
 SETTINGS = 30

@@ -18,13 +18,11 @@ from pgload.report.stats import (
     SAME,
     SLOWER,
     LogRatio,
-    RunVariation,
-    Variance,
     log_ratios,
-    pooled_variances,
     verdict,
     verdicts,
 )
+from pgload.report.variance import RunVariation, Variance, pooled_variances
 from tests.support.saved_runs import decision, load
 
 WORDS = {FASTER, SLOWER, SAME, NOISY}
