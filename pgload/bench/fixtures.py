@@ -162,16 +162,20 @@ def run_rounds(
 ) -> Callable[[Callable[[], object]], None]:
     """A function that times work which is not in the passes; SIGINT may end it.
 
-    It takes as many rounds as there are passes, or as a setting has in a pass, if those are more.
-    Keyword arguments are those of `benchmark.pedantic`: `setup` and `teardown`.
+    It takes as many rounds as there are passes, or as a setting has in a pass, if those are more,
+    and `at_most` as many as that. Keyword arguments are those of `benchmark.pedantic`: `setup` and
+    `teardown`.
     """
 
-    def run_rounds(work: Callable[[], object], **around: Callable[[], object]) -> None:
+    def run_rounds(
+        work: Callable[[], object], *, at_most: int | None = None, **around: Callable[[], object]
+    ) -> None:
         effort, passes = bench_session.options.effort, bench_session.options.passes
+        rounds = max(effort.rounds, passes)
         pedantic = partial(
             benchmark.pedantic,
             work,
-            rounds=max(effort.rounds, passes),
+            rounds=min(rounds, at_most or rounds),
             warmup_rounds=effort.warmup_rounds,
             **around,
         )
