@@ -46,8 +46,8 @@ def dataset(bench_session: BenchSession) -> Dataset:
     tables = "; ".join(map(describe, dict.fromkeys(found.tables.values())))
     size = round(found.bytes / found.records)
     console.line(f"data: {found.records:,} records of {size:,} bytes into {tables}")
-    for path in found.left_out:
-        console.line(f"left out: {path.name} holds no record")
+    for path in found.empty_files:
+        console.line(f"left out: {path.name} holds no record with a field")
     return found
 
 
