@@ -5,6 +5,7 @@ Where the server runs on this machine, the processor time of its processes is re
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections import Counter
@@ -244,7 +245,8 @@ class Observer:
         """The thread's task: take samples until `_stop` is called."""
         begin = counted = time.perf_counter()
         pause = SAMPLE_INTERVAL
-        while not self._stopped.wait(pause):
+        # At random moments: regular ones would fall into step with batches or a link's packets.
+        while not self._stopped.wait(pause * random.uniform(0.5, 1.5)):
             start, sending = time.perf_counter(), self._sending()
             pids = ", ".join(map(str, self._pids()))
             found = self._query(f"EXECUTE pgload_sample ('{{{pids}}}')")

@@ -9,7 +9,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-PRIOR_FREEDOM = 8  # degrees of freedom that the pooled variance of the other settings counts for
+# Degrees of freedom that the pooled variance of other settings counts for: where there are too few
+# settings to tell how much their variances differ, and at most.
+PRIOR_FREEDOM, SETTINGS_FOR_PRIOR = 8.0, 10
+MOST_PRIOR_FREEDOM = 30.0
 RUN_VARIATION, RUN_FREEDOM = 0.02, 1.5  # between runs of one server, where there is one a side
 
 Key = TypeVar("Key", bound=Hashable)
@@ -25,22 +28,59 @@ class Variance(NamedTuple):
 def pooled_variances(values: Mapping[Key, Sequence[float]]) -> dict[Key, Variance]:
     """The variance of each setting's observations, moderated by those of the others.
 
-    The mean variance of the other settings counts for at most `PRIOR_FREEDOM` degrees of freedom
-    (Smyth 2004, doi:10.2202/1544-6115.1027, with fixed prior degrees of freedom). Where nothing
-    tells a variance, it is 0 with 0 degrees of freedom.
+    The mean variance of the other settings counts for as many degrees of freedom as the settings
+    are alike (Smyth 2004, doi:10.2202/1544-6115.1027). Where nothing tells a variance, it is 0 with
+    0 degrees of freedom.
     """
     squares = {key: sum_of_squares(each) for key, each in values.items()}
     all_squares, all_freedom = sum(squares.values()), sum(len(each) - 1 for each in values.values())
+    estimated = _prior_freedom(
+        [
+            Variance(squares[key] / (len(each) - 1), len(each) - 1)
+            for key, each in values.items()
+            if len(each) > 1
+        ]
+    )
     found = {}
     for key, each in values.items():
         freedom = len(each) - 1
         others = all_freedom - freedom
-        prior_freedom = min(PRIOR_FREEDOM, others)
+        prior_freedom = min(estimated, others)
         prior = max(0.0, all_squares - squares[key]) / others if others else 0.0
         known = freedom + prior_freedom
         variance = (squares[key] + prior_freedom * prior) / known if known else 0.0
         found[key] = Variance(variance, known)
     return found
+
+
+def _prior_freedom(variances: Sequence[Variance]) -> float:
+    """Degrees of freedom of the prior: the more, the less the variances of settings differ.
+
+    The logarithm of a variance with f degrees of freedom varies by trigamma(f/2); what the
+    variances vary beyond that is trigamma of half the prior's (Smyth 2004, section 6.2). With few
+    settings that cannot be told.
+    """
+    known = [each for each in variances if each.value]
+    if len(known) < SETTINGS_FOR_PRIOR:
+        return PRIOR_FREEDOM
+    by_chance = statistics.fmean(_trigamma(each.freedom / 2) for each in known)
+    beyond = statistics.variance(math.log(each.value) for each in known) - by_chance
+    if beyond <= _trigamma(MOST_PRIOR_FREEDOM / 2):
+        return MOST_PRIOR_FREEDOM
+    low, high = 0.0, MOST_PRIOR_FREEDOM
+    while high - low > 0.01:  # trigamma falls
+        middle = (low + high) / 2
+        low, high = (middle, high) if _trigamma(middle / 2) > beyond else (low, middle)
+    return low
+
+
+def _trigamma(x: float) -> float:
+    """The second derivative of log gamma, to 6 digits (Abramowitz and Stegun, 6.4.6 and 6.4.12)."""
+    found = 0.0
+    while x < 6:
+        found += 1 / x**2
+        x += 1
+    return found + 1 / x + 1 / (2 * x**2) + 1 / (6 * x**3) - 1 / (30 * x**5)
 
 
 def sum_of_squares(values: Sequence[float]) -> float:
