@@ -186,10 +186,14 @@ def unstable(throughputs: Sequence[float]) -> str | None:
     """Why the passes' throughputs vary too much for a reliable median; None if they do not."""
     if len(throughputs) < 2:
         return "a single pass does not show how much passes vary"
-    variation = statistics.stdev(throughputs) / statistics.fmean(throughputs)
-    if variation < MAX_VARIATION:
+    if variation(throughputs) < MAX_VARIATION:
         return None
-    return f"the standard deviation of its passes is {variation:.0%} of their mean"
+    return f"the standard deviation of its passes is {variation(throughputs):.0%} of their mean"
+
+
+def variation(throughputs: Sequence[float]) -> float:
+    """The standard deviation as a share of the mean."""
+    return statistics.stdev(throughputs) / statistics.fmean(throughputs)
 
 
 def measure(
