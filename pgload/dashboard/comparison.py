@@ -227,6 +227,7 @@ def _measured(decision: Decision, words: Words) -> None:
                 words("batch_size"): [setting.batch_size for _, setting, _ in rows],
                 words("connections"): [setting.connections for _, setting, _ in rows],
                 words("records_per_second"): [round(each.throughput) for *_, each in rows],
+                "MB/s": [round(each.mb_per_second, 1) for *_, each in rows],
                 words("min_max"): [
                     f"{each.throughput_min:,.0f}–{each.throughput_max:,.0f}" for *_, each in rows
                 ],
