@@ -21,6 +21,8 @@ from pgload.sample.generator import sample_dir
 from pgload.schema.table import describe
 from pgload.targets.cloud import open_target
 
+CLIENT_ROUNDS = 3  # at most: work without a server varies little
+
 
 @pytest.fixture(scope="session")
 def bench_session(pytestconfig: pytest.Config) -> BenchSession:
@@ -163,12 +165,16 @@ def run_rounds(
     """A function that times work which is not in the passes; SIGINT may end it.
 
     It takes as many rounds as there are passes, or as a setting has in a pass, if those are more,
-    and `at_most` as many as that. Keyword arguments are those of `benchmark.pedantic`: `setup` and
-    `teardown`.
+    and `at_most` as many as that; none for warming up if it is `warm`. Other keyword arguments are
+    those of `benchmark.pedantic`: `setup` and `teardown`.
     """
 
     def run_rounds(
-        work: Callable[[], object], *, at_most: int | None = None, **around: Callable[[], object]
+        work: Callable[[], object],
+        *,
+        at_most: int | None = None,
+        warm: bool = False,
+        **around: Callable[[], object],
     ) -> None:
         effort, passes = bench_session.options.effort, bench_session.options.passes
         rounds = max(effort.rounds, passes)
@@ -176,7 +182,7 @@ def run_rounds(
             benchmark.pedantic,
             work,
             rounds=min(rounds, at_most or rounds),
-            warmup_rounds=effort.warmup_rounds,
+            warmup_rounds=0 if warm else effort.warmup_rounds,
             **around,
         )
         bench_session.interrupts.interruptible(pedantic)
@@ -200,7 +206,7 @@ def run_client(
         def verify() -> None:  # in the teardown: a benchmark that fails there is not saved
             assert done[-1] == dataset.records, f"{done[-1]} of {dataset.records} records done"
 
-        run_rounds(lambda: done.append(work()), teardown=verify)
+        run_rounds(lambda: done.append(work()), at_most=CLIENT_ROUNDS, teardown=verify)
         benchmark.extra_info.update(records=dataset.records, bytes=dataset.bytes)
         bench_session.console.result(request.node.name, benchmark, note="without a database")
 
