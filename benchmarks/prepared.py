@@ -45,10 +45,10 @@ def find_psql() -> str:
 @contextmanager
 def prepared_copy(
     target: Target, dataset: Dataset, connections: int, folder: Path
-) -> Iterator[Callable[[], None]]:
+) -> Iterator[Callable[..., None]]:
     """Write the text into `folder`, connect a psql for each connection, and yield a load of it all.
 
-    Raises `PsqlError`.
+    The load may be repeated: `load(repeats)`. Raises `PsqlError`.
     """
     psql = find_psql()
     connection = target.connect()
@@ -68,9 +68,9 @@ def prepared_copy(
     with ExitStack() as stack:
         processes = [stack.enter_context(_psql(psql, target)) for _ in range(connections)]
 
-        def load() -> None:
+        def load(repeats: int = 1) -> None:
             for process, own_commands in zip(processes, commands, strict=True):
-                _send(process, *own_commands, r"\warn done")
+                _send(process, *own_commands * repeats, r"\warn done")
             for process in processes:
                 _await_done(process)
 

@@ -3,11 +3,12 @@
 A load of records that were read before can exceed the client's ceiling by the reading that this
 includes, and no other way. `extra_info["ceiling"]` tells them apart:
 `{"side": "client", "method": …, "read": s, "encode": s}`, seconds of the median round, or
-`{"side": "server", "connections": …}`; `records` is as in every benchmark.
+`{"side": "server", "connections": …}`; `records` are those of a round.
 """
 
 import statistics
 import time
+from functools import partial
 
 import pytest
 
@@ -17,12 +18,19 @@ from pgload.contract import METHODS
 from pgload.load.methods import make_method
 from pgload.source.reader import Batch, read_batches
 
+SERVER_ROUNDS = 3  # at most: a default run ends within three minutes
+
 
 def pytest_generate_tests(metafunc):
-    """The server's ceiling is measured with the connections that are asked for."""
-    if "connections" in metafunc.fixturenames and SESSION in metafunc.config.stash:
-        asked = metafunc.config.stash[SESSION].options.sweep
+    """The ceilings are measured with the connections and methods that are asked for."""
+    if SESSION not in metafunc.config.stash:
+        return
+    asked = metafunc.config.stash[SESSION].options.sweep
+    if "connections" in metafunc.fixturenames:
         metafunc.parametrize("connections", asked.get("connections", (1, 10)))
+    if "method" in metafunc.fixturenames:
+        usual = [method for method in METHODS if method != "executemany"]
+        metafunc.parametrize("method", asked.get("method", usual))
 
 
 def batches_from_files(dataset, batch_size):
@@ -35,7 +43,6 @@ def batches_from_files(dataset, batch_size):
                 break
 
 
-@pytest.mark.parametrize("method", METHODS)
 def test_client(run_client, benchmark, dataset, method):
     """Reading the files and encoding batches of 1000, in one thread."""
     methods = {table: make_method(method, table) for table in dataset.tables.values()}
@@ -63,17 +70,37 @@ def test_client(run_client, benchmark, dataset, method):
 def test_server(
     bench_session, bench_target, benchmark, run_rounds, request, tmp_path, dataset, connections
 ):
-    """COPY of text prepared in advance, by a psql for each connection."""
+    """COPY of text prepared in advance, by a psql for each connection.
+
+    A load repeats the dataset for about a second, as loads of settings do.
+    """
     console, name = bench_session.console, request.node.name
+
+    def seconds_of(repeats):
+        bench_target.reset()
+        start = time.perf_counter()
+        load(repeats)
+        seconds = time.perf_counter() - start
+        bench_target.verify(repeats)
+        return seconds
+
     try:
         with prepared_copy(bench_target.target, dataset, connections, tmp_path) as load:
-            run_rounds(load, setup=bench_target.reset, teardown=bench_target.verify)
+            size = bench_session.options.load_size
+            repeats = 1 if benchmark.disabled else size.repeats_for(seconds_of)
+            run_rounds(
+                partial(load, repeats),
+                at_most=SERVER_ROUNDS,
+                warm=repeats > 1,  # by finding that number
+                setup=bench_target.reset,
+                teardown=partial(bench_target.verify, repeats),
+            )
     except PsqlError as error:
         console.line(f"{name}: not measured: {error}")
         pytest.skip(str(error))
     benchmark.extra_info.update(
-        records=dataset.records,
-        bytes=dataset.bytes,
+        records=repeats * dataset.records,
+        bytes=repeats * dataset.bytes,
         ceiling={"side": "server", "connections": connections},
         verified=True,  # a wrong round raises
     )

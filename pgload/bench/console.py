@@ -44,8 +44,9 @@ class BenchConsole:
             seconds = benchmark.stats.stats.data
             rates = [records / each for each in seconds]
             median = records / statistics.median(seconds)
-            spread = f"({min(rates):,.0f}–{max(rates):,.0f})" if len(rates) > 1 else ""
-            self.line(f"{name:<25} {median:>9,.0f} records/s  {spread:<19} {note}")
+            spread = f"({min(rates):,.0f}–{max(rates):,.0f})"
+            spread = f"{spread:<17}  " if len(rates) > 1 else ""
+            self.line(f"{name:<25} {median:>9,.0f} records/s  {spread}{note}")
 
     def _write(self, text: str) -> None:
         capture: Any = self._plugins.get_plugin("capturemanager")

@@ -22,7 +22,7 @@ class Dataset:
     folder: Path
     files: dict[Path, list[Raw]]
     tables: dict[Path, Table]
-    left_out: tuple[Path, ...]  # files without a record, or without one that has a field
+    empty_files: tuple[Path, ...]  # without a record that has a field; not in `files`
 
     @classmethod
     def read(cls, folder: Path, *, schema: str, limit: int | None = None) -> Dataset:

@@ -21,6 +21,8 @@ from pgload.sample.generator import sample_dir
 from pgload.schema.table import describe
 from pgload.targets.cloud import open_target
 
+CLIENT_ROUNDS = 3  # at most: work without a server varies little
+
 
 @pytest.fixture(scope="session")
 def bench_session(pytestconfig: pytest.Config) -> BenchSession:
@@ -46,8 +48,8 @@ def dataset(bench_session: BenchSession) -> Dataset:
     tables = "; ".join(map(describe, dict.fromkeys(found.tables.values())))
     size = round(found.bytes / found.records)
     console.line(f"data: {found.records:,} records of {size:,} bytes into {tables}")
-    for path in found.left_out:
-        console.line(f"left out: {path.name} holds no record")
+    for path in found.empty_files:
+        console.line(f"left out: {path.name} holds no record with a field")
     return found
 
 
@@ -162,17 +164,25 @@ def run_rounds(
 ) -> Callable[[Callable[[], object]], None]:
     """A function that times work which is not in the passes; SIGINT may end it.
 
-    It takes as many rounds as there are passes, or as a setting has in a pass, if those are more.
-    Keyword arguments are those of `benchmark.pedantic`: `setup` and `teardown`.
+    It takes as many rounds as there are passes, or as a setting has in a pass, if those are more,
+    and `at_most` as many as that; none for warming up if it is `warm`. Other keyword arguments are
+    those of `benchmark.pedantic`: `setup` and `teardown`.
     """
 
-    def run_rounds(work: Callable[[], object], **around: Callable[[], object]) -> None:
+    def run_rounds(
+        work: Callable[[], object],
+        *,
+        at_most: int | None = None,
+        warm: bool = False,
+        **around: Callable[[], object],
+    ) -> None:
         effort, passes = bench_session.options.effort, bench_session.options.passes
+        rounds = max(effort.rounds, passes)
         pedantic = partial(
             benchmark.pedantic,
             work,
-            rounds=max(effort.rounds, passes),
-            warmup_rounds=effort.warmup_rounds,
+            rounds=min(rounds, at_most or rounds),
+            warmup_rounds=0 if warm else effort.warmup_rounds,
             **around,
         )
         bench_session.interrupts.interruptible(pedantic)
@@ -196,7 +206,7 @@ def run_client(
         def verify() -> None:  # in the teardown: a benchmark that fails there is not saved
             assert done[-1] == dataset.records, f"{done[-1]} of {dataset.records} records done"
 
-        run_rounds(lambda: done.append(work()), teardown=verify)
+        run_rounds(lambda: done.append(work()), at_most=CLIENT_ROUNDS, teardown=verify)
         benchmark.extra_info.update(records=dataset.records, bytes=dataset.bytes)
         bench_session.console.result(request.node.name, benchmark, note="without a database")
 

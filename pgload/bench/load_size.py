@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,15 @@ class LoadSize:
         if not self.for_time:
             return least
         return max(least, math.ceil(loaded * PLANNED_SECONDS / seconds))
+
+    def repeats_for(self, load: Callable[[int], float]) -> int:
+        """How often to load the dataset, by what `load` takes: seconds for that many times."""
+        if not self.for_time:
+            return 1
+        loaded = 1
+        while (seconds := load(loaded)) < MIN_SIZING_SECONDS:
+            loaded *= 10
+        return self.repeats(least=1, loaded=loaded, seconds=seconds)
 
 
 def too_few_records(dataset: Dataset, setting: Setting, size: LoadSize) -> str | None:

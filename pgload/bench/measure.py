@@ -162,7 +162,6 @@ def _explanation(passes: Sequence[Pass]) -> dict[str, Any]:
             "cpu_share": median(lambda each: each.cpu_seconds / each.seconds),
             "encode_cpu_seconds": part("encode_cpu"),
             "write_cpu_seconds": part("write_cpu"),
-            "waited_seconds": parts["wait"],
         },
         "profile": parts,
         **parts,
@@ -187,10 +186,14 @@ def unstable(throughputs: Sequence[float]) -> str | None:
     """Why the passes' throughputs vary too much for a reliable median; None if they do not."""
     if len(throughputs) < 2:
         return "a single pass does not show how much passes vary"
-    variation = statistics.stdev(throughputs) / statistics.fmean(throughputs)
-    if variation < MAX_VARIATION:
+    if variation(throughputs) < MAX_VARIATION:
         return None
-    return f"the standard deviation of its passes is {variation:.0%} of their mean"
+    return f"the standard deviation of its passes is {variation(throughputs):.0%} of their mean"
+
+
+def variation(throughputs: Sequence[float]) -> float:
+    """The standard deviation as a share of the mean."""
+    return statistics.stdev(throughputs) / statistics.fmean(throughputs)
 
 
 def measure(
@@ -217,7 +220,7 @@ def measure(
     with (
         server_errors(target.target),
         Loader(target.target.connect, setting.method, connections=setting.connections) as loader,
-        Observer(target.target.connect, loader.pids) as observer,
+        Observer(target.target.connect, loader.pids, loader.sending) as observer,
     ):
         loader.prepare(dataset.tables.values())
         target.check_unchanged()

@@ -23,6 +23,7 @@ from pgload.bench.measure import (
     extra_info,
     measure,
     unstable,
+    variation,
 )
 from pgload.bench.session import BenchSession
 from pgload.bench.target import BenchTarget
@@ -242,12 +243,12 @@ class Runner:
             self._console.result(name, benchmark, note=f"rows verified{self._instability(test)}")
 
     def _instability(self, test: str) -> str:
-        """A note on a setting whose passes are finished, and vary too much."""
+        """A note on a setting whose passes are finished, and vary too much; by how much."""
         passes = self._session.passes[test]
         if not 1 < len(passes) == self._options.passes:
             return ""
-        reason = unstable([each.throughput for each in passes])
-        return f"; unstable: {reason}" if reason else ""
+        throughputs = [each.throughput for each in passes]
+        return f"; unstable ({variation(throughputs):.0%})" if unstable(throughputs) else ""
 
     def _plan(self, test: str) -> Plan | None:
         """What the passes of a test do, if one was measured, in this run or before it."""

@@ -44,3 +44,24 @@ def database(fast_server: Target, checkout: Path) -> Iterator[Database]:
     configure(checkout, "GCP", fast_server, name, INSTANCE_TYPE="db-custom-1-3840")
     yield Database(name, Target("GCP", {**fast_server.parameters, "dbname": name}))
     postgres.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def on_every_table(each: str, body: str) -> str:
+    """SQL that gives every table made in the database a trigger before each INSERT or COPY.
+
+    It runs the statements of `body`, which return a row, for `each`: "ROW" or "STATEMENT".
+    """
+    return f"""
+        CREATE FUNCTION public.on_insert() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN {body} END $$;
+        CREATE FUNCTION public.add_trigger() RETURNS event_trigger LANGUAGE plpgsql AS $$
+            DECLARE made record;
+            BEGIN
+                FOR made IN SELECT * FROM pg_event_trigger_ddl_commands()
+                WHERE object_type = 'table' LOOP
+                    EXECUTE format('CREATE TRIGGER t BEFORE INSERT ON %s FOR EACH {each} '
+                                   'EXECUTE FUNCTION public.on_insert()', made.object_identity);
+                END LOOP;
+            END $$;
+        CREATE EVENT TRIGGER add_trigger ON ddl_command_end WHEN TAG IN ('CREATE TABLE')
+            EXECUTE FUNCTION public.add_trigger();"""

@@ -21,7 +21,7 @@ def test_part_of_the_files(tmp_path: Path) -> None:
         "b.json": 70,
         "c.json": 30,
     }
-    assert [path.name for path in dataset.left_out] == ["a.json"]
+    assert [path.name for path in dataset.empty_files] == ["a.json"]
     assert {table.schema for table in dataset.tables.values()} == {"s"}
     assert dataset.records == 100
     assert dataset.bytes == sum(len(f'{{"n": {n}}}') for n in (*range(70), *range(30)))

@@ -6,24 +6,9 @@ import json
 from pathlib import Path
 
 from pgload.targets.target import Target
-from tests.bench.conftest import Database
+from tests.bench.conftest import Database, on_every_table
 from tests.support.checkout import Run, configure
 
-# Every table made in the database gets a trigger that sleeps before each COPY or INSERT.
-SLOW = """
-CREATE FUNCTION public.sleep() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END $$;
-CREATE FUNCTION public.slow() RETURNS event_trigger LANGUAGE plpgsql AS $$
-    DECLARE made record;
-    BEGIN
-        FOR made IN SELECT * FROM pg_event_trigger_ddl_commands() WHERE object_type = 'table' LOOP
-            EXECUTE format('CREATE TRIGGER t BEFORE INSERT ON %s FOR EACH STATEMENT '
-                           'EXECUTE FUNCTION public.sleep()', made.object_identity);
-        END LOOP;
-    END $$;
-CREATE EVENT TRIGGER slow ON ddl_command_end WHEN TAG IN ('CREATE TABLE')
-    EXECUTE FUNCTION public.slow();
-"""
 SECONDS = {"GCP": 0.0, "AZURE": 0.02, "AWS": 0.06}
 
 
@@ -35,17 +20,18 @@ def test_servers_of_known_speed(run: Run, checkout: Path, fast_server: Target) -
         postgres.sql(f"CREATE DATABASE {name}")
         if seconds:
             target = Target(cloud, {**fast_server.parameters, "dbname": name})
-            Database(name, target).sql(SLOW.format(seconds=seconds))
+            sleep = f"PERFORM pg_sleep({seconds}); RETURN NULL;"
+            Database(name, target).sql(on_every_table("STATEMENT", sleep))
         configure(checkout, cloud, fast_server, name)
     done = run("pytest", "benchmarks/test_batch_size.py", "--cloud=GCP,AZURE,AWS",
-               "--method=copy", "--batch-size=100,200", "--records=2000", "--passes=3",
+               "--method=copy", "--batch-size=50,100", "--records=1000", "--passes=3",
                "--warmup-rounds=0")  # fmt: skip
     assert done.returncode == 0, done.stdout
     compared = run("pgload", "compare", "--baseline", "GCP", "--format", "json")
     assert compared.returncode == 0, compared.stderr
     found = json.loads((checkout / "reports/compare.json").read_text())
 
-    small = {each["side"]: each for each in found["settings"] if each["batch_size"] == 100}
+    small = {each["side"]: each for each in found["settings"] if each["batch_size"] == 50}
     assert {side: each["verdict"] for side, each in small.items()} == {
         "AZURE": "slower",
         "AWS": "slower",
@@ -56,10 +42,10 @@ def test_servers_of_known_speed(run: Run, checkout: Path, fast_server: Target) -
     seconds = {
         bench["params"]["cloud"]: bench["stats"]["median"]
         for bench in json.loads(path.read_text())["benchmarks"]
-        if bench["params"]["batch_size"] == 100
+        if bench["params"]["batch_size"] == 50
     }
     for cloud in ("AZURE", "AWS"):
         expected = seconds["GCP"] / (seconds["GCP"] + 20 * SECONDS[cloud])
         assert abs(small[cloud]["ratio"] / expected - 1) < 0.4
     best = {each["side"]: each["batch_size"] for each in found["best"]}
-    assert (best["AZURE"], best["AWS"]) == (200, 200)
+    assert (best["AZURE"], best["AWS"]) == (100, 100)

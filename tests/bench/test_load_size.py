@@ -69,3 +69,17 @@ def test_repeated_for_time() -> None:
     assert GIVEN.repeats(least=1, loaded=10, seconds=0.2) == 55
     assert GIVEN.repeats(least=1, loaded=1, seconds=3.0) == 1
     assert EXACT.repeats(least=1, loaded=1, seconds=0.01) == 1
+
+
+def test_repeated_for_time_by_trials() -> None:
+    """A trial that is too short to tell how long a load takes is repeated ten times as large."""
+    trials: list[int] = []
+
+    def load(times: int) -> float:
+        trials.append(times)
+        return 0.005 * times
+
+    assert GIVEN.repeats_for(load) in (220, 221)
+    assert trials == [1, 10, 100]
+    assert EXACT.repeats_for(load) == 1
+    assert len(trials) == 3

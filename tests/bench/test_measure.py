@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pgload.bench.measure import Pass, Round, extra_info, unstable
+from pgload.bench.measure import Pass, Round, extra_info, unstable, variation
 from pgload.bench.target import RoundTrip
 from pgload.contract import PARTS
 from pgload.load.bottleneck import Attribution
@@ -40,6 +40,7 @@ def test_unstable() -> None:
     assert (
         unstable([100, 130, 80, 110]) == "the standard deviation of its passes is 20% of their mean"
     )
+    assert variation([100, 130, 80, 110]) == pytest.approx(0.198, abs=0.001)
     assert unstable([100]) == "a single pass does not show how much passes vary"
 
 

@@ -15,32 +15,18 @@ from pgload.bench.measure import Pass, Plan
 from pgload.bench.runner import Journal
 from pgload.bench.target import RoundTrip
 from pgload.errors import UsageError
-from tests.bench.conftest import Database
+from tests.bench.conftest import Database, on_every_table
 from tests.support.checkout import QUICK, Run, configure, run_environment, saved
 from tests.support.loading import write_json
 from tests.support.servers import embedded
 
 SWEEP = ("benchmarks/test_batch_size.py", "--cloud=GCP", "--batch-size=10,20,30",
          "--records=600", "--rounds=2", "--warmup-rounds=0")  # fmt: skip
-# Every table that is created in the database gets a trigger that runs this for each row.
-ON_INSERT = """
-CREATE FUNCTION public.on_insert() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN {} RETURN NEW; END $$;
-CREATE FUNCTION public.add_trigger() RETURNS event_trigger LANGUAGE plpgsql AS $$
-    DECLARE made record;
-    BEGIN
-        FOR made IN SELECT * FROM pg_event_trigger_ddl_commands() WHERE object_type = 'table' LOOP
-            EXECUTE format('CREATE TRIGGER t BEFORE INSERT ON %s FOR EACH ROW '
-                           'EXECUTE FUNCTION public.on_insert()', made.object_identity);
-        END LOOP;
-    END $$;
-CREATE EVENT TRIGGER add_trigger ON ddl_command_end WHEN TAG IN ('CREATE TABLE')
-    EXECUTE FUNCTION public.add_trigger();
-"""
-LOSE_A_ROW = ON_INSERT.format("IF NEW.n = '7' THEN RETURN NULL; END IF;")
-CUT_OTHER_CONNECTIONS = ON_INSERT.format(
+LOSE_A_ROW = on_every_table("ROW", "IF NEW.n = '7' THEN RETURN NULL; END IF; RETURN NEW;")
+CUT_OTHER_CONNECTIONS = on_every_table(
+    "ROW",
     "PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
-    "AND application_name = 'pgload' AND pid <> pg_backend_pid();"
+    "AND application_name = 'pgload' AND pid <> pg_backend_pid(); RETURN NEW;",
 )
 
 

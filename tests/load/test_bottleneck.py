@@ -79,6 +79,40 @@ def test_round_trips_of_copy() -> None:
     assert (seconds["network"], seconds["client"]) == pytest.approx((2 * 20 * 0.1, 20 - 4))
 
 
+def test_data_on_its_way() -> None:
+    """The time in which sockets held data is the network's, also where samples arrive behind it.
+
+    The backend is then often seen at work, which the system does not confirm.
+    """
+    usage = Usage(ProcessTime(1.0, 0.0), ProcessTime(), 0.0)
+    observation = Observation(samples=[Sample(105.0, [CLIENT, CPU], sending=2)], usage=usage)
+    result = make_result(cpu=10.0)  # 20 s of writing; a client that would explain all the rest
+    found = attribute(result, observation, rtt=0.0)
+    assert found.seconds["server_cpu"] == pytest.approx(1)
+    assert found.seconds["network"] == pytest.approx(19)
+    assert "bandwidth" in bottleneck_of([found]).advice
+
+    direct = attribute(result, replace(observation, direct=True), rtt=0.0)
+    assert direct.seconds["network"] == 0
+
+
+def test_processors_that_others_use() -> None:
+    """Waiting for them is neither the client's nor the server's time, and the advice says so."""
+    client = ProcessTime(1.0, 6.0)
+    usage = Usage(ProcessTime(1.0, 3.0), client, others=0.8, others_of_busy=0.9)
+    result = make_result(wait=0.5, write=0.4, encode=0.4, cpu=1.0)  # 10 s, 8 s; 8 s of encoding
+    found = attribute(result, replace(make_observation(CPU), usage=usage), rtt=0.0)
+    # The encoder was ready to run for 6 of its 8 s, the backends for 3 of their 4.
+    lost = 10 * 0.9 * 6 / 8 + 4 * 0.9 * 3 / 4
+    assert found.seconds["client"] == pytest.approx(10 - 10 * 0.9 * 6 / 8)
+    assert found.seconds["server_cpu"] == pytest.approx(4 - 4 * 0.9 * 3 / 4)
+    assert found.circumstances.lost == pytest.approx(lost / 18)
+    bottleneck = bottleneck_of([found])
+    assert bottleneck.name == "unknown"
+    assert "other processes on this machine are the bottleneck" in bottleneck.advice
+    assert "for which the load waited 52% of its time" in bottleneck.advice
+
+
 def test_wait_and_idle() -> None:
     """Waiting for an encoded batch is the client's; idle time counts for nothing."""
     result = make_result(wait=0.4, write=0.1, cpu=10.0)  # 8 s, 2 s, and 10 s idle
@@ -160,8 +194,10 @@ def test_lock_waits(states: list[str], holders: dict[int, tuple[int, ...]], name
             st.builds(ProcessTime, st.floats(0, 30), st.floats(0, 30)),
             st.builds(ProcessTime, st.floats(0, 30), st.floats(0, 30)),
             st.floats(0, 1),
+            st.floats(0, 1),
         ),
     ),
+    st.integers(0, 2),
     st.floats(0, 0.1),
 )
 def test_shares(
@@ -172,11 +208,14 @@ def test_shares(
     wait: float,
     write: float,
     usage: Usage | None,
+    sending: int,
     commit_delay: float,
 ) -> None:
     """Whatever was observed, no share is negative, their sum is 1, and the largest is named."""
     result = make_result(method=method, cpu=cpu, wait=wait, write=write)
-    observation = replace(make_observation(*states), usage=usage, commit_delay=commit_delay)
+    observation = Observation(
+        samples=[Sample(105.0, states, sending=sending)], usage=usage, commit_delay=commit_delay
+    )
     attribution = attribute(result, observation, rtt)
     found = bottleneck_of([attribution])
     assert sum(attribution.seconds.values()) == pytest.approx(20 * (wait + write))

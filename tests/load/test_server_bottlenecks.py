@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from itertools import cycle, islice
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING
@@ -47,21 +48,35 @@ def measure_bottleneck(
     *,
     batch_size: int,
     connections: int = 1,
-    times: int = 1,
+    batches: int = 20,
 ) -> Bottleneck:
-    """The bottleneck of one load of the file, `times` over, into its empty table."""
+    """The bottleneck of one load of so many batches of the file, over and over, into its table.
+
+    A load has to last for half a second or so, to be sampled often enough.
+    """
     connection = target.connect()
     empty(table, connection)
     rtt = round_trip(connection)
     connection.close()
-    work = [(table, batch) for batch in read_batches(path, batch_size)] * times
+    of_file = [(table, batch) for batch in read_batches(path, batch_size)]
+    work = list(islice(cycle(of_file), batches))
     with (
         Loader(target.connect, method, connections=connections) as loader,
-        Observer(target.connect, loader.pids) as observer,
+        Observer(target.connect, loader.pids, loader.sending) as observer,
     ):
         observer.begin()
         result = loader.run(work)
         return bottleneck_of([attribute(result, observer.end(), rtt)])
+
+
+OTHERS = "other processes on this machine are the bottleneck"
+
+
+def named(found: Bottleneck) -> str:
+    """The bottleneck, or the largest share after what other programs on this machine took."""
+    if OTHERS not in found.advice:
+        return found.name
+    return max((share, name) for name, share in found.shares.items() if name != "unknown")[1]
 
 
 def without_flushes(target: Target) -> Target:
@@ -92,9 +107,15 @@ def test_slow_client(
     monkeypatch.setitem(methods._CLASSES, "slow", SlowCopy)
     table = make_table(path, schema, connection)
     found = measure_bottleneck(
-        without_flushes(server), path, table, "slow", batch_size=200, connections=connections
+        without_flushes(server),
+        path,
+        table,
+        "slow",
+        batch_size=50,
+        connections=connections,
+        batches=12,
     )
-    assert found.name == "client", found
+    assert named(found) == "client", found
 
 
 @pytest.mark.parametrize(("method", "connections"), [("copy", 1), ("copy", 4), ("values", 1)])
@@ -109,8 +130,16 @@ def test_simulated_latency(
     """With small batches over 30 ms, the bottleneck is the network."""
     table = make_table(path, schema, connection)
     with delayed(without_flushes(server), 30) as far:
-        found = measure_bottleneck(far, path, table, method, batch_size=40, connections=connections)
-    assert found.name == "network", found
+        found = measure_bottleneck(
+            far,
+            path,
+            table,
+            method,
+            batch_size=40,
+            connections=connections,
+            batches=10 * connections,
+        )
+    assert named(found) == "network", found
 
 
 def add_trigger(table: Table, connection: Connection, event: str, work: str) -> None:
@@ -132,8 +161,16 @@ def test_busy_server(
     table = make_table(path, schema, connection)
     work = "FOR n IN 1..100 LOOP PERFORM md5(NEW::text); END LOOP"
     add_trigger(table, connection, "ROW", work)
-    found = measure_bottleneck(server, path, table, "copy", batch_size=200, connections=connections)
-    assert found.name == "server_cpu", found
+    found = measure_bottleneck(
+        server,
+        path,
+        table,
+        "copy",
+        batch_size=50,
+        connections=connections,
+        batches=12 * connections,
+    )
+    assert named(found) == "server_cpu", found
 
 
 @contextmanager
@@ -161,46 +198,64 @@ def test_locked_table(server: Target, path: Path, schema: str, connection: Conne
     table = make_table(path, schema, connection)
     name = qualified_name(table, connection)
     with repeatedly_taken(f"LOCK TABLE {name} IN SHARE MODE", server):
-        found = measure_bottleneck(server, path, table, "copy", batch_size=100)
-    assert found.name == "locks", found
+        found = measure_bottleneck(server, path, table, "copy", batch_size=100, batches=12)
+    assert named(found) == "locks", found
 
 
-def test_slow_commits(path: Path) -> None:
-    """With tiny batches on a server of slow commits, the bottleneck is its WAL."""
+@pytest.fixture(scope="module")
+def slow_commits() -> Iterator[Target]:
+    """A server that delays each flush, by a setting that no wait event shows."""
     with embedded(commit_delay="50000", commit_siblings="0") as target:
-        connection = target.connect()
+        yield target
+
+
+@pytest.fixture(scope="module")
+def slow_disk() -> Iterator[Target]:
+    """A server that reads and writes each page past every cache."""
+    with embedded(shared_buffers="400kB", debug_io_direct="data", fsync="off") as target:
+        yield target
+
+
+@pytest.mark.parametrize(("batch_size", "connections"), [(10, 6), (100, 1), (100, 4)])
+def test_slow_commits(slow_commits: Target, path: Path, batch_size: int, connections: int) -> None:
+    """On a server of slow commits, the bottleneck is its write-ahead log."""
+    with closing(slow_commits.connect()) as connection:
         table = make_table(path, "public", connection)
-        found = measure_bottleneck(target, path, table, "copy", batch_size=10, connections=6)
-        connection.close()
-    assert found.name == "wal", found
+    found = measure_bottleneck(
+        slow_commits,
+        path,
+        table,
+        "copy",
+        batch_size=batch_size,
+        connections=connections,
+        batches=10 * connections,
+    )
+    assert named(found) == "wal", found
 
 
 @pytest.mark.parametrize("connections", [1, 4])
-def test_slow_disk(path: Path, connections: int) -> None:
+def test_slow_disk(slow_disk: Target, path: Path, connections: int) -> None:
     """With pages that are read from and written to the disk past every cache, it is I/O.
 
     Several connections mostly wait for locks, whose holders wait for the disk.
     """
-    with embedded(shared_buffers="400kB", debug_io_direct="data", fsync="off") as target:
-        connection = target.connect()
+    with closing(slow_disk.connect()) as connection, connection.cursor() as cursor:
         table = make_table(path, "public", connection)
-        with connection.cursor() as cursor:
-            for n in range(8):  # in random order
-                cursor.execute(
-                    f"CREATE INDEX ON {qualified_name(table, connection)} (md5(id::text || {n}))"
-                )
-        found = measure_bottleneck(
-            target, path, table, "copy", batch_size=100, connections=connections
-        )
-        connection.close()
-    assert found.name == "io", found
+        for n in range(8):  # in random order
+            cursor.execute(
+                f"CREATE INDEX ON {qualified_name(table, connection)} (md5(id::text || {n}))"
+            )
+    found = measure_bottleneck(
+        slow_disk, path, table, "copy", batch_size=100, connections=connections, batches=12
+    )
+    assert named(found) == "io", found
 
 
 def test_plain_copy(server: Target, path: Path, schema: str, connection: Connection) -> None:
     """A plain load on this machine has neither locks nor I/O nor network as its bottleneck."""
     table = make_table(path, schema, connection)
-    found = measure_bottleneck(server, path, table, "copy", batch_size=500, times=10)
-    assert found.name in ("client", "server_cpu", "wal"), found
+    found = measure_bottleneck(server, path, table, "copy", batch_size=500, batches=30)
+    assert named(found) in ("client", "server_cpu", "wal"), found
 
 
 @pytest.mark.parametrize("connections", [1, 4])
@@ -218,9 +273,15 @@ def test_sleeping_trigger(
     table = make_table(path, schema, connection)
     add_trigger(table, connection, event, f"PERFORM pg_sleep({seconds})")
     found = measure_bottleneck(
-        without_flushes(server), path, table, "copy", batch_size=100, connections=connections
+        without_flushes(server),
+        path,
+        table,
+        "copy",
+        batch_size=50,
+        connections=connections,
+        batches=10 * connections,
     )
-    assert found.name == "server_wait", found
+    assert named(found) == "server_wait", found
     assert "Timeout:PgSleep" in found.advice
 
 
@@ -233,9 +294,15 @@ def test_advisory_lock(
     add_trigger(table, connection, "STATEMENT", "PERFORM pg_advisory_xact_lock(1)")
     with repeatedly_taken("SELECT pg_advisory_xact_lock(1)", server, seconds=0.2):
         found = measure_bottleneck(
-            without_flushes(server), path, table, "copy", batch_size=100, connections=connections
+            without_flushes(server),
+            path,
+            table,
+            "copy",
+            batch_size=100,
+            connections=connections,
+            batches=5 * connections,
         )
-    assert found.name == "locks", found
+    assert named(found) == "locks", found
 
 
 def test_connections_that_lock_each_other(
@@ -248,27 +315,19 @@ def test_connections_that_lock_each_other(
     found = measure_bottleneck(
         without_flushes(server), path, table, "copy", batch_size=100, connections=4
     )
-    assert found.name == "locks", found
+    assert named(found) == "locks", found
 
 
-@pytest.mark.parametrize("connections", [1, 4])
-def test_commit_delay(path: Path, connections: int) -> None:
-    """A delay before each flush, which no wait event shows, counts as the write-ahead log."""
-    with embedded(commit_delay="50000", commit_siblings="0") as target:
-        connection = target.connect()
-        table = make_table(path, "public", connection)
-        found = measure_bottleneck(
-            target, path, table, "copy", batch_size=100, connections=connections
-        )
-        connection.close()
-    assert found.name == "wal", found
-
-
-# Not copy over one connection at 5 MB/s: where other processes use the machine, its backend is
-# often seen active without a wait event and without processor time, which counts as unknown.
 @pytest.mark.parametrize(
     ("method", "megabytes", "connections"),
-    [("copy", 5, 4), ("copy", 20, 1), ("copy", 20, 4), ("values", 5, 1), ("values", 5, 4)],
+    [
+        ("copy", 5, 1),
+        ("copy", 5, 4),
+        ("copy", 20, 1),
+        ("copy", 20, 4),
+        ("values", 5, 1),
+        ("values", 5, 4),
+    ],
 )
 def test_limited_bandwidth(
     server: Target,
@@ -283,9 +342,15 @@ def test_limited_bandwidth(
     table = make_table(path, schema, connection)
     with throttled(without_flushes(server), megabytes * 1e6) as far:
         found = measure_bottleneck(
-            far, path, table, method, batch_size=200, connections=connections, times=3
+            far,
+            path,
+            table,
+            method,
+            batch_size=200,
+            connections=connections,
+            batches=4 * megabytes,  # of 0.2 MB: 0.8 s
         )
-    assert found.name == "network", found
+    assert named(found) == "network", found
 
 
 @contextmanager
@@ -311,24 +376,30 @@ def test_starved_server(path: Path, connections: int) -> None:
     """With a server whose processor other processes use, it is not the client."""
     cpu = min(os.sched_getaffinity(0))
     with embedded(fsync="off") as target:
-        connection = target.connect()
-        table = make_table(path, "public", connection)
-        with connection.cursor() as cursor:
+        with closing(target.connect()) as connection, connection.cursor() as cursor:
+            table = make_table(path, "public", connection)
             cursor.execute("SELECT pg_read_file('postmaster.pid')")
             postmaster = int(cursor.fetchone()[0].split()[0])
-        work = "FOR n IN 1..20 LOOP PERFORM md5(NEW::text); END LOOP"
-        add_trigger(table, connection, "ROW", work)  # so that the server needs more than the client
+            # So that the server needs more than the client.
+            work = "FOR n IN 1..20 LOOP PERFORM md5(NEW::text); END LOOP"
+            add_trigger(table, connection, "ROW", work)
         os.sched_setaffinity(postmaster, {cpu})
         with busy_processes(4, cpu):
             found = measure_bottleneck(
-                target, path, table, "copy", batch_size=200, connections=connections
+                target,
+                path,
+                table,
+                "copy",
+                batch_size=100,
+                connections=connections,
+                batches=10,
             )
-        connection.close()
     assert found.name in ("server_cpu", "unknown"), found
     assert "other processes used" in found.advice
 
 
 @pytest.mark.parametrize("connections", [1, 4])
+@pytest.mark.parametrize(("processes", "names"), [(2, {"client", "unknown"}), (8, {"unknown"})])
 def test_busy_machine(
     server: Target,
     path: Path,
@@ -336,13 +407,26 @@ def test_busy_machine(
     connection: Connection,
     monkeypatch: pytest.MonkeyPatch,
     connections: int,
+    processes: int,
+    names: set[str],
 ) -> None:
-    """With a slow encoder on a machine full of other work, the advice mentions that work."""
+    """With a slow encoder on a machine full of other work, that work is not the client's.
+
+    The advice mentions it beside the client, and names it where it takes most of the time.
+    """
     monkeypatch.setitem(methods._CLASSES, "slow", SlowCopy)
     table = make_table(path, schema, connection)
-    with busy_processes(2):
+    with busy_processes(processes * (os.cpu_count() or 1) // 2):
         found = measure_bottleneck(
-            without_flushes(server), path, table, "slow", batch_size=200, connections=connections
+            without_flushes(server),
+            path,
+            table,
+            "slow",
+            batch_size=50,
+            connections=connections,
+            batches=16 // processes + 2,
         )
-    assert found.name == "client", found
+    assert found.name in names, found
     assert "other processes used" in found.advice
+    if found.name == "unknown":
+        assert OTHERS in found.advice

@@ -30,6 +30,8 @@ from pgload.schema.table import Column, Table
 from pgload.source.reader import Batch, read_batches
 from pgload.targets.target import Target
 from tests.support.loading import load, make_table, new_table, rows, write_json
+from tests.support.throttle import throttled
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -50,6 +52,25 @@ def test_reason() -> None:
     assert reason(ServerError(None, None)) == "ERROR: None"
     assert reason(OSError("connection\n\tlost")) == "connection lost"
     assert reason(ValueError()) == "ValueError"
+
+
+def test_data_on_its_way(server: Target) -> None:
+    """A session sends while a slow link has not taken all of its data; a closed one does not."""
+    with throttled(server, 2e6) as far:
+        session = Session(far.connect, 0)
+
+        def send() -> None:
+            with session.connection.cursor() as cursor:
+                cursor.execute(f"SELECT length('{'x' * 1_000_000}')")
+
+        assert not session.is_sending()
+        thread = threading.Thread(target=send)
+        thread.start()
+        wait_until(session.is_sending)
+        thread.join()
+        assert not session.is_sending()
+        session.close()
+        assert not session.is_sending()
 
 
 def test_with_hint() -> None:

@@ -33,6 +33,7 @@ class Numbers:
     """What is shown of a setting, as text."""
 
     throughput: str  # records/s
+    megabytes: str  # MB/s
     p50: str  # ms, as are the next two
     p95: str
     p99: str
@@ -43,6 +44,7 @@ class Numbers:
 
 EXPECTED = Numbers(
     throughput="21,889",
+    megabytes="52.5",
     p50="12.3",
     p95="45.7",
     p99="78.9",
@@ -86,9 +88,9 @@ def test_the_terminal_after_a_run(storage: Path) -> None:
         (found,) = (line for line in table.splitlines() if line.startswith("values  1,000"))
         return found.split()
 
-    *_, throughput, _, p50, p95, p99, cpu = row(run_table(run.measurements))
+    *_, throughput, megabytes, _, p50, p95, p99, cpu = row(run_table(run.measurements))
     *_, bottleneck, share = row(profile_table(run.measurements))
-    shown = Numbers(throughput, p50, p95, p99, cpu, bottleneck, share.removesuffix("%"))
+    shown = Numbers(throughput, megabytes, p50, p95, p99, cpu, bottleneck, share.removesuffix("%"))
     assert shown == EXPECTED
 
 
@@ -115,6 +117,7 @@ def test_csv_and_json(folder: Path) -> None:
 def _rounded(row: Mapping[str, Any]) -> Numbers:
     return Numbers(
         throughput=f"{float(row['records_per_second']):,.0f}",
+        megabytes=f"{float(row['mb_per_second']):,.1f}",
         p50=f"{float(row['latency_p50_ms']):.1f}",
         p95=f"{float(row['latency_p95_ms']):.1f}",
         p99=f"{float(row['latency_p99_ms']):.1f}",
@@ -163,6 +166,7 @@ def test_the_page(folder: Path) -> None:
     assert (
         Numbers(
             throughput=shown["records/s"],
+            megabytes=shown["MB/s"],
             p50=shown["p50 ms"],
             p95=shown["p95 ms"],
             p99=shown["p99 ms"],
