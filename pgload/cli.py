@@ -311,7 +311,7 @@ def _add_compare(commands: Commands) -> None:
 
 def _compare(options: argparse.Namespace) -> int:
     from pgload.report.compare import CompareOptions, Output, compare, parse_formats
-    from pgload.report.decision import Gate, parse_percent
+    from pgload.report.gate import Gate, parse_percent
 
     for stream in (sys.stdout, sys.stderr):  # a path of any alphabet on a terminal of another
         if hasattr(stream, "reconfigure"):

@@ -35,7 +35,8 @@ def run_pairs(
     divided by the contender's, so that 2 means twice as fast. `clock` replaces the wall clock.
     `verify_contender` and `verify_baseline` replace the target's check where the tables hold
     anything other than the dataset afterwards. `weight` is the contender's amount of work divided
-    by the baseline's, if they differ.
+    by the baseline's, if they differ, and `baseline_records` the records of one baseline, if they
+    are not those of the dataset.
     """
     console = bench_session.console
 
@@ -49,6 +50,7 @@ def run_pairs(
         verify_contender: Callable[[], object] | None = None,
         verify_baseline: Callable[[], object] | None = None,
         weight: float = 1,
+        baseline_records: int | None = None,
     ) -> float:
         contender_seconds: list[float] = []
         baseline_seconds: list[float] = []
@@ -85,7 +87,7 @@ def run_pairs(
             ratio=ratio,
             verified=True,
         )
-        rate = dataset.records / statistics.median(baseline_seconds)
+        rate = (baseline_records or dataset.records) / statistics.median(baseline_seconds)
         spread = f"{min(ratios):.2f}–{max(ratios):.2f}"
         console.line(f"{name}: {ratio:.2f} times ({spread}) the baseline's {rate:,.0f} records/s")
         return ratio

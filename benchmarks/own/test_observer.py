@@ -16,7 +16,7 @@ def test_observer(bench_target, dataset, run_pairs, method):
     connect = bench_target.target.connect
     with (
         Loader(connect, method, connections=4) as loader,
-        Observer(connect, loader.pids) as observer,
+        Observer(connect, loader.pids, loader.sending) as observer,
     ):
 
         def observed():

@@ -12,12 +12,14 @@ import streamlit as st
 from pgload.dashboard.widgets import EMPTY, Sources, charts, heading, plain, table, text
 from pgload.errors import SourceError
 from pgload.report.decision import Against, Comparison, Decision, compare_sides
+from pgload.report.history import beside
 from pgload.report.i18n import Words
 from pgload.report.migration_batches import FileVersion, file_version
 from pgload.report.plots import plots
 from pgload.report.saved import SavedRun, read_runs
 from pgload.report.sides import Difference, make_sides, with_baseline
 from pgload.report.svg import colours
+from pgload.report.tables import run_notes
 
 LISTED = 200
 
@@ -35,7 +37,9 @@ def show(sources: Sources) -> None:
         st.info(words("nothing_chosen"))
         return
     with st.spinner(words("comparing")):
-        comparison = _compare(tuple(chosen), baseline)
+        earlier = beside([run.path for run in chosen], [run.path for run in runs])
+        history = [run for run in runs if run.path.resolve() in earlier]
+        comparison = _compare(tuple(chosen), baseline, tuple(earlier), history)
     decision = comparison.decisions[0]
     if len(comparison.decisions) > 1:
         named = {_data(each, words): each for each in comparison.decisions}
@@ -106,8 +110,13 @@ def _name(run: SavedRun) -> str:
 
 
 @st.cache_resource(max_entries=16, show_spinner=False, hash_funcs={SavedRun: repr})
-def _compare(runs: tuple[SavedRun, ...], baseline: str | None) -> Comparison:
-    return compare_sides(with_baseline(make_sides(runs), baseline))
+def _compare(
+    runs: tuple[SavedRun, ...],
+    baseline: str | None,
+    earlier: tuple[Path, ...],  # noqa: ARG001 -- a part of the key of the cache
+    _history: Sequence[SavedRun],
+) -> Comparison:
+    return compare_sides(with_baseline(make_sides(runs), baseline), history=_history)
 
 
 def _data(decision: Decision, words: Words) -> str:
@@ -150,8 +159,8 @@ def _answer(decision: Decision, words: Words) -> None:
         st.warning(_caveat(caveat, words))
     if decision.single_pass:
         st.caption(plain(words("single_pass")))
-    if decision.single_run:
-        st.caption(plain(words("single_run")))
+    for note in run_notes(decision, words):
+        st.caption(plain(note))
     if decision.cheapest and (cost := decision.best[decision.cheapest].cost):
         price = words("per_million", price=f"{cost.price_per_hour:g}")
         line = f"{words('cheapest')}: {decision.cheapest} ${cost.dollars:,.4f} {price}"

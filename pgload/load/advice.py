@@ -18,6 +18,7 @@ class Circumstances:
     hidden: bool = False  # the server did not show the states of the load's backends
     same_machine: bool = False  # client and server run on one machine
     others: float = 0.0  # share of this machine's processors that other processes used
+    lost: float = 0.0  # share of the load's time that it waited for processors they used
 
     @classmethod
     def of(cls, loads: Sequence[Circumstances]) -> Circumstances:
@@ -31,6 +32,7 @@ class Circumstances:
             hidden=all(load.hidden for load in loads),
             same_machine=loads[0].same_machine,
             others=sum(load.others for load in loads) / len(loads),
+            lost=sum(load.lost for load in loads) / len(loads),
         )
 
 
@@ -45,6 +47,8 @@ def advice(names: Sequence[str], circumstances: Circumstances, event: str = "") 
         text += "; client and server share the processors of one machine"
     if circumstances.others >= BUSY:
         text += f"; other processes used {circumstances.others:.0%} of this machine's processors"
+        if circumstances.lost >= BUSY:
+            text += f", for which the load waited {circumstances.lost:.0%} of its time"
     return text
 
 
@@ -99,6 +103,11 @@ def _for_one(name: str, circumstances: Circumstances, event: str) -> str:
         return (
             "most of the time cannot be attributed, since the server hides its backends' states: "
             "let the user see them (GRANT pg_read_all_stats)"
+        )
+    if circumstances.lost >= BUSY:
+        return (
+            "other processes on this machine are the bottleneck: stop them, or run client and "
+            "server on machines of their own, and measure again"
         )
     return (
         "most of the time cannot be attributed: keep other work off client and server, and measure "

@@ -8,13 +8,17 @@ A connection is always in one of these states, and all of its time is attributed
 - Its backend is on a processor, or ready to run and waiting for one: the server's processors. Where
   the server runs on this machine, these seconds come from the system, elsewhere from the samples
   without a wait event. Where samples have more of these than the system, a commit delay explains
-  the difference, and what it does not is unknown.
+  the difference, or data on its way, and what they do not is unknown.
 - Its backend waits for the client: what the client sends or the server answers is on its way, or
   the worker has the answer and waits for Python's interpreter. The worker's own CPU time is
-  attributed to the client, and one round-trip time for each round trip to the network. The rest is
-  divided between the two: to the client goes the share of the load's time in which the client kept
-  one core busy, which is all that Python can use, and to the network what remains (bandwidth, for
-  example); without a network between them, that is unknown.
+  attributed to the client, and one round-trip time for each round trip to the network, as is the
+  time in which the sockets held data that had not arrived. The rest is divided between the two: to
+  the client goes the share of the load's time in which the client kept one core busy, which is all
+  that Python can use, and to the network what remains; without a network between them, that is
+  unknown.
+- The client or its backend is ready to run, but waits for a processor. What the system says of this
+  time is divided by who used the processors: the part of other programs is unknown, and not the
+  client's or the server's.
 
 The time from a worker's last batch to the end of the load is idle, and attributed to nothing.
 """
@@ -104,6 +108,8 @@ def bottleneck_of(loads: Iterable[Attribution]) -> Bottleneck:
 def attribute(result: LoadResult, observation: Observation, rtt: float) -> Attribution:
     """Divide the time of a load's connections; `rtt` is the seconds of an idle round trip."""
     usage = observation.usage
+    others = usage.others_of_busy if usage is not None else 0.0
+    client_delay = usage.client.delay if usage is not None else 0.0
     writing = result.total("write") + result.total("commit")
     at_work, waiting = _in_server(result, observation, writing)
     waited = sum(waiting.values())
@@ -111,8 +117,9 @@ def attribute(result: LoadResult, observation: Observation, rtt: float) -> Attri
     seconds = dict.fromkeys(BOTTLENECKS, 0.0)
     for (name, _), n in waiting.items():
         seconds[name] += n
+    lost = 0.0  # to other programs, for want of a processor
 
-    unexplained = at_work
+    on_processors, unexplained = 0.0, at_work
     if usage is not None and usage.backends is not None:
         busy = usage.backends.cpu + usage.backends.delay
         working = min(at_work, busy)
@@ -122,36 +129,71 @@ def attribute(result: LoadResult, observation: Observation, rtt: float) -> Attri
         unseen = busy - working
         unseen = min(rest, max(min(unseen, usage.backends.delay), unseen - waited))
         rest -= unseen
-        seconds["server_cpu"] += working + unseen
+        on_processors = working + unseen
+        lost += on_processors * others * _share(usage.backends.delay, busy)
+        seconds["server_cpu"] += on_processors - lost
     delayed = min(unexplained, observation.commit_delay * len(result.batches))
+    unexplained -= delayed
     seconds["wal"] += delayed
     elsewhere = usage is None or usage.backends is None
-    seconds["server_cpu" if elsewhere else "unknown"] += unexplained - delayed
+
+    # Samples go over the same network: one may arrive right behind the data that it waited for,
+    # when the backend is about to work on it.
+    over_network = bool(observation.samples) and not observation.direct
+    sending = _sending(result, observation, writing) - on_processors - waited if over_network else 0
+    behind = 0.0 if elsewhere else max(0.0, min(unexplained, sending))
+    unexplained -= behind
+    seconds["server_cpu" if elsewhere else "unknown"] += unexplained
 
     worker_cpu = min(rest, result.total("write_cpu"))
     rest -= worker_cpu
-    travelling = min(rest, _round_trips(result) * rtt)
+    round_trips = _round_trips(result) * rtt
+    travelling = min(rest, max(round_trips, sending - behind))
     rest -= travelling
-    client_delay = usage.client.delay if usage is not None else 0.0
-    interpreter = rest * min(1.0, result.cpu_share + client_delay / result.seconds)
+    busy_share, delay_share = result.cpu_share, client_delay / result.seconds
+    interpreter = rest * min(1.0, busy_share + delay_share)
     rest -= interpreter
-    seconds["client"] += result.total("wait") + worker_cpu + interpreter
-    seconds["network"] += travelling
+    client = worker_cpu
+    starved = interpreter * others * _share(delay_share, busy_share + delay_share)
+    client += interpreter - starved
+    lost += starved
+    encode_delay = min(result.total("encode") - result.total("encode_cpu"), client_delay)
+    starved = result.total("wait") * others * _share(encode_delay, result.total("encode"))
+    client += result.total("wait") - starved
+    lost += starved
+
+    seconds["client"] += client
+    seconds["network"] += travelling + behind
     # Without samples, the rest may have been spent within the server.
-    over_network = bool(observation.samples) and not observation.direct
     seconds["network" if over_network else "unknown"] += rest
+    seconds["unknown"] += lost
     return Attribution(
         seconds,
         {event: n for (name, event), n in waiting.items() if name == "server_wait"},
         Circumstances(
             method=result.method,
             connections=result.connections,
-            bandwidth=over_network and rest > travelling,
+            bandwidth=over_network and 2 * round_trips < travelling + behind + rest,
             hidden=not any(sample.states for sample in observation.samples),
             same_machine=not elsewhere,
             others=usage.others if usage is not None else 0.0,
+            lost=_share(lost, sum(seconds.values())),
         ),
     )
+
+
+def _share(part: float, whole: float) -> float:
+    return min(1.0, max(0.0, part) / whole) if whole > 0 else 0.0
+
+
+def _sending(result: LoadResult, observation: Observation, writing: float) -> float:
+    """Seconds in which data of the connections was on its way, by the samples."""
+    sending = states = 0
+    for sample in observation.samples:
+        if result.begin <= sample.at <= result.end:
+            sending += sample.sending
+            states += result.connections
+    return min(writing, _share(sending, states) * result.connections * result.seconds)
 
 
 def bottleneck_of_event(event: str) -> str:

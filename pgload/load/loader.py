@@ -100,6 +100,10 @@ class Loader:
         """The process ids of the server's backends behind the connections."""
         return [session.connection.info.backend_pid for session in self._sessions]
 
+    def sending(self) -> int:
+        """The number of connections whose data is on its way, as in `Session.is_sending`."""
+        return sum(session.is_sending() for session in self._sessions)
+
     def prepare(self, tables: Iterable[Table]) -> None:
         """Build what batches into the tables need, so that no `run` has to."""
         for table in tables:

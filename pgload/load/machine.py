@@ -52,6 +52,7 @@ class Usage:
     backends: ProcessTime | None  # their sum; None where the server runs elsewhere
     client: ProcessTime
     others: float  # share of the processors that neither client nor server used, 0 to 1
+    others_of_busy: float = 0.0  # the same time as a share of that in which processors were busy
 
 
 def read(pids: Iterable[int], *, server_here: bool) -> Reading:
@@ -73,12 +74,13 @@ def usage(before: Reading, after: Reading, *, server_here: bool) -> Usage:
         (now - before.backends.get(pid, zero) for pid, now in after.backends.items()), zero
     )
     client = after.client - before.client
-    others = 0.0
+    others = of_busy = 0.0
     if before.machine is not None and after.machine is not None:
-        known = client.cpu + after.server - before.server
-        processors = (os.cpu_count() or 1) * (after.at - before.at)
-        others = min(1.0, max(0.0, after.machine - before.machine - known) / processors)
-    return Usage(backends if server_here else None, client, others)
+        busy = after.machine - before.machine
+        seconds = max(0.0, busy - client.cpu - (after.server - before.server))
+        others = min(1.0, seconds / ((os.cpu_count() or 1) * (after.at - before.at)))
+        of_busy = seconds / busy if busy else 0.0
+    return Usage(backends if server_here else None, client, others, of_busy)
 
 
 def runs_here(connection: Connection) -> bool:

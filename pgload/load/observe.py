@@ -107,6 +107,7 @@ class Sample(NamedTuple):
     # By index of a backend that waits for a lock: the indexes of those it waits for. Others than
     # the load's backends are missing.
     holders: Mapping[int, Sequence[int]] = MappingProxyType({})
+    sending: int = 0  # connections of the load whose data was on its way to the server
 
 
 class ServerSettings(NamedTuple):
@@ -146,21 +147,26 @@ class Observer:
     """Observes loads, one after the other, over one connection that it opens when it is entered.
 
         with Loader(target.connect, "copy") as loader:
-            with Observer(target.connect, loader.pids) as observer:
+            with Observer(target.connect, loader.pids, loader.sending) as observer:
                 observer.begin()
                 result = loader.run(work)
                 observation = observer.end()
 
-    `pids` returns the process ids of the load's backends; it is called for every sample, because a
-    worker may have to open its connection again. No failure in here ends a load: what cannot be
+    `pids` returns the process ids of the load's backends, and `sending` the number of connections
+    whose data is on its way to the server. They are called for every sample, because a worker may
+    have to open its connection again. No failure in here ends a load: what cannot be
     observed is missing in the `Observation`.
     """
 
     def __init__(
-        self, connect: Callable[[], Connection], pids: Callable[[], Sequence[int]]
+        self,
+        connect: Callable[[], Connection],
+        pids: Callable[[], Sequence[int]],
+        sending: Callable[[], int] = lambda: 0,
     ) -> None:
         self._connect = connect
         self._pids = pids
+        self._sending = sending
         self._connection: Connection | None = None
         self._counters_query = ""
         self._settings: ServerSettings | None = None
@@ -239,13 +245,13 @@ class Observer:
         begin = counted = time.perf_counter()
         pause = SAMPLE_INTERVAL
         while not self._stopped.wait(pause):
-            start = time.perf_counter()
+            start, sending = time.perf_counter(), self._sending()
             pids = ", ".join(map(str, self._pids()))
             found = self._query(f"EXECUTE pgload_sample ('{{{pids}}}')")
             if found is None:  # the connection was lost, or this role may not call the function
                 return
             now = time.perf_counter()
-            self._samples.append(_sample((start + now) / 2, found[1]))
+            self._samples.append(_sample((start + now) / 2, found[1], sending))
             if now - counted > COUNTERS_INTERVAL:
                 counted = now
                 self._look_for_checkpoint()
@@ -286,7 +292,9 @@ class Observer:
             return None
 
 
-def _sample(at: float, rows: Sequence[tuple[int, str, Sequence[int] | None]]) -> Sample:
+def _sample(
+    at: float, rows: Sequence[tuple[int, str, Sequence[int] | None]], sending: int
+) -> Sample:
     """A sample of rows of backends: process id, state, and the process ids that it waits for."""
     index = {pid: n for n, (pid, _, _) in enumerate(rows)}
     holders = {
@@ -294,4 +302,4 @@ def _sample(at: float, rows: Sequence[tuple[int, str, Sequence[int] | None]]) ->
         for n, (_, _, blockers) in enumerate(rows)
         if blockers
     }
-    return Sample(at, tuple(state for _, state, _ in rows), holders)
+    return Sample(at, tuple(state for _, state, _ in rows), holders, sending)

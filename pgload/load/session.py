@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import termios
 import time
+from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Event
@@ -40,6 +43,18 @@ class Session:
         self.close()
         self.prepared.clear()
         self.connection = self._connect()
+
+    def is_sending(self) -> bool:
+        """Whether some of what was sent is not yet at the other end, where the system tells.
+
+        That is, in the buffer of the socket, or without an acknowledgement.
+        """
+        import psycopg2
+
+        unsent = array("i", [0])
+        with suppress(psycopg2.Error, OSError):  # closed; or a system without this request
+            fcntl.ioctl(self.connection.fileno(), termios.TIOCOUTQ, unsent)
+        return unsent[0] > 0
 
     def roll_back(self) -> None:
         """Leave no transaction open; a connection on which that fails is closed."""

@@ -10,8 +10,10 @@ from typing import TextIO
 
 from pgload.contract import OUTPUT_DIR, STORAGE
 from pgload.errors import UsageError
-from pgload.report.decision import Comparison, Gate, compare_sides
+from pgload.report.decision import Comparison, compare_sides
 from pgload.report.export import to_csv, to_json
+from pgload.report.gate import Gate
+from pgload.report.history import read_history
 from pgload.report.migrations import read_migrations
 from pgload.report.saved import load_runs
 from pgload.report.sides import AUTO, Difference, Side, make_sides, with_baseline
@@ -81,7 +83,8 @@ def compare(
             "run `pytest benchmarks` first"
         )
     sides = with_baseline(make_sides(runs, options.by), options.baseline)
-    comparison = compare_sides(sides, options.threshold, left_out=problems)
+    history = read_history([run.path for run in runs]) if len(sides) > 1 else []
+    comparison = compare_sides(sides, options.threshold, left_out=problems, history=history)
     _print_list("read", map(_describe, sides.values()), out)
     _print_list("the sides differ in", map(_difference, comparison.differences), out)
     _print_list("drift", comparison.drift, out)

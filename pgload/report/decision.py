@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pgload.contract import Setting
-from pgload.errors import UsageError
+from pgload.report.history import run_variations
 from pgload.report.measurement import DatasetSize, Measurement
+from pgload.report.saved import SavedRun
 from pgload.report.sides import Difference, Side, Sides, caveats, differences, pair, unpaired
 from pgload.report.stats import (
     SLOWER,
     THRESHOLD,
+    LogRatio,
     Verdict,
     log_ratios,
     verdict,
     verdicts,
 )
+from pgload.report.variance import RunVariation
 
 SHOWN = 8  # sides beside each other: as many as there are colours that everybody tells apart
 NEAR = 0.9  # of the best throughput; slower settings are not listed as alternatives
@@ -71,6 +73,15 @@ class Against:
 
 
 @dataclass(frozen=True)
+class LoneRuns:
+    """Sides with one run, beside a side of another run: how much their runs vary is not seen."""
+
+    variations: Mapping[str, RunVariation]  # by side
+    clouds: tuple[str, str]  # of the fastest side and the next
+    second: tuple[float, float] | None  # the lead's interval with a second run of each, about
+
+
+@dataclass(frozen=True)
 class Decision:
     """All that is said about one dataset."""
 
@@ -82,6 +93,7 @@ class Decision:
     lead: Verdict | None  # of the fastest side over the next, at the setting best for both
     lead_setting: Setting | None
     lead_caveats: tuple[Difference, ...]
+    lone_runs: LoneRuns | None  # None where nothing rests on what is assumed of runs
 
     @property
     def baseline(self) -> str:
@@ -96,19 +108,6 @@ class Decision:
         """Whether something compared was measured in one go, when a slow minute may have come."""
         return bool(self.others) and any(
             len(each.passes) < 2 for measured in self.sides.values() for each in measured.values()
-        )
-
-    @property
-    def single_run(self) -> bool:
-        """Whether two sides are compared by one run each, whose variation is assumed."""
-        runs = [
-            {one.run for each in measured.values() for one in each.passes}
-            for measured in self.sides.values()
-        ]
-        return any(
-            len(ours) == len(theirs) == 1 and ours != theirs
-            for at, ours in enumerate(runs)
-            for theirs in runs[:at]
         )
 
     @property
@@ -144,13 +143,22 @@ class Comparison:
 
 
 def compare_sides(
-    sides: Mapping[str, Side], threshold: float = THRESHOLD, left_out: Sequence[str] = ()
+    sides: Mapping[str, Side],
+    threshold: float = THRESHOLD,
+    left_out: Sequence[str] = (),
+    history: Sequence[SavedRun] = (),
 ) -> Comparison:
-    """Compare all that can be paired; `left_out` is what was not even read."""
+    """Compare all that can be paired; `left_out` is what was not even read.
+
+    `history` are other runs, of which those of the same servers tell how much runs vary.
+    """
     paired = pair(sides)
     return Comparison(
         sides,
-        [decide(dataset, measured, sides, threshold) for dataset, measured in paired.items()],
+        [
+            decide(dataset, measured, sides, threshold, history)
+            for dataset, measured in paired.items()
+        ],
         differences({name: side.facts for name, side in sides.items()}),
         threshold,
         unpaired(paired, sides),
@@ -165,19 +173,28 @@ def compare_sides(
 
 
 def decide(
-    dataset: DatasetSize, sides: Sides, by_name: Mapping[str, Side], threshold: float = THRESHOLD
+    dataset: DatasetSize,
+    sides: Sides,
+    by_name: Mapping[str, Side],
+    threshold: float = THRESHOLD,
+    history: Sequence[SavedRun] = (),
 ) -> Decision:
     """Compare every side with the first, and the best settings with each other."""
+    variations = run_variations({name: by_name[name] for name in sides}, history, dataset)
     best = {name: _best(measured, by_name[name], threshold) for name, measured in sides.items()}
     facts = {name: by_name[name].facts for name in sides}
     ranking = sorted(sides, key=lambda name: -best[name].measurement.throughput)
     baseline, *others = sides
+
+    def ratios_to(base: str, other: str) -> dict[Setting, LogRatio]:
+        return log_ratios(sides[base], sides[other], (variations[base], variations[other]))
+
     # The verdicts of all sides are one family: the more there are, the surer each has to be.
     found = verdicts(
         {
             (name, setting): ratio
             for name in others
-            for setting, ratio in log_ratios(sides[baseline], sides[name]).items()
+            for setting, ratio in ratios_to(baseline, name).items()
         },
         threshold,
     )
@@ -185,39 +202,68 @@ def decide(
     def decisive(*names: str) -> tuple[Difference, ...]:
         return caveats({name: facts[name] for name in names})
 
+    def at_best(base: str, other: str) -> tuple[Setting | None, LogRatio | None]:
+        """The setting that is best for both sides together, and the ratio at it."""
+        common = sides[base].keys() & sides[other].keys()
+        if not common:
+            return None, None
+
+        def of_both(setting: Setting) -> float:
+            return sides[base][setting].throughput * sides[other][setting].throughput
+
+        setting = max(sorted(common), key=of_both)
+        return setting, ratios_to(base, other)[setting]
+
+    def at_best_verdict(ratio: LogRatio | None) -> Verdict | None:
+        return verdict(ratio, threshold) if ratio else None
+
     def beside_baseline(name: str) -> Against:
         return Against(
             side=name,
             by_setting={setting: each for (side, setting), each in found.items() if side == name},
-            overall=_at_best(sides[baseline], sides[name], threshold)[1],
+            overall=at_best_verdict(at_best(baseline, name)[1]),
             missing=tuple(sorted(sides[baseline].keys() - sides[name].keys())),
             caveats=decisive(baseline, name),
         )
 
-    lead_setting, lead = None, None
-    if others:
-        lead_setting, lead = _at_best(sides[ranking[1]], sides[ranking[0]], threshold)
+    lead_setting, lead = at_best(ranking[1], ranking[0]) if others else (None, None)
     return Decision(
         dataset=dataset,
         sides=sides,
         best=best,
         others=tuple(map(beside_baseline, others)),
         ranking=tuple(ranking),
-        lead=lead,
+        lead=at_best_verdict(lead),
         lead_setting=lead_setting,
         lead_caveats=decisive(ranking[1], ranking[0]) if others else (),
+        lone_runs=_lone_runs(
+            {name: variations[name] for name in _lone(sides)},
+            [by_name[name].cloud for name in ranking],
+            lead,
+        ),
     )
 
 
-def _at_best(
-    base: Mapping[Setting, Measurement], other: Mapping[Setting, Measurement], threshold: float
-) -> tuple[Setting | None, Verdict | None]:
-    """The setting that is best for both sides together, and the verdict at it."""
-    common = base.keys() & other.keys()
-    if not common:
-        return None, None
-    setting = max(sorted(common), key=lambda each: base[each].throughput * other[each].throughput)
-    return setting, verdict(log_ratios(base, other)[setting], threshold)
+def _lone(sides: Sides) -> list[str]:
+    """The sides that have one run, and are compared with a side of another run."""
+    runs = {
+        name: {one.run for each in measured.values() for one in each.passes}
+        for name, measured in sides.items()
+    }
+    return [
+        name
+        for name, of_side in runs.items()
+        if len(of_side) == 1 and any(not of_side & other for other in runs.values())
+    ]
+
+
+def _lone_runs(
+    variations: Mapping[str, RunVariation], clouds: Sequence[str], lead: LogRatio | None
+) -> LoneRuns | None:
+    if not variations:
+        return None
+    second = lead.with_second_run().interval() if lead and lead.between_runs else None
+    return LoneRuns(variations, (clouds[0], clouds[1]), second)
 
 
 def cost(measured: Measurement, server: Mapping[str, object]) -> Cost | None:
@@ -246,71 +292,3 @@ def _best(measured: Mapping[Setting, Measurement], side: Side, threshold: float)
         near=tuple((setting, each) for setting, each in found.items() if each.word != SLOWER),
         cost=cost(best, side.newest.server),
     )
-
-
-EXPRESSION = re.compile(r"\s*throughput\s*:\s*-(\d+(?:\.\d+)?)\s*%\s*")
-
-
-FEWEST_PASSES = 2  # with fewer, nothing measured tells how much passes vary
-
-
-@dataclass(frozen=True)
-class Gate:
-    """Throughput may fall by that much, in percent, before it is a failure."""
-
-    percent: float
-    allow_missing: bool = False  # settings of the baseline that the other side lacks
-
-    def __str__(self) -> str:
-        return f"throughput:-{self.percent:g}%"
-
-    @classmethod
-    def parse(cls, text: str, *, allow_missing: bool = False) -> Gate:
-        """The gate that `throughput:-10%` means. Raises `UsageError` for anything else."""
-        found = EXPRESSION.fullmatch(text)
-        if not found or not 0 < float(found[1]) < 100:
-            raise UsageError(f"--fail {text!r} is not understood; write throughput:-10%")
-        return cls(float(found[1]), allow_missing)
-
-    def failures(self, decisions: Sequence[Decision]) -> list[str]:
-        """A line for each setting whose corrected interval lies below the limit, or is missing."""
-        lines = []
-        for decision in decisions:
-            for other in decision.others:
-                where = f"{other.side} against {decision.baseline}"
-                for setting, each in other.by_setting.items():
-                    if (
-                        each.passes >= FEWEST_PASSES
-                        and each.corrected is not None
-                        and each.corrected[1] < 1 - self.percent / 100
-                    ):
-                        lines.append(f"{where}: {setting}: {each:ascii}")
-                if not self.allow_missing:
-                    lines += [
-                        f"{where}: {setting}: not measured (--allow-missing accepts that)"
-                        for setting in other.missing
-                    ]
-        return lines
-
-    def summary(self, decisions: Sequence[Decision]) -> str:
-        """What was checked, in one line."""
-        checked = [
-            each
-            for decision in decisions
-            for other in decision.others
-            for each in other.by_setting.values()
-        ]
-        lone = sum(each.passes < FEWEST_PASSES for each in checked)
-        note = f"; {lone} of them have a single pass, which cannot fail" if lone else ""
-        return f"{len(checked)} settings checked{note}"
-
-
-def parse_percent(option: str, text: str) -> float:
-    """`2%` and `2` as 0.02. Raises `UsageError` for what is not a percentage from 0 to 50."""
-    try:
-        value = float(text.strip().removesuffix("%"))
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 50:
-        raise UsageError(f"{option} {text!r} is not a percentage from 0 to 50; write 2%")
-    return value / 100

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -126,7 +127,11 @@ def to_csv(decisions: Sequence[Decision]) -> str:
 
 
 def to_json(comparison: Comparison) -> str:
-    """`settings` holds a verdict for each setting that a side and the baseline measured."""
+    """`settings` holds a verdict for each setting that a side and the baseline measured.
+
+    `run_variation` is the standard deviation between runs that intervals include where a side has
+    one run, and from how many saved runs it was estimated, beside the assumption.
+    """
     decisions = comparison.decisions
     return _by_line(
         {
@@ -154,6 +159,17 @@ def to_json(comparison: Comparison) -> str:
                 }
                 for decision in decisions
                 for other in decision.others
+            ],
+            "run_variation": [
+                {
+                    "records": decision.dataset.records,
+                    "side": side,
+                    "variation": math.sqrt(each.variance),
+                    "saved_runs": each.runs,
+                }
+                for decision in decisions
+                if decision.lone_runs
+                for side, each in decision.lone_runs.variations.items()
             ],
             "best": [_best(decision, name) for decision in decisions for name in decision.ranking],
             "measurements": [row for decision in decisions for row in rows(decision)],

@@ -69,6 +69,7 @@ class Measurement:
     advice: str | None = None  # an English sentence
     unstable: str | None = None  # why the number is not stable, in English
     finals: tuple[SavedPass, ...] = ()  # measured again as one of the best settings
+    repeats: int = 1  # of the dataset in a round
 
     @property
     def fresh(self) -> Measurement:
@@ -213,6 +214,7 @@ def measurement(benchmark: Mapping[str, Any], source: str) -> Measurement:
             for each in extra.finals or ()
             if each.seconds
         ),
+        repeats=round(extra.records / dataset.records),
     )
 
 
@@ -272,6 +274,7 @@ def _pooled(group: Sequence[Measurement]) -> Measurement:
         rtt_ms=mean_or_none([each.rtt_ms for each in group]),
         wal_bytes_per_record=mean_or_none([each.wal_bytes_per_record for each in group]),
         retries=sum(each.retries for each in group),
+        repeats=max(each.repeats for each in group),
         bottleneck=max(shares, key=shares.__getitem__) if shares else None,
         bottleneck_shares=shares,
         advice=next((each.advice for each in group if each.advice), None),

@@ -18,6 +18,7 @@ from pgload.report.i18n import Words
 from pgload.report.migrations import SavedMigration
 from pgload.report.plots import Plot
 from pgload.report.svg import tooltip_script
+from pgload.report.tables import run_notes
 
 TEMPLATES = Path(__file__).with_name("templates")
 AXIS = 1.5  # the drawn interval of a ratio ranges from 1.5 times slower to 1.5 times faster
@@ -64,6 +65,7 @@ def render(content: PageContent, words: Words, folder: Path) -> str:
         "report": content,
         "comparison": content.comparison,
         "decision": content.comparison.decisions[0],
+        "run_notes": run_notes(content.comparison.decisions[0], words),
         "t": words,
         # Safe as Markup: pygal escapes names from data, and the script is constant.
         "charts": {name: Markup(svg) for name, svg in content.charts.items()},

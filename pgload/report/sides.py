@@ -116,7 +116,7 @@ def _auto_names(runs: Sequence[SavedRun]) -> list[str]:
     pooled = {
         cloud
         for cloud, of_cloud in by_cloud.items()
-        if all(_alike(facts(run), facts(of_cloud[0])) for run in of_cloud)
+        if all(alike(run, of_cloud[0]) for run in of_cloud)
     }
     return [
         run.cloud if run.cloud in pooled else name
@@ -175,17 +175,17 @@ def facts(run: SavedRun) -> dict[str, str]:
     }
 
 
-def _alike(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    """Whether two runs of a cloud may be pooled: the same server, settings and kind of client."""
+def alike(one: SavedRun, other: SavedRun) -> bool:
+    """Whether two runs are of one cloud, with the same server, settings and kind of client."""
 
-    def compared(known: Mapping[str, str]) -> dict[str, str]:
+    def compared(run: SavedRun) -> dict[str, str]:
         return {
             name: value
-            for name, value in known.items()
+            for name, value in facts(run).items()
             if name in DECISIVE or not name.startswith("client ")
         }
 
-    return compared(one) == compared(other)
+    return one.cloud == other.cloud and compared(one) == compared(other)
 
 
 def differences(by_side: Mapping[str, Mapping[str, str]]) -> list[Difference]:

@@ -10,8 +10,10 @@ tests/report/test_known_truth.py:
 
 - A few observations estimate a variance badly. Each setting's is pooled with that of the others.
 - A single pass says nothing of the variation between passes: that is assumed (`PASS_VARIATION`).
-- A single run says nothing of the variation between runs: that is assumed (`RUN_VARIATION`), where
-  the two sides are not of the same run.
+- A single run says nothing of the variation between runs: that is assumed (`RUN_VARIATION`), and
+  corrected by earlier saved runs of the same server, where the two sides are not of the same run.
+- Several runs of a side differ as a whole, in all settings alike, and in each setting by itself.
+  The first part is estimated from as many values as there are runs, not from as many as settings.
 """
 
 from __future__ import annotations
@@ -19,12 +21,19 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from pgload.contract import Setting
 from pgload.report.measurement import Measurement
 from pgload.report.student import t_quantile, two_sided_p
+from pgload.report.variance import (
+    RunVariation,
+    Variance,
+    between_lone_runs,
+    between_runs,
+    pooled_variances,
+)
 
 FASTER, SLOWER = "faster", "slower"
 SAME, NOISY = "no difference shown", "too noisy to say"
@@ -34,20 +43,11 @@ FALSE_DISCOVERY_RATE = 0.10  # of the settings of a report that are called faste
 THRESHOLD = 0.01  # a smaller difference is not worth acting on
 TOO_WIDE = 0.1  # an interval that does not exclude a difference of this size says too little
 
-PRIOR_FREEDOM = 8  # degrees of freedom that the pooled variance of the other settings counts for
 PASS_VARIATION, PASS_FREEDOM = 0.05, 4  # standard deviation between passes, where there is but one
-RUN_VARIATION, RUN_FREEDOM = 0.02, 1.5  # between runs of one server, where there is one a side
 
 Key = TypeVar("Key", bound=Hashable)
 # Log throughput of each round, by run and number of the pass.
 Rounds = Mapping[tuple[str, int], Sequence[float]]
-
-
-class Variance(NamedTuple):
-    """One part of the variance of a mean, with its degrees of freedom."""
-
-    value: float
-    freedom: float
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,23 @@ class LogRatio:
     mean: float
     variances: tuple[Variance, ...]  # independent parts
     passes: int  # of the side that has fewer
+    between_runs: Variance | None = None  # one more part, where a side has a single run
+
+    @property
+    def _parts(self) -> tuple[Variance, ...]:
+        return (*self.variances, self.between_runs) if self.between_runs else self.variances
 
     @property
     def error(self) -> float:
         """The standard error."""
-        return math.sqrt(math.fsum(part.value for part in self.variances))
+        return math.sqrt(math.fsum(part.value for part in self._parts))
 
     @property
     def freedom(self) -> float:
         """Degrees of freedom of a sum of variances (Welch 1947, Satterthwaite 1946)."""
-        parts = [part for part in self.variances if part.value]
+        parts = [part for part in self._parts if part.value]
         if not parts:
-            return math.fsum(part.freedom for part in self.variances)
+            return math.fsum(part.freedom for part in self._parts)
         total = math.fsum(part.value for part in parts)
         return total**2 / math.fsum(part.value**2 / part.freedom for part in parts)
 
@@ -83,6 +88,18 @@ class LogRatio:
         """Of the ratio, by Student's t."""
         half = t_quantile(max(1.0, self.freedom), (1 + confidence) / 2) * self.error
         return math.exp(self.mean - half), math.exp(self.mean + half)
+
+    def with_second_run(self) -> LogRatio:
+        """What may be expected if both sides, of one run each, are measured once more.
+
+        The variation between runs is then known from two differences.
+        """
+        between = self.between_runs
+        return replace(
+            self,
+            variances=tuple(Variance(part.value / 2, 2 * part.freedom) for part in self.variances),
+            between_runs=between and Variance(between.value / 2, 2),
+        )
 
 
 @dataclass(frozen=True)
@@ -109,13 +126,12 @@ class Verdict:
 def log_ratios(
     base: Mapping[Setting, Measurement],
     other: Mapping[Setting, Measurement],
-    *,
-    run_variation: float = RUN_VARIATION,
+    run_variations: Sequence[RunVariation] = (RunVariation(), RunVariation()),
 ) -> dict[Setting, LogRatio]:
     """The log ratio of each setting that both sides measured, in the order of settings.
 
     Passes of the same run and number are pairs; where there are none, the sides are compared by
-    their means. `run_variation` is the standard deviation between runs of one server.
+    their means. `run_variations` are those of the base's server and of the other's.
     """
     rounds = {
         setting: (rounds_of(base[setting]), rounds_of(other[setting]))
@@ -131,12 +147,16 @@ def log_ratios(
     ours = _means({setting: each for setting, (each, _) in apart.items()})
     theirs = _means({setting: each for setting, (_, each) in apart.items()})
     for setting, both in apart.items():
-        lone_runs = sum(len({run for run, _ in side}) == 1 for side in both)
-        between_runs = Variance(lone_runs * run_variation**2, RUN_FREEDOM)
+        of_lone_runs = [
+            variation
+            for side, variation in zip(both, run_variations, strict=True)
+            if len({run for run, _ in side}) == 1
+        ]
         found[setting] = LogRatio(
             mean=theirs[setting].mean - ours[setting].mean,
-            variances=(*ours[setting].variances, *theirs[setting].variances, between_runs),
+            variances=(*ours[setting].variances, *theirs[setting].variances),
             passes=min(ours[setting].passes, theirs[setting].passes),
+            between_runs=between_lone_runs(of_lone_runs) if of_lone_runs else None,
         )
     return {setting: found[setting] for setting in rounds}
 
@@ -160,58 +180,41 @@ def _pair(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 
 def _means(rounds: Mapping[Setting, Rounds]) -> dict[Setting, LogRatio]:
     """The mean of each setting over its runs, its passes or its rounds, with its variance."""
-    runs: dict[Setting, list[float]] = {}
+    runs: dict[Setting, dict[str, float]] = {}
     passes: dict[Setting, list[float]] = {}
     lone: dict[Setting, list[float]] = {}
     for setting, each in rounds.items():
-        by_run: dict[str, list[float]] = {}
-        for (run, _), logs in each.items():
-            by_run.setdefault(run, []).append(statistics.fmean(logs))
+        by_run = pass_means(each)
         if len(by_run) > 1:
-            runs[setting] = [statistics.fmean(logs) for logs in by_run.values()]
+            runs[setting] = {run: statistics.fmean(logs) for run, logs in by_run.items()}
         elif len(each) > 1:
             (passes[setting],) = by_run.values()
         else:
             lone[setting] = [log for logs in each.values() for log in logs]
-    found = {}
-    for observed in (runs, passes, lone):
-        for setting, variance in pooled_variances(observed).items():
-            logs = observed[setting]
-            parts = [Variance(variance.value / len(logs), variance.freedom)]
-            if observed is lone:
-                parts.append(Variance(PASS_VARIATION**2, PASS_FREEDOM))
-            found[setting] = LogRatio(
-                mean=statistics.fmean(logs),
-                variances=tuple(part for part in parts if part.freedom),
-                passes=len(rounds[setting]),
-            )
-    return found
+    observed: dict[Setting, Sequence[float]] = {**passes, **lone}
+    observed |= {setting: list(means.values()) for setting, means in runs.items()}
+    parts = between_runs(runs)
+    for of_settings in (passes, lone):
+        for setting, (variance, freedom) in pooled_variances(of_settings).items():
+            parts[setting] = [Variance(variance / len(of_settings[setting]), freedom)]
+    for setting in lone:
+        parts[setting].append(Variance(PASS_VARIATION**2, PASS_FREEDOM))
+    return {
+        setting: LogRatio(
+            mean=statistics.fmean(observed[setting]),
+            variances=tuple(part for part in parts[setting] if part.freedom),
+            passes=len(each),
+        )
+        for setting, each in rounds.items()
+    }
 
 
-def pooled_variances(values: Mapping[Key, Sequence[float]]) -> dict[Key, Variance]:
-    """The variance of each setting's observations, moderated by those of the others.
-
-    The mean variance of the other settings counts for at most `PRIOR_FREEDOM` degrees of freedom
-    (Smyth 2004, doi:10.2202/1544-6115.1027, with fixed prior degrees of freedom). Where nothing
-    tells a variance, it is 0 with 0 degrees of freedom.
-    """
-    squares = {key: _sum_of_squares(each) for key, each in values.items()}
-    all_squares, all_freedom = sum(squares.values()), sum(len(each) - 1 for each in values.values())
-    found = {}
-    for key, each in values.items():
-        freedom = len(each) - 1
-        others = all_freedom - freedom
-        prior_freedom = min(PRIOR_FREEDOM, others)
-        prior = max(0.0, all_squares - squares[key]) / others if others else 0.0
-        known = freedom + prior_freedom
-        variance = (squares[key] + prior_freedom * prior) / known if known else 0.0
-        found[key] = Variance(variance, known)
-    return found
-
-
-def _sum_of_squares(values: Sequence[float]) -> float:
-    mean = statistics.fmean(values)
-    return math.fsum((value - mean) ** 2 for value in values)
+def pass_means(rounds: Rounds) -> dict[str, list[float]]:
+    """The mean of each pass, by run."""
+    by_run: dict[str, list[float]] = {}
+    for (run, _), logs in rounds.items():
+        by_run.setdefault(run, []).append(statistics.fmean(logs))
+    return by_run
 
 
 def verdicts(ratios: Mapping[Key, LogRatio], threshold: float = THRESHOLD) -> dict[Key, Verdict]:

@@ -5,10 +5,12 @@ What goes to a terminal is ASCII only, so that it passes through logs and pipes 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from pgload.contract import PARTS, Setting
 from pgload.report.decision import Against, Best, Decision
+from pgload.report.i18n import Words
 from pgload.report.measurement import DatasetSize, Measurement, pool
 from pgload.report.stats import FASTER, NOISY, SLOWER, Verdict
 
@@ -24,10 +26,10 @@ def run_table(measurements: Iterable[Measurement]) -> str:
     """What one run measured: a row for each setting (and cloud, where there are several).
 
     It fits 80 columns for one cloud. `batch` is the batch size, `conn.` the connections.
-    Throughput in records/s, as the median and the range over the rounds; percentiles of the batch
-    latency in ms; client CPU as a share of the load's duration in %, where 100 is one busy core.
-    Several tests of one setting are pooled into one row; each dataset has a table of its own.
-    An empty string without measurements.
+    Throughput as the median in records/s and MB/s of JSON text, and in records/s its range over the
+    rounds; percentiles of the batch latency in ms; client CPU as a share of the load's duration in
+    %, where 100 is one busy core. Several tests of one setting are pooled into one row; each
+    dataset has a table of its own. An empty string without measurements.
     """
     by_dataset: dict[DatasetSize, list[Measurement]] = {}
     for each in sorted(pool(measurements), key=lambda each: (each.setting, each.cloud)):
@@ -37,17 +39,38 @@ def run_table(measurements: Iterable[Measurement]) -> str:
 
 def _run_table(dataset: DatasetSize, measurements: Sequence[Measurement]) -> str:
     clouds = sorted({each.cloud for each in measurements})
-    header = ["records/s", "min-max", "p50 ms", "p95 ms", "p99 ms", "CPU %"]
+    header = ["records/s", "MB/s", "min-max", "p50", "p95", "p99", "CPU%"]
     rows = [
         [
             _rate(each),
-            f"{each.throughput_min:,.0f}-{each.throughput_max:,.0f}",
+            f"{each.mb_per_second:,.1f}",
+            f"{_short(each.throughput_min)}-{_short(each.throughput_max)}",
             *(f"{s * 1000:,.1f}" for s in (each.latency.p50, each.latency.p95, each.latency.p99)),
             f"{100 * each.cpu_share:.0f}",
         ]
         for each in measurements
     ]
-    return f"{', '.join(clouds)}: {dataset}\n" + _by_setting(measurements, header, rows)
+    title = f"{', '.join(clouds)}: {dataset}{_repeated(dataset, measurements)}\n"
+    note = "p50, p95, p99: latency of a batch in ms\n"
+    return title + note + _by_setting(measurements, header, rows)
+
+
+def _repeated(dataset: DatasetSize, measurements: Sequence[Measurement]) -> str:
+    """How large the loads were, where they repeat the dataset."""
+    loaded = sorted({each.repeats * dataset.records for each in measurements})
+    if loaded == [dataset.records]:
+        return ""
+    sizes = "-".join(f"{each:,}" for each in dict.fromkeys((loaded[0], loaded[-1])))
+    return f", repeated in loads of {sizes} records"
+
+
+def _short(rate: float) -> str:
+    """Three digits of it or a little more, such as 812, 9.87k and 102k."""
+    if rate < 999.5:
+        return f"{rate:.0f}"
+    thousands = rate / 1000
+    digits = 2 if thousands < 9.995 else 1 if thousands < 99.95 else 0
+    return f"{thousands:,.{digits}f}k"
 
 
 def profile_table(measurements: Iterable[Measurement]) -> str:
@@ -202,14 +225,38 @@ def decision_lines(decision: Decision) -> list[str]:
             "measured in a single pass, in which a slow minute looks like a slow server: "
             "measure several with `pytest benchmarks --passes 5`"
         )
-    if decision.single_run:
-        lines.append(
-            "one run a side: intervals include an assumed variation of 2% between runs; measure "
-            "both in one run (--cloud A,B), or each once more"
-        )
+    for note in run_notes(decision, Words("en")):
+        lines.append(_ascii(f"{note[0].lower()}{note[1:]}".removesuffix(".")))
     if cheapest := decision.cheapest:
         lines.append(f"cheapest: {cheapest}, {decision.best[cheapest].cost} per million records")
     return lines
+
+
+def run_notes(decision: Decision, words: Words) -> list[str]:
+    """Sentences on the variation between runs where a side has one: how much, and what to do."""
+    lone = decision.lone_runs
+    if lone is None:
+        return []
+    known = {
+        name: words(
+            "run_variation" if each.runs > 1 else "run_variation_assumed",
+            side=name,
+            percent=f"{100 * math.sqrt(each.variance):.1f}",
+            runs=each.runs,
+        )
+        for name, each in lone.variations.items()
+        if name in decision.shown
+    }
+    notes = [words("single_run", variations=", ".join(known.values()))]
+    if lone.second and decision.lead:
+        now, then = (
+            f"{low:.2f}-{high:.2f}"
+            for low, high in ((decision.lead.low, decision.lead.high), lone.second)
+        )
+        notes.append(words("second_run", now=now, then=then))
+        if lone.clouds[0] != lone.clouds[1]:
+            notes.append(words("in_one_run", clouds=",".join(lone.clouds)))
+    return notes
 
 
 def _best_lines(side: str, best: Best) -> list[str]:

@@ -57,7 +57,7 @@ def measure_bottleneck(
     work = [(table, batch) for batch in read_batches(path, batch_size)] * times
     with (
         Loader(target.connect, method, connections=connections) as loader,
-        Observer(target.connect, loader.pids) as observer,
+        Observer(target.connect, loader.pids, loader.sending) as observer,
     ):
         observer.begin()
         result = loader.run(work)

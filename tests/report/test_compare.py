@@ -15,7 +15,7 @@ import pytest
 
 from pgload.errors import UsageError
 from pgload.report.compare import CompareOptions, Output, compare, parse_formats
-from pgload.report.decision import Gate, parse_percent
+from pgload.report.gate import Gate, parse_percent
 from tests.support.gold import check_gold
 from tests.support.saved_runs import load, reading, save
 

@@ -8,16 +8,20 @@ A few reports of each kind are simulated here. All of them, as the README quotes
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 import pytest
 
 from pgload.contract import Setting
+from pgload.report.history import run_variation
 from pgload.report.measurement import Measurement, SavedPass, measurement
-from pgload.report.stats import FASTER, RUN_VARIATION, SLOWER, Verdict, log_ratios, verdicts
+from pgload.report.stats import FASTER, SLOWER, log_ratios, verdicts
+from pgload.report.variance import RunVariation
 from tests.support.saved_runs import load
 
 SETTINGS = 30
@@ -41,6 +45,7 @@ class Report:
 
     words: Sequence[Sequence[str]]
     covered: float  # share of the intervals that contain the true ratio
+    width: float  # mean of their logarithms' widths
 
     def share(self, word: str) -> float:
         words = [each for report in self.words for each in report]
@@ -55,6 +60,9 @@ class Report:
         return sum(bool({FASTER, SLOWER} & {*report}) for report in self.words) / len(self.words)
 
 
+KNOWN_NOT_TO_VARY = RunVariation(freedom=1e6)
+
+
 def simulate(
     noise: Noise,
     *,
@@ -62,27 +70,47 @@ def simulate(
     rounds: int = 1,
     paired: bool = False,
     slowdown: float = 0.0,
-    run_variation: float = RUN_VARIATION,
+    runs: int = 1,
+    history: int = 0,
+    known: RunVariation | None = None,
     reports: int = 20,
 ) -> Report:
-    """Reports of `SETTINGS` settings, whose second side is slower by `slowdown`."""
-    rng = Random(f"{noise} {passes} {rounds} {paired} {slowdown}")
-    words, covered = [], 0
+    """Reports of `SETTINGS` settings, whose second side is slower by `slowdown`.
+
+    Each side has so many runs, and the server so many earlier ones, unless its variation is known.
+    """
+    rng = Random(f"{noise} {passes} {rounds} {paired} {slowdown} {runs} {history}")
+    words, covered, widths = [], 0, []
     truth = 1 - slowdown
+
+    def one_run(name: str, rate: float = 1.0) -> dict[Setting, Measurement]:
+        return _side(rng, noise, rounds, _slots(rng, noise, passes), run=name, rate=rate)
+
     for _ in range(reports):
         slots = _slots(rng, noise, passes)
-        base = _side(rng, noise, rounds, slots, run="0001.json", rate=1.0)
-        if not paired:
-            slots = _slots(rng, noise, passes)
-        other = _side(
-            rng, noise, rounds, slots, run="0001.json" if paired else "0002.json", rate=truth
-        )
-        found: dict[Setting, Verdict] = verdicts(
-            log_ratios(base, other, run_variation=run_variation)
-        )
+        base = _side(rng, noise, rounds, slots, run="base 1", rate=1.0)
+        if paired:
+            other = _side(rng, noise, rounds, slots, run="base 1", rate=truth)
+        else:
+            other = one_run("other 1", truth)
+        for n in range(2, runs + 1):
+            base = _pooled(base, one_run(f"base {n}"))
+            other = _pooled(other, one_run(f"other {n}", truth))
+        before = known or run_variation([one_run(f"earlier {n}") for n in range(history)])
+        found = verdicts(log_ratios(base, other, (before, before)))
         words.append([each.word for each in found.values()])
         covered += sum(each.low <= truth <= each.high for each in found.values())
-    return Report(words, covered / reports / SETTINGS)
+        widths += [math.log(each.high / each.low) for each in found.values()]
+    return Report(words, covered / reports / SETTINGS, statistics.fmean(widths))
+
+
+def _pooled(
+    one: dict[Setting, Measurement], other: dict[Setting, Measurement]
+) -> dict[Setting, Measurement]:
+    return {
+        setting: replace(each, passes=(*each.passes, *other[setting].passes))
+        for setting, each in one.items()
+    }
 
 
 def _slots(rng: Random, noise: Noise, passes: int) -> list[list[float]]:
@@ -151,6 +179,34 @@ def test_runs_that_differ_as_a_whole_are_rarely_called_different(effort: str) ->
     assert found.covered >= 0.92
 
 
+@pytest.mark.parametrize("runs", [2, 3])
+def test_runs_that_differ_as_a_whole_are_known_from_several(runs: int) -> None:
+    """All settings of a run being slower together is one observation, not one for each setting."""
+    found = simulate(Noise(runs=0.03), runs=runs, reports=60)
+
+    assert found.called <= 0.06  # 3% of many
+    assert found.covered >= 0.92
+
+
+@pytest.mark.parametrize(("variation", "history"), [(0.05, 5), (0.03, 3), (0.005, 20)])
+def test_earlier_runs_tell_how_much_runs_vary(variation: float, history: int) -> None:
+    """Where they vary by 5%, nothing is called that only 2% would call."""
+    found = simulate(Noise(runs=variation), history=history, reports=60)
+
+    assert found.called <= 0.06
+    assert found.covered >= 0.92
+
+
+def test_earlier_runs_make_intervals_wider_or_narrower() -> None:
+    """With a variation of 5% wider, with one of 0.5% in many runs narrower; the truth decides."""
+    assumed = simulate(Noise()).width
+    varying = simulate(Noise(runs=0.05), history=6).width
+    steady = simulate(Noise(runs=0.005), history=20).width
+
+    assert varying > 1.3 * assumed
+    assert steady < 0.7 * assumed
+
+
 def test_a_slowdown_of_5_percent_is_found_in_one_run() -> None:
     """By five passes of five rounds, paired; and never in the wrong direction."""
     found = simulate(Noise(), passes=5, rounds=5, paired=True, slowdown=0.05)
@@ -161,7 +217,7 @@ def test_a_slowdown_of_5_percent_is_found_in_one_run() -> None:
 
 def test_a_slowdown_of_5_percent_is_found_between_runs_that_do_not_vary() -> None:
     """Where the variation between runs is known to be 0."""
-    found = simulate(Noise(), passes=5, rounds=5, slowdown=0.05, run_variation=0)
+    found = simulate(Noise(), passes=5, rounds=5, slowdown=0.05, known=KNOWN_NOT_TO_VARY)
 
     assert found.share(SLOWER) >= 0.85  # 90% of many
     assert found.share(FASTER) == 0
@@ -178,27 +234,33 @@ def test_the_default_effort_finds_20_percent_between_two_clouds() -> None:
 def main(reports: int) -> None:
     """Print all shares in percent."""
     print(f"{reports} reports of {SETTINGS} settings each; shares in %")
-    print(f"{'':48} called  reports  covered")
+    print(f"{'':50} called  reports  covered")
     for effort, counts in EFFORTS.items():
-        for label, noise, paired, slowdown, variation in (
-            *((n, s, p, 0.0, RUN_VARIATION) for n, s in SAME_SERVER.items() for p in (False, True)),
-            ("runs differ by 3%", Noise(between=0.0, runs=0.03), False, 0.0, RUN_VARIATION),
-            ("5% slower", Noise(), True, 0.05, RUN_VARIATION),
-            ("5% slower, runs do not vary", Noise(), False, 0.05, 0.0),
-            ("20% slower, 5% and 5%", Noise(0.05, 0.05), True, 0.20, RUN_VARIATION),
-        ):
-            found = simulate(
-                noise,
-                paired=paired,
-                slowdown=slowdown,
-                run_variation=variation,
-                reports=reports,
-                **counts,
-            )
-            name = f"{effort}, {'one run' if paired else 'two runs'}: {label}"
+        cases: list[tuple[str, dict[str, Any]]] = [
+            (f"{'one run' if paired else 'two runs'}: {label}", {"noise": noise, "paired": paired})
+            for label, noise in SAME_SERVER.items()
+            for paired in (False, True)
+        ]
+        whole = Noise(between=0.0, runs=0.03)
+        cases += [
+            ("two runs: they differ by 3%", {"noise": whole}),
+            ("two runs: by 3%, as 4 earlier ones", {"noise": whole, "history": 4}),
+            ("two runs each: they differ by 3%", {"noise": whole, "runs": 2}),
+            ("one run: 5% slower", {"noise": Noise(), "paired": True, "slowdown": 0.05}),
+            (
+                "two runs: 5% slower, runs do not vary",
+                {"noise": Noise(), "slowdown": 0.05, "known": KNOWN_NOT_TO_VARY},
+            ),
+            (
+                "one run: 20% slower, 5% and 5%",
+                {"noise": Noise(0.05, 0.05), "paired": True, "slowdown": 0.20},
+            ),
+        ]
+        for label, case in cases:
+            found = simulate(**case, **counts, reports=reports)
             print(
-                f"{name:48} {100 * found.called:6.2f}  {100 * found.reports_with_a_call:7.1f}"
-                f"  {100 * found.covered:7.1f}"
+                f"{f'{effort}, {label}':50} {100 * found.called:6.2f}"
+                f"  {100 * found.reports_with_a_call:7.1f}  {100 * found.covered:7.1f}"
             )
 
 

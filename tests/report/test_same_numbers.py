@@ -86,7 +86,7 @@ def test_the_terminal_after_a_run(storage: Path) -> None:
         (found,) = (line for line in table.splitlines() if line.startswith("values  1,000"))
         return found.split()
 
-    *_, throughput, _, p50, p95, p99, cpu = row(run_table(run.measurements))
+    *_, throughput, _, _, p50, p95, p99, cpu = row(run_table(run.measurements))
     *_, bottleneck, share = row(profile_table(run.measurements))
     shown = Numbers(throughput, p50, p95, p99, cpu, bottleneck, share.removesuffix("%"))
     assert shown == EXPECTED

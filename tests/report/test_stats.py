@@ -18,12 +18,11 @@ from pgload.report.stats import (
     SAME,
     SLOWER,
     LogRatio,
-    Variance,
     log_ratios,
-    pooled_variances,
     verdict,
     verdicts,
 )
+from pgload.report.variance import RunVariation, Variance, pooled_variances
 from tests.support.saved_runs import decision, load
 
 WORDS = {FASTER, SLOWER, SAME, NOISY}
@@ -110,7 +109,7 @@ def test_known_variation_between_runs_takes_the_place_of_the_assumed_one() -> No
     other = side(*[[1.03 + n / 1000] for n in range(5)], run="another run")
 
     assumed = only(log_ratios(base, other))
-    known = only(log_ratios(base, other, run_variation=0))
+    known = only(log_ratios(base, other, [RunVariation(freedom=1e6)] * 2))
 
     assert (verdict(assumed).word, verdict(known).word) == (NOISY, SLOWER)
 

@@ -16,7 +16,7 @@ from tests.support.saved_runs import decision, load
 
 
 def test_run_table_has_a_row_for_each_setting() -> None:
-    """Throughput and its range, batch latency in ms, client CPU in %; the cloud above them."""
+    """Throughput and its range, batch latency, client CPU; the cloud and units above them."""
     slow = load(batch_size=1000, seconds=[1.0, 0.8, 1.25])
     fast = load(batch_size=500, connections=10, seconds=[0.1], client={"cpu_share": 1.13})
 
@@ -32,7 +32,7 @@ def test_run_table_of_several_clouds_has_a_cloud_column() -> None:
     table = run_table(measurement(each, "run") for each in loads).splitlines()
 
     assert table[0] == "AWS, GCP: 20,000 records, 48.0 MB"
-    assert [line.split()[:3] for line in table[3:]] == [
+    assert [line.split()[:3] for line in table[4:]] == [
         ["AWS", "values", "500"],
         ["GCP", "values", "500"],
         ["AWS", "values", "1,000"],
@@ -55,8 +55,37 @@ def test_run_table_pools_the_tests_of_a_setting() -> None:
 
     table = run_table(measurement(each, "run") for each in loads).splitlines()
 
-    assert len(table) == 4
-    assert "20,000-40,000" in table[3]
+    assert len(table) == 5
+    assert "20.0k-40.0k" in table[4]
+
+
+def test_run_table_says_how_large_the_loads_were() -> None:
+    """Where they repeat the dataset; speed and MB/s are of all that was loaded."""
+    dataset = {"records": 10_000, "bytes": 45_000_000}
+    loads = [
+        load(batch_size=size, seconds=[2.0], records=records, bytes=4500 * records, dataset=dataset)
+        for size, records in ((500, 60_000), (1000, 10_000))
+    ]
+
+    title, _, _, _, row, _ = run_table(measurement(each, "run") for each in loads).splitlines()
+    assert title == "GCP: 10,000 records, 45.0 MB, repeated in loads of 10,000-60,000 records"
+    assert row.split()[3:6] == ["30,000", "135.0", "30.0k-30.0k"]
+
+    title, *_ = run_table([measurement(loads[0], "run")]).splitlines()
+    assert title == "GCP: 10,000 records, 45.0 MB, repeated in loads of 60,000 records"
+
+
+def test_run_table_fits_80_columns() -> None:
+    """With all methods of the default run, 5000 × 10, and a fast server."""
+    latency = {"p50": 0.4701, "p95": 0.9123, "p99": 0.9876, "max": 1.2}
+    loads = [
+        load("EMBEDDED", method, 5000, 10, seconds=[s, 0.9 * s], batch_latency=latency)
+        for method, s in (("values", 10.0), ("unnest", 1.0), ("json", 0.21), ("copy", 0.1))
+    ]
+
+    table = run_table(measurement(each, "run") for each in loads)
+
+    assert max(map(len, table.splitlines())) <= 80
 
 
 def test_profile_table_shows_the_parts_of_the_time_and_the_bottleneck() -> None:
