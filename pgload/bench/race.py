@@ -27,7 +27,7 @@ MIN_METHOD_RATIO = 0.6
 INDIFFERENCE = 0.03
 MIN_PASSES, MAX_PASSES = 5, 20
 TRIMMED = 0.2  # of the passes at each end: a stall should not decide
-# Student's t at 97.5%, one-sided, of 3 to 11 degrees of freedom; 2 beyond.
+# Student's t of 95% intervals, by the degrees of freedom; 2 beyond.
 _T = {2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 10: 2.23, 11: 2.20}
 
 
@@ -124,22 +124,38 @@ def _load_each(
             logs[setting].append(math.log(rate))
 
 
-def is_decided(finals: Mapping[Setting, Sequence[float]]) -> bool:
-    """Whether the finals can end: no finalist is likely to be faster than the best one by more
-    than `INDIFFERENCE`. `finals` holds each one's records per second, pass by pass.
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the finals show."""
+
+    fastest: Setting
+    # Of the settings that are surely at most `INDIFFERENCE` slower than the fastest, the one with
+    # the fewest connections, and of these with the smallest batch.
+    best: Setting
+    not_slower: list[Setting]  # not shown to be slower than the fastest, without it
+    decided: bool  # no finalist is likely to be more than `INDIFFERENCE` faster than the fastest
+
+
+def judge(finals: Mapping[Setting, Sequence[float]]) -> Judgement:
+    """Judge the finals from each one's records per second, pass by pass, of the same passes.
 
     Passes are compared in pairs, by the trimmed mean of the logarithms of their ratios and its
     standard error (Yuen 1974, doi:10.1093/biomet/61.1.165).
     """
     logs = {setting: [math.log(rate) for rate in rates] for setting, rates in finals.items()}
-    best = max(logs, key=lambda setting: trimmed_mean(logs[setting]))
-    for setting, others in logs.items():
-        if setting == best:
+    fastest = max(logs, key=lambda setting: trimmed_mean(logs[setting]))
+    as_good, not_slower, decided = [fastest], [], True
+    for setting, rates in logs.items():
+        if setting == fastest:
             continue
-        leads = [other - mine for other, mine in zip(others, logs[best], strict=True)]
-        if len(leads) < MIN_PASSES or _upper_bound(leads) > math.log1p(INDIFFERENCE):
-            return False
-    return True
+        low, high = _interval([a - b for a, b in zip(rates, logs[fastest], strict=True)])
+        if low > -math.log1p(INDIFFERENCE):
+            as_good.append(setting)
+        if high >= 0:
+            not_slower.append(setting)
+        decided &= high <= math.log1p(INDIFFERENCE)
+    best = min(as_good, key=lambda setting: (setting.connections, setting.batch_size))
+    return Judgement(fastest, best, not_slower, decided)
 
 
 def trimmed_mean(values: Sequence[float]) -> float:
@@ -148,11 +164,13 @@ def trimmed_mean(values: Sequence[float]) -> float:
     return statistics.fmean(sorted(values)[cut : len(values) - cut])
 
 
-def _upper_bound(values: Sequence[float]) -> float:
-    """The upper end of the 95% interval of the trimmed mean."""
-    ordered, cut, n = sorted(values), int(len(values) * TRIMMED), len(values)
-    kept = ordered[cut : n - cut]
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95% interval of the trimmed mean; without an end for fewer than `MIN_PASSES`."""
+    n, cut = len(values), int(len(values) * TRIMMED)
+    if n < MIN_PASSES:
+        return -math.inf, math.inf
+    kept = sorted(values)[cut : n - cut]
     winsorized = [kept[0]] * cut + kept + [kept[-1]] * cut
-    h = len(kept)
-    error = statistics.stdev(winsorized) * math.sqrt((n - 1) / (h * (h - 1)))
-    return statistics.fmean(kept) + _T.get(h - 1, 2.0) * error
+    error = statistics.stdev(winsorized) * math.sqrt((n - 1) / (len(kept) * (len(kept) - 1)))
+    middle, margin = statistics.fmean(kept), _T.get(len(kept) - 1, 2.0) * error
+    return middle - margin, middle + margin

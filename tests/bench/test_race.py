@@ -19,11 +19,10 @@ import pytest
 from pgload.bench.race import (
     FINALISTS,
     MAX_PASSES,
-    MIN_PASSES,
+    Judgement,
     Outcome,
-    is_decided,
+    judge,
     race,
-    trimmed_mean,
 )
 from pgload.contract import METHODS, Setting
 
@@ -108,17 +107,17 @@ def run_race(server: Server, random: Random) -> Outcome:
 
 
 def search(server: Server, random: Random) -> tuple[Setting, bool]:
-    """The setting that wins the finals, and whether they were decided."""
+    """The setting that the search recommends, and whether its finals were decided."""
     finalists = run_race(server, random).finalists
     finals: dict[Setting, list[float]] = {setting: [] for setting in finalists}
-    for number in range(1, MAX_PASSES + 1):
+    for _ in range(MAX_PASSES):
         server.begin_pass()
         for setting in finalists:
             finals[setting].append(server.load(setting))
-        if number >= MIN_PASSES and is_decided(finals):
+        judgement = judge(finals)
+        if judgement.decided:
             break
-    logs = {setting: trimmed_mean([*map(math.log, rates)]) for setting, rates in finals.items()}
-    return max(logs, key=lambda setting: logs[setting]), is_decided(finals)
+    return judgement.best, judgement.decided
 
 
 @dataclass
@@ -202,15 +201,17 @@ def test_settings_that_fail() -> None:
     assert outcome.finalists == []
 
 
-def test_decision() -> None:
-    """The finals end when nothing is likely to be 3% faster than the best; not after few passes."""
-    a, b = Setting("copy", 100, 1), Setting("copy", 500, 1)
+def test_judgement() -> None:
+    """The finals are decided when nothing is likely to be 3% faster than the fastest, not after few
+    passes. Of settings that are as good, the one with fewer connections is the best."""
+    a, b = Setting("copy", 100, 4), Setting("copy", 500, 1)
     steady, noisy = [100.0, 101.0, 99.0, 100.0, 100.0, 101.0], [130.0, 70, 120, 60, 100, 99]
-    assert is_decided({a: steady, b: [each * 0.9 for each in steady]})
-    assert is_decided({a: steady, b: [each * 1.001 for each in steady]})
-    assert not is_decided({a: steady[:4], b: [each * 0.9 for each in steady[:4]]})
-    assert not is_decided({a: steady, b: noisy})
-    assert is_decided({a: steady})
+    slower, equal = [each * 0.9 for each in steady], [each * 0.999 for each in steady]
+    assert judge({a: steady, b: slower}) == Judgement(a, a, [], decided=True)
+    assert judge({a: steady, b: equal}) == Judgement(a, b, [], decided=True)
+    assert judge({a: steady, b: noisy}) == Judgement(a, a, [b], decided=False)
+    assert not judge({a: steady[:4], b: slower[:4]}).decided
+    assert judge({a: steady[:1]}) == Judgement(a, a, [], decided=True)
 
 
 if __name__ == "__main__":
