@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from pgload.bench.dataset import Dataset
+from pgload.bench.journal import Journal
 from pgload.bench.options import SAMPLE_RECORDS
-from pgload.bench.runner import Journal, Runner
+from pgload.bench.runner import Runner
 from pgload.bench.selection import pass_id
 from pgload.bench.session import SESSION, BenchSession
 from pgload.bench.target import DECIDING_SETTINGS, SCHEMA, BenchTarget, prepare
@@ -114,6 +115,7 @@ def runner(
             "records": dataset.records,
             "bytes": dataset.bytes,
             "seed": options.seed,
+            "search": options.search,
             "passes": options.passes,
             "rounds": options.effort.rounds,
             "warmup_rounds": options.effort.warmup_rounds,
@@ -136,6 +138,12 @@ def runner(
         except UsageError as error:
             bench_session.stop(error)
     return Runner(bench_session, bench_targets, dataset)
+
+
+@pytest.fixture
+def run_race(runner: Runner, request: pytest.FixtureRequest) -> Callable[[], None]:
+    """A function that races the settings of this run; its test has to be the first one."""
+    return lambda: runner.race(request.session.items)
 
 
 @pytest.fixture

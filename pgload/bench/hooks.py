@@ -29,8 +29,9 @@ class BenchHooks:
     def pytest_report_header(self) -> str:
         options, effort = self._options, self._options.effort
         loads = f"{options.passes} × {effort.rounds} timed, {effort.warmup_rounds} warm-up"
+        what = "a race, then passes of the best" if options.search else f"each setting: {loads}"
         header = (
-            f"pgload: {', '.join(options.clouds)}; loads of each setting: {loads}; all verified; "
+            f"pgload: {', '.join(options.clouds)}; loads of {what}; all verified; "
             f"order by seed {options.seed}"
         )
         missing = unconfigured_default(options.variables)
@@ -80,6 +81,8 @@ class BenchHooks:
         if deselected:
             self._config.hook.pytest_deselected(items=deselected)
         items[:] = in_random_order(selected, self._options.seed)
+        if self._options.search:  # the race first
+            items.sort(key=lambda item: "run_race" not in getattr(item, "fixturenames", ()))
         self._session.probes = drift_probes(items)
 
     @pytest.hookimpl(wrapper=True)
@@ -146,6 +149,8 @@ class BenchHooks:
             "drift": drift,
             "finals": finals,
         }
+        if session.search:
+            machine_info["run"]["search"], error = attempt(session.search.report)
 
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
         self._session.output = output_json
@@ -161,6 +166,11 @@ class BenchHooks:
             _, error = attempt(write)
             if error:
                 terminalreporter.write_line(f"the summary {error}; saved: {saved}")
+            if search := self._session.search:
+                terminalreporter.section("which setting to take")
+                for cloud in search.races:
+                    for line in search.answer(cloud):
+                        terminalreporter.write_line(line)
 
     def _saved_file(self) -> Path | None:
         """The JSON of this run, relative to the directory it was started in, if it is below it."""

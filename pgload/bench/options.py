@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pgload.bench.load_size import MIN_BATCHES, LoadSize
+from pgload.bench.race import MAX_PASSES
 from pgload.contract import METHODS
 from pgload.errors import UsageError
 from pgload.targets.cloud import check_cloud, default_cloud, environment
@@ -52,6 +53,7 @@ class BenchOptions:
     shape: Shape
     rtt_ms: float | None
     keep_going: bool
+    search: bool = False
 
     @property
     def load_size(self) -> LoadSize:
@@ -154,6 +156,12 @@ def add_options(parser: pytest.Parser) -> None:
         help="connections, each with a worker of its own. Default: the sweep of each test",
     )
     add(
+        "--search",
+        action="store_true",
+        help="find the best setting in about a tenth of the time of measuring all of them: short "
+        "loads tell which few are the best, and only these are measured",
+    )
+    add(
         "--method",
         type=_methods,
         metavar="M[,M…]",
@@ -170,10 +178,10 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "--passes",
         type=_positive,
-        default=PASSES,
         metavar="N",
-        help="sweeps over all settings, each in a random order of its own (default: %(default)s); "
-        "one pass cannot show how much a server varies",
+        help="sweeps over all settings, each in a random order of its own (default: "
+        f"{PASSES}; with --search until it is decided, at most {MAX_PASSES}); one pass cannot show "
+        "how much a server varies",
     )
     add(
         "--warmup-rounds",
@@ -259,12 +267,13 @@ def checked_options(config: pytest.Config) -> BenchOptions:
             warmup_rounds=option.warmup_rounds,
             seconds=option.max_time_per_setting,
         ),
-        passes=option.passes,
+        passes=option.passes or (MAX_PASSES if option.search else PASSES),
         max_time=option.max_time,
         resume=option.resume,
         shape=_shape(option),
         rtt_ms=option.rtt,
         keep_going=option.keep_going,
+        search=option.search,
     )
 
 

@@ -6,10 +6,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
-import msgspec
 import pytest
 
 from pgload.bench.dataset import Dataset
@@ -25,68 +23,11 @@ from pgload.bench.measure import (
     unstable,
     variation,
 )
+from pgload.bench.search import OUT_OF_TIME, Search
 from pgload.bench.session import BenchSession
 from pgload.bench.target import BenchTarget
 from pgload.contract import Setting
-from pgload.errors import PgloadError, TargetError, TooManyConnectionsError, UsageError
-
-
-class _Entry(msgspec.Struct):
-    test: str
-    measured: Pass
-
-
-class Journal:
-    """A file of JSON Lines that an interrupted run is resumed from.
-
-    Its first line describes the run; each further one is a pass of a setting, written as soon as it
-    is measured. `resume` reads what an earlier run has written; it raises `UsageError` when there
-    is no such run, or when it differs from this one. An incomplete last line is ignored.
-    """
-
-    def __init__(self, path: Path, run: Mapping[str, Any], *, resume: bool) -> None:
-        self._path = path
-        self.passes: dict[tuple[str, int], Pass] = {}  # measured before, by test and pass number
-        header = msgspec.json.encode(run)
-        if resume:
-            self._read(header)
-        else:
-            path.write_bytes(header + b"\n")
-
-    def add(self, test: str, measured: Pass) -> None:
-        """Append a pass of a test."""
-        with self._path.open("ab") as file:
-            file.write(msgspec.json.encode(_Entry(test, measured)) + b"\n")
-
-    def remove(self) -> None:
-        """Delete the file, once the run is complete and saved."""
-        self._path.unlink(missing_ok=True)
-
-    def _read(self, header: bytes) -> None:
-        try:
-            first, *lines = self._path.read_bytes().splitlines(keepends=True)
-            before = msgspec.json.decode(first)
-        except (OSError, ValueError):  # msgspec's errors are ValueErrors
-            raise UsageError(
-                f"--resume: there is no interrupted run of {self._path.stem.partition('_')[2]} "
-                "here; omit --resume"
-            ) from None
-        now = msgspec.json.decode(header)
-        for name in now:
-            if before.get(name) != now[name]:
-                raise UsageError(
-                    f"--resume: the interrupted run had {name} {before.get(name)}, not "
-                    f"{now[name]}: use the same, or omit --resume"
-                )
-        complete = [line for line in lines if line.endswith(b"\n")]
-        try:
-            entries = [msgspec.json.decode(line, type=_Entry) for line in complete]
-        except msgspec.DecodeError as error:
-            raise UsageError(
-                f"--resume: {self._path} cannot be read ({error}); omit --resume"
-            ) from None
-        self._path.write_bytes(first + b"".join(complete))
-        self.passes = {(each.test, each.measured.number): each.measured for each in entries}
+from pgload.errors import PgloadError, TargetError, TooManyConnectionsError
 
 
 class Runner:
@@ -129,11 +70,19 @@ class Runner:
             raise
         self._after_setting(benchmark, cloud)
 
+    def race(self, items: list[pytest.Item]) -> None:
+        """Race all settings, and leave the items of the best ones in `items`."""
+        search = Search(self._session, self._targets, self._dataset, items, self._out_of_time)
+        self._session.search = search
+        search.race()
+
     def _after_setting(self, benchmark: Any, cloud: str) -> None:
         """Measure drift if it is time to, and the finals after the last setting."""
         if benchmark.disabled:
             return
         self._probe(cloud)
+        if self._session.search:
+            self._session.search.after_setting(cloud)
         if all(each.done >= each.total for each in self._session.probes.values()):
             _, error = attempt(self._run_finals)
             if error:
@@ -265,8 +214,7 @@ class Runner:
 
     def _reason_against(self, setting: Setting) -> str | None:
         if self._out_of_time():
-            limit = self._options.max_time
-            return f"the {limit:g} s of --max-time are over; --resume measures the rest"
+            return OUT_OF_TIME
         return too_few_records(self._dataset, setting, self._options.load_size)
 
     def _add(self, benchmark: Any, test: str, measured: Pass, cloud: str, setting: Setting) -> None:

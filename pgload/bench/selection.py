@@ -54,7 +54,7 @@ def select(items: Sequence[pytest.Item], asked: Mapping[str, Any]) -> list[pytes
     wanted = [
         item
         for item in items
-        if _params(item).get("method") in (None, *asked.get("method", METHODS))
+        if params_of(item).get("method") in (None, *asked.get("method", METHODS))
     ]
     chosen: dict[Any, pytest.Item] = {}
     for item in sorted(wanted, key=lambda item: item.get_closest_marker("settings") is None):
@@ -64,7 +64,7 @@ def select(items: Sequence[pytest.Item], asked: Mapping[str, Any]) -> list[pytes
 
 def _load(item: pytest.Item) -> Any:
     """What is loaded and in which pass; of its own for an item that is not a load."""
-    params = _params(item)
+    params = params_of(item)
     if "pass_number" not in params:
         return id(item)
     return tuple(params[name] for name in (*LOAD_PARAMS, "pass_number"))
@@ -78,7 +78,7 @@ def in_random_order(items: Sequence[pytest.Item], seed: int) -> list[pytest.Item
     passes = defaultdict[int, dict[Any, list[pytest.Item]]](lambda: defaultdict(list))
     others = []
     for item in items:
-        params = _params(item)
+        params = params_of(item)
         if "pass_number" in params:
             setting = tuple(params[name] for name in SWEEP)
             test = getattr(item, "originalname", item.name)
@@ -96,7 +96,7 @@ def in_random_order(items: Sequence[pytest.Item], seed: int) -> list[pytest.Item
 def drift_probes(items: Sequence[pytest.Item]) -> dict[str, DriftProbe]:
     """A probe for each cloud: of a fast method's setting with the fewest connections."""
     settings = defaultdict[str, list[Setting]](list)
-    for params in map(_params, items):
+    for params in map(params_of, items):
         if "pass_number" in params:
             settings[params["cloud"]].append(Setting(*(params[name] for name in SWEEP)))
     return {
@@ -108,5 +108,6 @@ def drift_probes(items: Sequence[pytest.Item]) -> dict[str, DriftProbe]:
     }
 
 
-def _params(item: pytest.Item) -> Mapping[str, Any]:
+def params_of(item: pytest.Item) -> Mapping[str, Any]:
+    """The item's parameters; none if it has none."""
     return getattr(getattr(item, "callspec", None), "params", {})

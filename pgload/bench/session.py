@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from pgload.bench.console import BenchConsole
     from pgload.bench.drift import DriftProbe
     from pgload.bench.finals import Finalist
+    from pgload.bench.journal import Journal
     from pgload.bench.measure import Pass
     from pgload.bench.options import BenchOptions
-    from pgload.bench.runner import Journal
+    from pgload.bench.search import Search
     from pgload.contract import Setting
 
 Result = TypeVar("Result")
@@ -81,6 +82,7 @@ class BenchSession:
     finals: list[Finalist] = field(default_factory=list)  # measured after the last pass
     not_measured: list[dict[str, Any]] = field(default_factory=list)  # settings, each with a reason
     journal: Journal | None = None
+    search: Search | None = None  # with --search
     output: dict[str, Any] | None = None  # pytest-benchmark's JSON of the run
 
     def stop(self, error: PgloadError) -> NoReturn:
