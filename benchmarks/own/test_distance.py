@@ -3,10 +3,18 @@
 pytest benchmarks/own/test_distance.py --records 40000
 """
 
+from dataclasses import replace
+from unittest.mock import Mock
+
 import pytest
 
 from benchmarks.own import peers
 from pgload.load.loader import Loader
+from pgload.load.verify import fingerprint
+from pgload.migrate.partitions import key_of, read_divided
+from pgload.migrate.retry import RetryingWriter
+from pgload.migrate.upsert import make_upserts
+from pgload.schema.table import create_table, qualified_name
 from pgload.source.reader import read_batches
 from pgload.targets.cloud import LOCAL_CLOUDS
 from pgload.targets.delay import delayed
@@ -57,3 +65,49 @@ def test_one_round_trip(near_target, dataset, run_pairs):
             baseline=lambda: load(path, table, 100),
         )
     assert ratio >= 2.5
+
+
+@pytest.mark.parametrize(("rtt", "times"), [(RTT, 2.5), (0, 0.9)])
+def test_update_over_connections(near_target, dataset, run_pairs, rtt, times):
+    """At 20 ms `--on-conflict update` is at least 2.5 times as fast over 4 connections as over
+    one, and without latency not slower."""
+    ((path, table),) = dataset.tables.items()
+    connection = near_target.connection
+    keyed = replace(table, name="keyed", key=("bidNtceNo", "bidNtceOrd"))
+    name = qualified_name(keyed, connection)
+    with connection.cursor() as cursor:
+        cursor.execute(create_table(keyed, connection, unique_key=True))
+    upserts = make_upserts([keyed], "update", connection)
+    key = key_of(keyed, connection, may_change=False)
+
+    def load(loader):
+        partitioning = key.partitioning(dataset.records, 100, loader.connections)
+        loader.run((keyed, batch) for batch in read_divided(path, 100, partitioning))
+
+    def verify():
+        assert fingerprint(keyed, connection) == near_target.expected[table]
+        with connection.cursor() as cursor:
+            cursor.execute(f"TRUNCATE {name}")
+
+    try:
+        with (
+            delayed(near_target.target, rtt) as far,
+            Loader(far.connect, "values", connections=4, writer=_writer(upserts)) as four,
+            Loader(far.connect, "values", connections=1, writer=_writer(upserts)) as one,
+        ):
+            ratio = run_pairs(
+                f"RTT {rtt} ms, on conflict update, 100 × 4 against 100 × 1",
+                near_target,
+                contender=lambda: load(four),
+                baseline=lambda: load(one),
+                verify_contender=verify,
+                verify_baseline=verify,
+            )
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP TABLE {name}")
+    assert ratio >= times
+
+
+def _writer(upserts):
+    return RetryingWriter(Mock(), upserts=upserts)

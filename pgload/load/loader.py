@@ -115,8 +115,9 @@ class Loader:
         """Write all batches, each in a transaction of its own, and return the statistics.
 
         Batches are taken from `work` one by one, encoded in order by one thread, a little ahead of
-        the workers, and written by whichever worker is free. One encoder is enough, since Python
-        runs one thread at a time, and the server works while the client encodes.
+        the workers, and written by whichever worker is free; those of the same partition are
+        written by the same worker, in order. One encoder is enough, since Python runs one thread
+        at a time, and the server works while the client encodes.
         `on_batch` is called for every committed batch, in its worker's thread. The result then has
         no batches, so that memory does not grow with the load.
 
@@ -210,7 +211,7 @@ class _Load:
         self._unfinished = len(self._tasks)
         self._lock = Lock()
         self._halted = Event()
-        self._encoded = BoundedQueue[EncodedBatch](ENCODED_AHEAD)
+        self._encoded = BoundedQueue[EncodedBatch](ENCODED_AHEAD, receivers=len(sessions))
         self.batches: list[BatchStat] = []
         self._on_batch = on_batch or self.batches.append
         self.begin = 0.0  # on the clock of `time.perf_counter`
@@ -258,7 +259,7 @@ class _Load:
                     seconds=time.perf_counter() - start,
                     cpu_seconds=time.thread_time() - cpu,
                 )
-                if not self._encoded.put(encoded):
+                if not self._encoded.put(encoded, batch.partition):
                     return
         except BaseException as error:
             self.errors.append(error)
@@ -270,7 +271,7 @@ class _Load:
         clock = time.perf_counter
         try:
             waiting_since = self.begin
-            while (encoded := self._encoded.get()) is not None:
+            while (encoded := self._encoded.get(session.worker)) is not None:
                 wait, cpu = clock() - waiting_since, time.thread_time()
                 result = self._writer.write(session, encoded, self._halted)
                 end = waiting_since = clock()
@@ -302,36 +303,48 @@ class _Load:
 
 
 class BoundedQueue(Generic[Item]):
-    """A first-in, first-out queue for threads; `put` waits while it holds `limit` items.
+    """A first-in, first-out queue for threads, the receivers; `put` waits while it is full.
 
-    `queue.Queue` cannot be shut down before Python 3.13.
+    It is full with `limit` items, or for an item of a partition with as many as there are
+    receivers. `queue.Queue` has no partitions, and cannot be shut down before Python 3.13.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, receivers: int = 1) -> None:
         self._limit = limit
-        self._items: deque[Item] = deque()
+        self._receivers = receivers
+        self._items: deque[tuple[int | None, Item]] = deque()  # each with its receiver; None: any
         self._finished = self._stopped = False
         self._changed = Condition()
 
-    def put(self, item: Item) -> bool:
-        """Append an item; returns False, and drops it, once the queue is stopped."""
+    def put(self, item: Item, partition: int | None = None) -> bool:
+        """Append an item; returns False, and drops it, once the queue is stopped.
+
+        All items of one partition go to the same receiver.
+        """
+        receiver, limit = None, self._limit
+        if partition is not None:
+            receiver, limit = partition % self._receivers, max(limit, self._receivers)
         with self._changed:
-            self._changed.wait_for(lambda: self._stopped or len(self._items) < self._limit)
+            self._changed.wait_for(lambda: self._stopped or len(self._items) < limit)
             if self._stopped:
                 return False
-            self._items.append(item)
+            self._items.append((receiver, item))
             self._changed.notify_all()
             return True
 
-    def get(self) -> Item | None:
-        """The next item; None once the queue is stopped, or is finished and empty."""
+    def get(self, receiver: int = 0) -> Item | None:
+        """The receiver's next item; None once the queue is stopped, or is finished without one."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopped or self._finished or self._items)
-            if self._stopped or not self._items:
-                return None
-            item = self._items.popleft()
-            self._changed.notify_all()
-            return item
+            while not self._stopped:
+                for at, (wanted, item) in enumerate(self._items):
+                    if wanted is None or wanted == receiver:
+                        del self._items[at]
+                        self._changed.notify_all()
+                        return item
+                if self._finished:
+                    return None
+                self._changed.wait()
+            return None
 
     def finish(self) -> None:
         """Declare that no item will follow."""

@@ -76,7 +76,7 @@ def _raise_for_bad_record(
 ) -> None:
     import psycopg2
 
-    for number, record in enumerate(batch.records, batch.first_record):
+    for number, record in zip(batch.numbers, batch.records, strict=True):
         try:
             cursor.execute(statement([record]))
         except psycopg2.Error as error:

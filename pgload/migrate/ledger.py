@@ -80,6 +80,7 @@ class Entry:
     counts: RowCounts = NONE
     storage: str = ""  # of the table when the file was last begun
     writers: Sequence[int] = ()  # the lock keys of the runs that have begun the file
+    partitions: str = ""  # how the file's records are divided, if they are
 
     def holds(self, batch: Batch) -> bool:
         """Whether the batch is committed.
@@ -87,15 +88,18 @@ class Entry:
         Raises `SourceError` for a batch that is committed in part: the file was cut differently,
         by another version of pgload, and writing the batch would write that part twice.
         """
-        first, end = batch.first_record, batch.first_record + len(batch.records)
+        first, last = batch.first_record, batch.numbers[-1]
         at = bisect_left(self.starts, first)
-        within = self.starts[at : bisect_left(self.starts, end)]
-        if list(within) == [first] and self.batches[first] == len(batch.records):
+        within = list(self.starts[at : bisect_left(self.starts, last + 1)])
+        before = self.starts[at - 1] if at else 0
+        overlaps = before > 0 and before + self.batches[before] > first
+        if batch.selected is not None:  # records of other batches are among them
+            within, overlaps = [n for n in batch.selected if n in self.batches], False
+        if within == [first] and self.batches[first] == len(batch.records):
             return True
-        previous = self.starts[at - 1] if at else 0
-        if within or (previous and previous + self.batches[previous] > first):
+        if within or overlaps:
             raise SourceError(
-                f"{batch.path.name}: records {first} to {end - 1} are committed in part, in "
+                f"{batch.path.name}: records {first} to {last} are committed in part, in "
                 "batches that another version of pgload cut: resume with that version"
             )
         return False
@@ -175,11 +179,13 @@ class Ledger:
         files: Sequence[LedgerFile],
         batch_size: int,
         *,
+        partitions: Mapping[FileKey, str] | None = None,
         forget: bool = False,
         refuse_shared: bool = False,
     ) -> dict[FileKey, Begun]:
         """Record the files. Gives what of each is committed, and whether another run writes it.
 
+        A file that is recorded already keeps the batch size and the partitions that it has there.
         `forget` deletes what earlier runs have recorded of a file, unless another run writes it
         now. Raises `UsageError` for such a file with `refuse_shared`, before anything is changed.
         One run at a time is in this method.
@@ -201,7 +207,7 @@ class Ledger:
             for chunk in chunks(files):
                 if forget:
                     self._delete([file for file in chunk if file.key not in shared])
-                self._insert_files(chunk, batch_size, storages, list(held))
+                self._insert_files(chunk, batch_size, partitions or {}, storages, list(held))
                 for key, entry in self._read(chunk):
                     begun[key] = Begun(entry, key in shared)
             for file in files:
@@ -346,16 +352,17 @@ class Ledger:
         self,
         files: Sequence[LedgerFile],
         batch_size: int,
+        partitions: Mapping[FileKey, str],
         storages: Mapping[Table, str],
         held: list[int],
     ) -> None:
         """Add the rows for record 0, or this run to their writers."""
         self._run(
             f'INSERT INTO {self._name} AS l (file, "table", first_record, records, rejected, '
-            "batch_size, file_name, run, writers, storage) "
-            "SELECT w.file, w.t, 0, 0, 0, %s, w.name, %s, ARRAY[%s::bigint], w.storage "
-            "FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) "
-            "AS w(file, t, name, storage) ORDER BY 1, 2 "
+            "batch_size, file_name, run, writers, storage, partitions) "
+            "SELECT w.file, w.t, 0, 0, 0, %s, w.name, %s, ARRAY[%s::bigint], w.storage, w.p "
+            "FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) "
+            "AS w(file, t, name, storage, p) ORDER BY 1, 2 "
             'ON CONFLICT (file, "table", first_record) DO UPDATE SET storage = EXCLUDED.storage, '
             "writers = EXCLUDED.writers || ARRAY(SELECT w FROM unnest(l.writers) AS w "
             "WHERE w = ANY(%s::bigint[]) AND w <> ALL(EXCLUDED.writers))",
@@ -366,6 +373,7 @@ class Ledger:
                 *self._columns(files),
                 [file.name for file in files],
                 [storages[file.table] for file in files],
+                [partitions.get(file.key, "") for file in files],
                 held,
             ),
         )
@@ -374,8 +382,8 @@ class Ledger:
         keys = {(file.content, self._table(file.table)): file.key for file in files}
         rows = self._run(
             f'SELECT l.file, l."table", l.first_record, l.records, l.rejected, l.batch_size, '
-            f"l.skipped, l.updated, l.suppressed, l.storage, l.writers FROM {self._source} AS l "
-            f"{self._wanted} ORDER BY 1, 2, 3",
+            f"l.skipped, l.updated, l.suppressed, l.storage, l.writers, l.partitions "
+            f"FROM {self._source} AS l {self._wanted} ORDER BY 1, 2, 3",
             self._columns(files),
         )
         for found, group in groupby(rows, lambda row: row[:2]):
@@ -420,7 +428,7 @@ class Ledger:
 
 def _entry(rows: list[tuple[Any, ...]]) -> Entry:
     """The entry of a file from its rows: file, table, first record, records, rejected, batch size,
-    the columns of `RowCounts`, storage, writers."""
+    the columns of `RowCounts`, storage, writers, partitions."""
     batches = {row[2]: row[3] for row in rows if row[2]}
     rejected = sum(row[4] for row in rows)
     counts = RowCounts(*(sum(column) for column in zip(*(row[6:9] for row in rows), strict=True)))
@@ -433,6 +441,7 @@ def _entry(rows: list[tuple[Any, ...]]) -> Entry:
         counts=counts,
         storage=rows[0][9],
         writers=rows[0][10],
+        partitions=rows[0][11],
     )
 
 

@@ -33,6 +33,7 @@ _ADDED = {
     "suppressed": ("integer", "0"),
     "storage": ("text", "''"),  # which files of the server the table has; see `Ledger`
     "writers": ("bigint[]", "'{}'"),  # keys of the locks of the runs that write the file
+    "partitions": ("text", "''"),  # how the file's records are divided; see `Partitioning`
 }
 _DEFAULTS = ("now()", "0", "''::text", "'{}'::bigint[]")
 # All tables of that name in the search path, the first one first.

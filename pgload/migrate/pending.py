@@ -14,20 +14,27 @@ from pgload.load.stats import BatchStat
 from pgload.migrate.console import say
 from pgload.migrate.ledger import Entry
 from pgload.migrate.outputs import Outputs
+from pgload.migrate.partitions import Partitioning, read_divided
 from pgload.migrate.plan import FilePlan
 from pgload.migrate.progress import FileFacts
-from pgload.source.reader import read_batches
 
 
 class PendingBatches:
     """Reads the batches of files that `entries` lacks, and reports to `out` when a file is done.
 
     A file is finished when it has been read to its end and all its batches are written; batches
-    are written in no certain order.
+    are written in no certain order, except for files in `partitionings`.
     """
 
-    def __init__(self, out: Outputs, entries: Mapping[Path, Entry], batch_size: int) -> None:
+    def __init__(
+        self,
+        out: Outputs,
+        entries: Mapping[Path, Entry],
+        batch_size: int,
+        partitionings: Mapping[Path, Partitioning],
+    ) -> None:
         self.entries = dict(entries)
+        self._partitionings = partitionings
         self.read: dict[Path, int] = {}  # records, of the files that have been read to their end
         self._out = out
         self._batch_size = batch_size
@@ -40,14 +47,20 @@ class PendingBatches:
     def estimate(self, files: Sequence[FilePlan]) -> int:
         """How many batches are to be written; batches of long records make it more."""
         return sum(
-            max(ceil(file.scan.records / self.batch_size(file)) - len(entry.batches), 0)
+            max(ceil(file.scan.records / (size * count)) * count - len(entry.batches), 0)
             for file in files
             for entry in [self.entries[file.path]]
+            for size in [self.batch_size(file)]
+            for count in [self._partitions(file)]
         )
 
     def batch_size(self, file: FilePlan) -> int:
         """The batch size that the file was begun with."""
         return self.entries[file.path].batch_size or self._batch_size
+
+    def _partitions(self, file: FilePlan) -> int:
+        partitioning = self._partitionings.get(file.path)
+        return partitioning.count if partitioning else 1
 
     def open(self, files: Sequence[FilePlan]) -> Iterator[Work]:
         """The batches; after a file that cannot be read comes the next one."""
@@ -66,8 +79,12 @@ class PendingBatches:
             self._opened(name)
             error, read = None, 0
             try:
-                for batch in read_batches(
-                    file.path, self.batch_size(file), file.scan.stamp, file.scan.form
+                for batch in read_divided(
+                    file.path,
+                    self.batch_size(file),
+                    self._partitionings.get(file.path),
+                    file.scan.stamp,
+                    file.scan.form,
                 ):
                     if not entry.holds(batch):
                         self._opened(name)

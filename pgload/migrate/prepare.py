@@ -12,6 +12,7 @@ from pgload.errors import UsageError
 from pgload.migrate.counts import tables_that_may_suppress
 from pgload.migrate.ledger import EMPTY, Entry, Ledger
 from pgload.migrate.options import MigrateOptions
+from pgload.migrate.partitions import UNDIVIDED, Partitioning, TableKey, key_of
 from pgload.migrate.plan import FilePlan, Plan
 from pgload.migrate.upsert import Upsert, make_upserts
 from pgload.schema.table import Table, create_table
@@ -36,6 +37,7 @@ class Prepared:
     shared: Sequence[FilePlan]  # files that another migration writes as well
     upserts: Mapping[Table, Upsert]
     may_suppress: set[Table]
+    partitionings: Mapping[Path, Partitioning]  # of files whose batches have an order, or parts
 
 
 def prepare(
@@ -53,16 +55,24 @@ def prepare(
     written.
     """
     plan = _create_tables(plan, make_plan_now, ledger, options, connection, note)
-    entries, shared = _begin_files(plan, ledger, options, note)
+    tables = [file.table for file in plan.files]
+    may_suppress = tables_that_may_suppress(tables, connection)
+    keys: dict[Table, TableKey] = {}
+    if options.on_conflict == "update":
+        for table in dict.fromkeys(tables):
+            keys[table] = key_of(table, connection, may_change=table in may_suppress)
+    partitionings = _new_partitionings(plan, keys, options, note)
+    entries, shared = _begin_files(plan, ledger, partitionings, options, note)
+    partitionings |= _recorded_partitionings(plan, entries, keys, partitionings, note)
     with connection.cursor() as cursor:
         cursor.execute(MAKE_DURABLE)  # a crash must not take a table that batches were put into
-    tables = [file.table for file in plan.files]
     return Prepared(
         plan,
         entries,
         shared,
         make_upserts(tables, options.on_conflict, connection),
-        tables_that_may_suppress(tables, connection),
+        may_suppress,
+        partitionings,
     )
 
 
@@ -109,8 +119,65 @@ def _check_exists(table: Table, plan: Plan) -> None:
         raise UsageError("; ".join(problems)) from None
 
 
+def _new_partitionings(
+    plan: Plan,
+    keys: Mapping[Table, TableKey],
+    options: MigrateOptions,
+    note: Callable[[str], None],
+) -> dict[Path, Partitioning]:
+    """How files are divided that no run has begun; none if their batches need no order."""
+    obstacles = {table.name: key.obstacle for table, key in keys.items() if key.obstacle}
+    if options.connections > 1:
+        for name, obstacle in obstacles.items():
+            note(
+                f"--on-conflict update writes {name} over one connection, so that of records with "
+                f"the same key the last one in the files stays: {obstacle}"
+            )
+    return {
+        file.path: keys[file.table].partitioning(
+            file.scan.records, options.batch_size, options.connections
+        )
+        for file in plan.files
+        if file.table in keys
+    }
+
+
+def _recorded_partitionings(
+    plan: Plan,
+    entries: Mapping[Path, Entry],
+    keys: Mapping[Table, TableKey],
+    new: Mapping[Path, Partitioning],
+    note: Callable[[str], None],
+) -> dict[Path, Partitioning]:
+    """How files were divided by the runs that have begun them.
+
+    Raises `UsageError` if that would not keep the order of the records with the same key any more.
+    """
+    found: dict[Path, Partitioning] = {}
+    for file in plan.files:
+        entry = entries[file.path]
+        recorded = Partitioning.from_ledger(entry.partitions)
+        if not entry.batch_size or recorded == new.get(file.path, UNDIVIDED):
+            continue
+        name, key = file.path.name, keys.get(file.table)
+        if key and recorded.count > 1 and not key.divides(recorded):
+            fields = ", ".join(f"{field} ({kind})" for field, kind in recorded.key)
+            raise UsageError(
+                f"{name}: it was begun with its records divided by {fields}, and table "
+                f"{file.table.name} was changed since: load all of them again with --restart"
+            )
+        if key:
+            note(f"{name}: continued over at most {recorded.count} connections, as begun")
+        found[file.path] = recorded
+    return found
+
+
 def _begin_files(
-    plan: Plan, ledger: Ledger | None, options: MigrateOptions, note: Callable[[str], None]
+    plan: Plan,
+    ledger: Ledger | None,
+    partitionings: Mapping[Path, Partitioning],
+    options: MigrateOptions,
+    note: Callable[[str], None],
 ) -> tuple[dict[Path, Entry], list[FilePlan]]:
     """Record the files in the ledger; gives what is committed of each, and the shared ones."""
     if ledger is None:
@@ -118,6 +185,11 @@ def _begin_files(
     begun = ledger.begin(
         [file.in_ledger for file in plan.files],
         options.batch_size,
+        partitions={
+            file.in_ledger.key: partitionings[file.path].to_ledger()
+            for file in plan.files
+            if file.path in partitionings
+        },
         forget=options.writes_again,
         refuse_shared=options.restart,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import time
+from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -297,11 +298,11 @@ class RetryingWriter(Writer):
         """Write a batch's good records in one transaction, and report the others as rejects."""
         start = time.perf_counter()
         batch = encoded.batch
-        numbers = range(batch.first_record, batch.first_record + len(batch.records))
+        positions = range(len(batch.records))
         with session.connection.cursor() as cursor:
             cursor.execute(b"BEGIN; SET CONSTRAINTS ALL IMMEDIATE;" + before)
             rejects: list[Reject] = []
-            counts = self._bisect(cursor, encoded, encoded.method, numbers, rejects)
+            counts = self._bisect(cursor, encoded, encoded.method, positions, rejects)
             counts = counts.plus(self._retry_references(cursor, encoded, rejects))
             self._record_suppressed(cursor, encoded, counts)
             if self._ledger and rejects:
@@ -337,8 +338,9 @@ class RetryingWriter(Writer):
         waiting = [reject for reject in rejects if reject.sqlstate == FOREIGN_KEY]
         while waiting:
             again: list[Reject] = []
-            numbers = sorted(reject.record for reject in waiting)
-            counts = counts.plus(self._bisect(cursor, encoded, method, numbers, again))
+            numbers = encoded.batch.numbers
+            positions = sorted(bisect_left(numbers, reject.record) for reject in waiting)
+            counts = counts.plus(self._bisect(cursor, encoded, method, positions, again))
             rejects[:] = [each for each in rejects if each not in waiting] + again
             if len(again) == len(waiting):
                 break
@@ -350,13 +352,13 @@ class RetryingWriter(Writer):
         cursor: Cursor,
         encoded: EncodedBatch,
         method: Method,
-        numbers: Sequence[int],
+        positions: Sequence[int],
         rejects: list[Reject],
     ) -> RowCounts:
-        """Write the batch's records of these numbers; where that is a data error, each half."""
+        """Write the batch's records at these positions; where that is a data error, each half."""
         import psycopg2
 
-        part = _part(encoded.batch, numbers)
+        part = encoded.batch.select(positions)
         split, counts = False, NONE
         before = b"SAVEPOINT pgload"
         if encoded.table in self._upserts:
@@ -364,19 +366,19 @@ class RetryingWriter(Writer):
         cursor.execute(before)
         try:
             payload = method.encode(part)
-            counts = self._send(cursor, encoded, method, payload, len(numbers))
+            counts = self._send(cursor, encoded, method, payload, len(positions))
         except (psycopg2.Error, RecordError) as error:
             if not is_data_error(error):
                 raise
             cursor.execute("ROLLBACK TO SAVEPOINT pgload")
-            split = len(numbers) > 1
+            split = len(positions) > 1
             if not split:
                 column = column_of(error) or self._find_column(cursor, encoded, part, error)
                 rejects.append(make_reject(encoded.table.name, part, column, error))
         cursor.execute("RELEASE SAVEPOINT pgload")
         if split:
-            middle = (len(numbers) + 1) // 2
-            for half in (numbers[:middle], numbers[middle:]):
+            middle = (len(positions) + 1) // 2
+            for half in (positions[:middle], positions[middle:]):
                 counts = counts.plus(self._bisect(cursor, encoded, method, half, rejects))
         return counts
 
@@ -412,9 +414,3 @@ class RetryingWriter(Writer):
             with self._lock:
                 self._rejects -= len(rejects)
             self._report.withdraw(list(rejects))
-
-
-def _part(batch: Batch, numbers: Sequence[int]) -> Batch:
-    """The batch's records of these numbers, counted as if they followed one another."""
-    records = [batch.records[number - batch.first_record] for number in numbers]
-    return Batch(batch.path, numbers[0], records, batch.windows)

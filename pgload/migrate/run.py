@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,7 @@ from pgload.migrate.control import Control, interruptible
 from pgload.migrate.ledger import EMPTY, Ledger
 from pgload.migrate.options import MigrateOptions
 from pgload.migrate.outputs import Outputs
+from pgload.migrate.partitions import Partitioning
 from pgload.migrate.pending import PendingBatches
 from pgload.migrate.plan import FilePlan, Plan
 from pgload.migrate.prepare import MAKE_DURABLE, Prepared, prepare
@@ -60,8 +62,6 @@ class MigrationRun:
         self._make_plan_now = make_plan_now
         self._ledger = ledger
         self._ignore_first_signal = ignore_first_signal
-        # Connections commit in no certain order, and of records with one key the last has to stay.
-        self._connections = 1 if options.on_conflict == "update" else options.connections
 
     def execute(self) -> Status:
         """Create tables, load the files, write the outputs; gives the final status.
@@ -75,7 +75,7 @@ class MigrationRun:
             instance_type=self._target.instance_type,
             method=options.method,
             batch_size=options.batch_size,
-            num_connections=self._connections,
+            num_connections=options.connections,
             total_files=len(files),
             total_records=plan.records,
             resumed=options.resume,
@@ -86,7 +86,9 @@ class MigrationRun:
                 out.files_planned(files)
                 prepared = self._prepare(out)
                 self._plan = prepared.plan
-                pending = PendingBatches(out, prepared.entries, options.batch_size)
+                pending = PendingBatches(
+                    out, prepared.entries, options.batch_size, prepared.partitionings
+                )
                 return self._end(out, self._load(out, prepared, pending))
             except KeyboardInterrupt:
                 self._end(out, "interrupted")
@@ -164,26 +166,24 @@ class MigrationRun:
             max_rejects=options.max_rejects,
             retry_timeout=options.retry_timeout,
         )
+        connections = options.connections
+        if options.on_conflict == "update":  # a partition is written over one connection
+            partitions = max(each.count for each in prepared.partitionings.values())
+            connections = min(connections, partitions)
         with Loader(
             lambda: interruptible(self._target.connect),
             options.method,
-            connections=self._connections,
+            connections=connections,
             allow_fewer=True,
             writer=writer,
         ) as loader:
-            if self._connections < options.connections:
-                self._note(
-                    out,
-                    "--on-conflict update uses one connection, so that of records with the same "
-                    "key the last one in the files stays",
-                )
-            if loader.connections < self._connections:
+            if loader.connections < connections:
                 self._note(
                     out,
                     f"{self._target.cloud}: the server gave {loader.connections} of "
-                    f"{self._connections} connections: continuing with {loader.connections}",
+                    f"{connections} connections: continuing with {loader.connections}",
                 )
-                for refused in range(loader.connections, self._connections):
+                for refused in range(loader.connections, connections):
                     out.connection_state(refused, "refused")
             sizes = {pending.batch_size(file) for file in plan.files}
             size = sizes.pop() if len(sizes) == 1 else options.batch_size
@@ -195,7 +195,8 @@ class MigrationRun:
             with show_progress(lambda: out.snapshot):
                 files: Sequence[FilePlan] = plan.files
                 while files:
-                    loader.run(pending.open(files), on_batch=pending.written)
+                    for part in _in_order(files, prepared.partitionings):
+                        loader.run(pending.open(part), on_batch=pending.written)
                     files = self._lost_files(out, pending)
                 if options.verify:
                     self._verify(out, pending)
@@ -319,3 +320,19 @@ class MigrationRun:
                 say(f"resume with: {last.resume_command}")
         say(f"see {output_dir}{os.sep} for progress, statistics, results and log")
         return final
+
+
+def _in_order(
+    files: Sequence[FilePlan], partitionings: Mapping[Path, Partitioning]
+) -> Iterator[list[FilePlan]]:
+    """Consecutive files that may be written together; one part has to be finished before the next.
+
+    A worker writes the batches of a partition in order, so those of other partitions, and of a
+    table that may refer to another one, have to wait.
+    """
+
+    def order(file: FilePlan) -> object:
+        partitioning = partitionings.get(file.path)
+        return partitioning and (partitioning, file.table.schema, file.table.name)
+
+    return (list(part) for _, part in groupby(files, order))

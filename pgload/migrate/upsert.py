@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 UPDATED_AT = ("updatedAt", "updated_at")
 _ORDER = "pgload_order"  # column of the staging table: the records' order in their batch
+# A crash must not take a batch after which others are written, with newer records of its keys.
+_IN_ORDER = (
+    "; SELECT pg_catalog.set_config('synchronous_commit', 'local', false) "
+    "WHERE pg_catalog.current_setting('synchronous_commit') = 'off'"
+)
 
 
 def make_upserts(
@@ -32,6 +37,7 @@ def make_upserts(
             staging_name=f"pgload_staging_{number}",
             update=on_conflict == "update",
             defaults=_updated_at_columns(table, connection),
+            keeps=_identity_columns(table, connection),
         )
         for number, table in enumerate(dict.fromkeys(tables))
     }
@@ -50,22 +56,42 @@ def _updated_at_columns(table: Table, connection: Connection) -> tuple[str, ...]
         return tuple(name for (name,) in cursor.fetchall())
 
 
+def _identity_columns(table: Table, connection: Connection) -> tuple[str, ...]:
+    """The columns that are generated always as identity: an UPDATE cannot assign to them."""
+    if not table.override_identity:
+        return ()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT attname::text FROM pg_attribute "
+            "WHERE attrelid = %s::regclass AND attidentity = 'a'",
+            (qualified_name(table, connection),),
+        )
+        return tuple(name for (name,) in cursor.fetchall())
+
+
 class Upsert:
     """Takes a batch from `staging` into `table`, by the table's key.
 
     Without `update` an existing row stays, and of records with the same key in a batch the first
     counts. With `update` the record replaces the row, of several the last counts, and the columns
-    in `defaults` are set to their default, such as "updatedAt". A key that contains NULL conflicts
-    with none.
+    in `defaults` are set to their default, such as "updatedAt", and those in `keeps` stay as they
+    are. A key that contains NULL conflicts with none.
     """
 
     def __init__(
-        self, table: Table, *, staging_name: str, update: bool, defaults: tuple[str, ...] = ()
+        self,
+        table: Table,
+        *,
+        staging_name: str,
+        update: bool,
+        defaults: tuple[str, ...] = (),
+        keeps: tuple[str, ...] = (),
     ) -> None:
         self.table = table
         self.staging = replace(table, schema="pg_temp", name=staging_name)
         self._update = update
         self._defaults = defaults
+        self._kept = {*table.key, *keeps}
 
     def prepare(self, connection: Connection) -> bytes:
         """The statements that create the staging table, which is empty after every transaction."""
@@ -76,6 +102,7 @@ class Upsert:
             f"CREATE TEMPORARY TABLE {name} ON COMMIT DELETE ROWS AS "
             f"SELECT {columns} FROM {target} WITH NO DATA; "
             f"ALTER TABLE {staging} ADD COLUMN {_ORDER} bigint GENERATED ALWAYS AS IDENTITY"
+            f"{_IN_ORDER if self._update else ''}"
         ).encode()
 
     def statement(self, connection: Connection, *, records: int, note: str = "") -> bytes:
@@ -89,7 +116,7 @@ class Upsert:
         key_names = self.table.key
         key = ", ".join(quoted(key_names, connection))
         others = quoted(
-            [column.name for column in self.table.columns if column.name not in key_names],
+            [column.name for column in self.table.columns if column.name not in self._kept],
             connection,
         )
         assignments = [f"{name} = EXCLUDED.{name}" for name in others]

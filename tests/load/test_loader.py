@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -64,6 +65,33 @@ def test_queue_is_bounded() -> None:
     assert queue.get() == 0
     thread.join(30)
     assert added == [0, 1, 2]
+
+
+def test_queue_of_partitions() -> None:
+    """The items of a partition go to one receiver, in order; it does not wait for the others'."""
+    queue = BoundedQueue[int](limit=1, receivers=3)
+    assert all(queue.put(n, partition) for n, partition in enumerate([4, 5, 1]))
+    queue.finish()
+    assert [queue.get(1) for _ in range(3)] == [0, 2, None]
+    assert [queue.get(n) for n in (0, 2, 2)] == [None, 1, None]
+
+
+def test_queue_of_one_slow_receiver() -> None:
+    """The queue holds as many items of partitions as there are receivers, whosever they are."""
+    queue, added = BoundedQueue[int](limit=1, receivers=3), list[int]()
+
+    def put_four() -> None:
+        for n in range(4):
+            queue.put(n, 0)
+            added.append(n)
+
+    thread = Thread(target=put_four)
+    thread.start()
+    wait_until(lambda: added == [0, 1, 2])
+    assert thread.is_alive()
+    assert queue.get(0) == 0
+    thread.join(30)
+    assert [queue.get(0) for _ in range(3)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("action", ["put", "get"])
@@ -192,6 +220,21 @@ def test_a_batch_is_a_transaction(
         cursor.execute(f"SELECT count(*) FROM {qualified_name(table, connection)} GROUP BY xmin")
         sizes = sorted(count for (count,) in cursor.fetchall())
     assert sizes == [3] * len(METHODS) + [100] * 10 * len(METHODS)
+
+
+def test_partitions(path: Path, server: Target, schema: str, connection: Connection) -> None:
+    """The batches of a partition are written by one worker, in their order."""
+    table = make_table(path, schema, connection)
+    batches = [replace(each, partition=n * n % 5) for n, each in enumerate(read_batches(path, 10))]
+    with Loader(server.connect, "values", connections=3) as loader:
+        result = loader.run((table, batch) for batch in batches)
+    assert result.records == len(rows(table, connection)) == 1003
+    for partition in {batch.partition for batch in batches}:
+        firsts = [batch.first_record for batch in batches if batch.partition == partition]
+        written = [each for each in result.batches if each.first_record in firsts]
+        assert {each.worker for each in written} == {partition % 3}
+        written.sort(key=lambda each: each.end)
+        assert [each.first_record for each in written] == firsts
 
 
 def test_batches_are_read_while_loading(

@@ -90,6 +90,8 @@ def test_load_error() -> None:
     assert str(load_error(encoded, error)) == (
         "a.json: records 11–20 into t: invalid input (SQLSTATE 22P02) (COPY t, line 1)"
     )
+    some = encoded._replace(batch=batch.select([1, 4, 7]))
+    assert str(load_error(some, error)).startswith("a.json: 3 of records 12–18 into t: ")
 
 
 def encode(method: str, table: Table, batch: Batch) -> EncodedBatch:

@@ -154,3 +154,18 @@ def test_parts(tmp_path: Path) -> None:
     assert [(part.first_record, len(part.records)) for part in parts] == [(5, 2), (7, 1)]
     assert parts[1].offset(7) == batch.offset(7)
     assert Batch(path, 1, batch.records).offset(1) is None
+
+
+def test_select(tmp_path: Path) -> None:
+    """Selected records keep the numbers and offsets that they have in the file, in parts too."""
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(RECORDS), "utf-8")
+    _, batch = list(read_batches(path, 3))[:2]
+    assert batch.numbers == range(4, 7)
+    chosen = batch.select([0, 2], partition=5)
+    assert (chosen.first_record, list(chosen.numbers), chosen.partition) == (4, [4, 6], 5)
+    assert chosen.records == [batch.records[0], batch.records[2]]
+    assert chosen.offset(6) == batch.offset(6)
+    _, part = chosen.parts(1)
+    assert (part.first_record, list(part.numbers), part.partition) == (6, [6], 5)
+    assert list(chosen.select([1]).numbers) == [6]
