@@ -1,4 +1,4 @@
-"""`RetryingWriter`: retries transient errors, bisects batches with bad records, writes the ledger.
+"""`RetryingWriter`: retries transient errors, rejects bad records, writes the ledger.
 
 Every record of a batch is committed once or rejected once, whatever happens to the connection.
 """
@@ -8,30 +8,23 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pgload.errors import LoadError, RecordError, TargetError
-from pgload.load.methods import Method, make_method
+from pgload.load.methods import Method
 from pgload.load.session import EncodedBatch, Session, Writer, WriteResult, load_error, reason
+from pgload.migrate.bad_records import GoodRecords
 from pgload.migrate.counts import NONE, RowCounts
 from pgload.migrate.ledger import Ledger, is_already_committed
 from pgload.migrate.options import RETRY_TIMEOUT
 from pgload.migrate.run_files import Reject
-from pgload.migrate.sqlstates import (
-    FOREIGN_KEY,
-    column_of,
-    is_data_error,
-    is_transient,
-    is_value_error,
-    make_reject,
-    must_reconnect,
-)
+from pgload.migrate.sqlstates import is_data_error, is_transient, must_reconnect
 from pgload.migrate.upsert import Upsert
 from pgload.schema.table import Table
-from pgload.source.reader import Batch
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -86,11 +79,11 @@ class Outcome(NamedTuple):
 class RetryingWriter(Writer):
     """Writes each batch with its ledger row, and retries it after a transient error.
 
-    A batch with a data error is bisected until the bad records are found; these are reported and
-    the others written. Raises `LoadError` for any other error, for more than `max_rejects`
-    rejects, and after `retry_timeout` seconds in which no worker could write a batch: so a worker
-    that cannot reconnect waits as long as others make progress. Without a ledger a batch whose
-    connection was lost is not retried, since it may be committed.
+    Of a batch with a data error the bad records are found and reported, and the others written.
+    Raises `LoadError` for any other error, for more than `max_rejects` rejects, and after
+    `retry_timeout` seconds in which no worker could write a batch: so a worker that cannot
+    reconnect waits as long as others make progress. Without a ledger a batch whose connection was
+    lost is not retried, since it may be committed.
 
     `file_ids` gives the SHA-256 of each file's content, `upserts` the tables that need one;
     `may_suppress` are the tables on which the server may drop rows, so that they are counted.
@@ -192,7 +185,7 @@ class RetryingWriter(Writer):
                     if is_already_committed(error) or not is_data_error(error):
                         raise
                     session.roll_back()
-            return self._write_bisecting(session, encoded, before, reported)
+            return self._write_good(session, encoded, before, reported)
         except psycopg2.Error as error:
             if not is_already_committed(error):
                 raise
@@ -286,7 +279,7 @@ class RetryingWriter(Writer):
                 )
             )
 
-    def _write_bisecting(
+    def _write_good(
         self,
         session: Session,
         encoded: EncodedBatch,
@@ -295,20 +288,25 @@ class RetryingWriter(Writer):
     ) -> Outcome:
         """Write a batch's good records in one transaction, and report the others as rejects."""
         start = time.perf_counter()
-        batch = encoded.batch
-        numbers = range(batch.first_record, batch.first_record + len(batch.records))
+        batch, upsert = encoded.batch, self._upserts.get(encoded.table)
+        self._report.connection_state(session.worker, "rejecting")
         with session.connection.cursor() as cursor:
             cursor.execute(b"BEGIN; SET CONSTRAINTS ALL IMMEDIATE;" + before)
-            rejects: list[Reject] = []
-            counts = self._bisect(cursor, encoded, encoded.method, numbers, rejects)
-            counts = counts.plus(self._retry_references(cursor, encoded, rejects))
+            good = GoodRecords(
+                cursor,
+                encoded,
+                self.staging_table(encoded.table),
+                send=partial(self._send, cursor, encoded),
+                clear=upsert.clear(cursor.connection) if upsert else b"",
+            )
+            counts = good.write()
+            rejects = good.rejects()
             self._record_suppressed(cursor, encoded, counts)
             if self._ledger and rejects:
                 file = self._file_ids[batch.path]
                 cursor.execute(
                     self._ledger.rejected_statement(file, encoded.table, batch, len(rejects))
                 )
-            rejects.sort(key=lambda reject: reject.record)
             new = [reject for reject in rejects if reject.record not in reported]
             reported |= {reject.record: reject for reject in new}
             self._report.reject(new)  # on the disk before the commit
@@ -322,78 +320,6 @@ class RetryingWriter(Writer):
             rejected=len(rejects),
         )
         return Outcome(result, counts, {reject.record for reject in rejects})
-
-    def _retry_references(
-        self, cursor: Cursor, encoded: EncodedBatch, rejects: list[Reject]
-    ) -> RowCounts:
-        """Write records again that refer to rows which have been written after them.
-
-        In one statement, at whose end the server checks them together: so every method takes the
-        same records of a batch. `rejects` keeps those that fail still.
-        """
-        counts = NONE
-        method = make_method("unnest", self.staging_table(encoded.table))
-        waiting = [reject for reject in rejects if reject.sqlstate == FOREIGN_KEY]
-        while waiting:
-            again: list[Reject] = []
-            numbers = sorted(reject.record for reject in waiting)
-            counts = counts.plus(self._bisect(cursor, encoded, method, numbers, again))
-            rejects[:] = [each for each in rejects if each not in waiting] + again
-            if len(again) == len(waiting):
-                break
-            waiting = [reject for reject in again if reject.sqlstate == FOREIGN_KEY]
-        return counts
-
-    def _bisect(
-        self,
-        cursor: Cursor,
-        encoded: EncodedBatch,
-        method: Method,
-        numbers: Sequence[int],
-        rejects: list[Reject],
-    ) -> RowCounts:
-        """Write the batch's records of these numbers; where that is a data error, each half."""
-        import psycopg2
-
-        part = _part(encoded.batch, numbers)
-        split, counts = False, NONE
-        before = b"SAVEPOINT pgload"
-        if encoded.table in self._upserts:
-            before += b";" + self._upserts[encoded.table].clear(cursor.connection)
-        cursor.execute(before)
-        try:
-            payload = method.encode(part)
-            counts = self._send(cursor, encoded, method, payload, len(numbers))
-        except (psycopg2.Error, RecordError) as error:
-            if not is_data_error(error):
-                raise
-            cursor.execute("ROLLBACK TO SAVEPOINT pgload")
-            split = len(numbers) > 1
-            if not split:
-                column = column_of(error) or self._find_column(cursor, encoded, part, error)
-                rejects.append(make_reject(encoded.table.name, part, column, error))
-        cursor.execute("RELEASE SAVEPOINT pgload")
-        if split:
-            middle = (len(numbers) + 1) // 2
-            for half in (numbers[:middle], numbers[middle:]):
-                counts = counts.plus(self._bisect(cursor, encoded, method, half, rejects))
-        return counts
-
-    def _find_column(
-        self, cursor: Cursor, encoded: EncodedBatch, part: Batch, error: Exception
-    ) -> str | None:
-        """The column whose value is refused, from COPY's error context; None if it names none."""
-        import psycopg2
-
-        if not is_value_error(error):
-            return None
-        copy = make_method("copy", self.staging_table(encoded.table))
-        try:
-            copy.write(cursor, copy.encode(part))
-        except (psycopg2.Error, RecordError) as copy_error:
-            error = copy_error
-        cursor.execute("ROLLBACK TO SAVEPOINT pgload")
-        return column_of(error)
 
     def _check_max_rejects(self, encoded: EncodedBatch, rejects: Sequence[Reject]) -> None:
         with self._lock:
@@ -411,9 +337,3 @@ class RetryingWriter(Writer):
             with self._lock:
                 self._rejects -= len(rejects)
             self._report.withdraw(list(rejects))
-
-
-def _part(batch: Batch, numbers: Sequence[int]) -> Batch:
-    """The batch's records of these numbers, counted as if they followed one another."""
-    records = [batch.records[number - batch.first_record] for number in numbers]
-    return Batch(batch.path, numbers[0], records, batch.windows)
