@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from enum import IntEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgload.contract import ExitCode
 from pgload.errors import TargetError, UsageError
 from pgload.migrate.console import say
 from pgload.migrate.control import Control, interruptible, with_timeouts
@@ -39,15 +39,6 @@ PRIVILEGES = (
     "ledger (--no-ledger does without), and for --on-conflict skip or update TEMPORARY on the "
     "database, for update also UPDATE on the tables"
 )
-
-
-class ExitCode(IntEnum):
-    """The exit codes of `migrate`. A `PgloadError` that `migrate` raises is UNUSABLE."""
-
-    COMPLETE = 0
-    INCOMPLETE = 1  # some records or batches were not written
-    UNUSABLE = 2  # bad usage or configuration, or no connection: nothing was written
-    INTERRUPTED = 130  # 128 + SIGINT
 
 
 EXIT_CODES: dict[Status, ExitCode] = {

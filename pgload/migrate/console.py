@@ -23,11 +23,8 @@ Show = Callable[[Snapshot], None]
 
 
 def say(text: str) -> None:
-    """Print a line. A reader that closes the pipe, as `head` does, does not end the migration."""
-    try:
-        print(one_line(text), flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Print a line."""
+    print(one_line(text), flush=True)
 
 
 @contextmanager

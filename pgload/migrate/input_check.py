@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from pgload.contract import to_json
 from pgload.errors import RecordError
 from pgload.load.encode import RowEncoder
 from pgload.migrate.sqlstates import is_data_error
-from pgload.schema.table import TEXT_TYPES, Column, Table, input_type, literal
+from pgload.schema.table import JSON_TYPES, TEXT_TYPES, Column, Table, input_type, literal
 from pgload.source.reader import Batch
 from pgload.source.scan import DECODE_ERRORS
 
@@ -89,7 +90,8 @@ def _refused(
         else:
             return
     for n, (column, of_column) in enumerate(zip(columns, values, strict=True)):
-        if of_column and not column.type.endswith("]"):  # there are no arrays of arrays
+        # Of these the input functions are not called with the text.
+        if of_column and not column.type.endswith("]") and column.type not in JSON_TYPES:
             yield from _refused_in_parts(cursor, n, column, of_column)
 
 
@@ -115,21 +117,22 @@ def _refused_in_one_statement(
 def _refused_in_parts(
     cursor: Cursor, n: int, column: Column, values: Sequence[str]
 ) -> Iterator[_Found]:
-    """As arrays, whose input function calls that of their elements, in ever smaller parts."""
+    """By a function that calls the input function as an INSERT does, in ever smaller parts."""
     import psycopg2
 
     cursor.execute("SAVEPOINT pgload_check")
     waiting: list[Sequence[str]] = [values]
     while waiting:
         part = waiting.pop()
-        elements = [value.replace("\\", "\\\\").replace('"', '\\"') for value in part]
-        array = literal("{" + ",".join(f'"{each}"' for each in elements) + "}", cursor.connection)
+        records = literal(to_json([{"v": value} for value in part]).decode(), cursor.connection)
         try:
-            cursor.execute(f"SELECT pg_catalog.cardinality({array}::{column.type}[])")
+            cursor.execute(
+                f"SELECT FROM pg_catalog.json_to_recordset({records}) AS r(v {column.type}) LIMIT 1"
+            )
         except psycopg2.Error as error:
             _check_unsupported(error)
             cursor.execute("ROLLBACK TO SAVEPOINT pgload_check")
-            if not is_data_error(error):  # the type has no arrays
+            if not is_data_error(error):
                 return
             if len(part) > 1:
                 waiting += pieces(part)

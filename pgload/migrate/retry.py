@@ -20,7 +20,7 @@ from pgload.load.session import EncodedBatch, Session, Writer, WriteResult, load
 from pgload.migrate.bad_records import GoodRecords
 from pgload.migrate.counts import NONE, RowCounts
 from pgload.migrate.ledger import Ledger, is_already_committed
-from pgload.migrate.options import RETRY_TIMEOUT
+from pgload.migrate.options import MANY_REJECTS, RETRY_TIMEOUT
 from pgload.migrate.run_files import Reject
 from pgload.migrate.sqlstates import is_data_error, is_transient, must_reconnect
 from pgload.migrate.upsert import Upsert
@@ -80,10 +80,11 @@ class RetryingWriter(Writer):
     """Writes each batch with its ledger row, and retries it after a transient error.
 
     Of a batch with a data error the bad records are found and reported, and the others written.
-    Raises `LoadError` for any other error, for more than `max_rejects` rejects, and after
-    `retry_timeout` seconds in which no worker could write a batch: so a worker that cannot
-    reconnect waits as long as others make progress. Without a ledger a batch whose connection was
-    lost is not retried, since it may be committed.
+    Raises `LoadError` for any other error, for more than `max_rejects` rejects (if it is None, for
+    `MANY_REJECTS` that are most of the records), and after `retry_timeout` seconds in which no
+    worker could write a batch: so a worker that cannot reconnect waits as long as others make
+    progress. Without a ledger a batch whose connection was lost is not retried, since it may be
+    committed.
 
     `file_ids` gives the SHA-256 of each file's content, `upserts` the tables that need one;
     `may_suppress` are the tables on which the server may drop rows, so that they are counted.
@@ -110,6 +111,7 @@ class RetryingWriter(Writer):
         self._max_rejects = max_rejects
         self._retry_timeout = retry_timeout
         self._rejects = 0
+        self._records = 0  # of the batches that are written
         self._last_written = 0.0  # when any worker last wrote a batch; time.monotonic
         self._lock = Lock()
 
@@ -158,6 +160,8 @@ class RetryingWriter(Writer):
                     self._withdraw(
                         [each for n, each in reported.items() if n not in outcome.rejected]
                     )
+                with self._lock:
+                    self._records += len(encoded.batch.records)
                 if any(outcome.counts):
                     name = encoded.batch.path.name
                     self._report.count_rows(name, encoded.table.name, outcome.counts)
@@ -322,14 +326,24 @@ class RetryingWriter(Writer):
         return Outcome(result, counts, {reject.record for reject in rejects})
 
     def _check_max_rejects(self, encoded: EncodedBatch, rejects: Sequence[Reject]) -> None:
+        """Raise `LoadError` for too many of them, these rejects of a batch included."""
         with self._lock:
             self._rejects += len(rejects)
-            if self._max_rejects is not None and self._rejects > self._max_rejects:
-                last = rejects[-1]
+            count, records = self._rejects, self._records + len(encoded.batch.records)
+        if not rejects:
+            return
+        last = f"{encoded.batch.path.name}: record {rejects[-1].record}"
+        if self._max_rejects is None:
+            if count >= MANY_REJECTS and 2 * count > records:
                 raise LoadError(
-                    f"{encoded.batch.path.name}: record {last.record} is reject number "
-                    f"{self._rejects}, and --max-rejects is {self._max_rejects}: {last.message}"
+                    f"{last}: {rejects[-1].message}; {count:,} of the {records:,} records so far "
+                    "are rejected: fix the cause, or continue with --max-rejects none"
                 )
+        elif count > self._max_rejects:
+            raise LoadError(
+                f"{last} is reject number {count}, and --max-rejects is {self._max_rejects}: "
+                f"{rejects[-1].message}"
+            )
 
     def _withdraw(self, rejects: Collection[Reject]) -> None:
         """Take back rejects that were reported of an attempt that was not committed."""
