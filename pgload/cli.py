@@ -228,6 +228,7 @@ def _add_migrate(commands: Commands) -> None:
 
 def _migrate(options: argparse.Namespace) -> int:
     from pgload.migrate.command import migrate
+    from pgload.report.forecast import forecast
 
     if options.resume and options.restart:
         raise UsageError("--resume continues the last run and --restart starts over: choose one")
@@ -238,7 +239,7 @@ def _migrate(options: argparse.Namespace) -> int:
     asked = {each.name for each in fields(MigrateOptions)}
     given = {name: value for name, value in vars(options).items() if name in asked}
     command = [*_program().split(), *options.arguments]
-    return migrate(MigrateOptions(**(given | {"command": command})))
+    return migrate(MigrateOptions(**(given | {"command": command})), forecast)
 
 
 def _limit(text: str) -> int:
