@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields
@@ -33,11 +34,15 @@ MODULE = "python -m pgload"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; gives the exit code. Errors for the user go to standard error, one line."""
+    """Run one command; gives the exit code. Errors for the user go to standard error, one line.
+
+    Without arguments it is the process's command, which began when the process did.
+    """
+    started = _process_started() if arguments is None else time.time()
     out, err = (stream and _UntilClosed(stream) for stream in (sys.stdout, sys.stderr))
     with redirect_stdout(out), redirect_stderr(err):
         try:
-            return _run(sys.argv[1:] if arguments is None else arguments)
+            return _run(sys.argv[1:] if arguments is None else arguments, started)
         finally:  # Python flushes when it exits, too late to handle a closed pipe
             for stream in filter(None, (out, err)):
                 stream.flush()
@@ -72,9 +77,20 @@ class _UntilClosed:
         return getattr(self._stream, name)
 
 
-def _run(arguments: Sequence[str]) -> int:
+def _process_started() -> float:
+    """The POSIX time at which this process began; elsewhere than on Linux, that of this call."""
+    try:
+        after_name = Path("/proc/self/stat").read_text("utf-8").rpartition(")")[2].split()
+        ticks = int(after_name[19])  # since the machine was started
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError, IndexError, ValueError):
+        age = 0.0
+    return time.time() - age
+
+
+def _run(arguments: Sequence[str], started: float) -> int:
     options = parser().parse_args(arguments)
-    options.arguments = arguments
+    options.arguments, options.started = arguments, started
     try:
         code: int = options.command(options)
     except PgloadError as error:

@@ -50,13 +50,22 @@ class Outputs:
     exception, it finishes the run as `failed`, by Ctrl-C as `interrupted`.
 
     `snapshot` is the run's state at the last tick, `run_dir` the run's own directory, `log` a
-    logger for its log; all methods may be called from any thread.
+    logger for its log; all methods may be called from any thread. `command_started` is the POSIX
+    time from which `wall_seconds` count, instead of the run's begin.
     """
 
-    def __init__(self, output_dir: Path, facts: RunFacts, *, keep_runs: int = KEEP_RUNS) -> None:
+    def __init__(
+        self,
+        output_dir: Path,
+        facts: RunFacts,
+        *,
+        keep_runs: int = KEEP_RUNS,
+        command_started: float | None = None,
+    ) -> None:
         self._output_dir = output_dir.absolute()  # the process may change its directory
         self._facts = facts
         self._keep_runs = keep_runs
+        self._command_started = command_started
         self._tally = Tally(facts)
         self._events: Queue[Callable[[], object] | logging.LogRecord] = Queue(MAX_EVENTS)
         self._stopped = Event()
@@ -71,6 +80,7 @@ class Outputs:
     def __enter__(self) -> Self:
         self._started, self._begin = datetime.now(UTC), time.perf_counter()
         self._load_began = self._begin
+        self._load: tuple[float, float | None] | None = None  # its begin and end
         self._tally.connections = [("waiting", self._begin)] * self._facts.num_connections
         self.run_dir = make_run_dir(self._output_dir, self._started)
         self._files = RunFiles(self.run_dir, self._facts)
@@ -113,6 +123,11 @@ class Outputs:
         """The times of a `BatchStat` count from `started`, or from this moment."""
         now = datetime.now(UTC) if started is None else started
         self._load_began = self._begin + (now - self._started).total_seconds()
+        self._load = self._load_began, None
+
+    def load_finished(self) -> None:
+        """The last batch is committed, for now."""
+        self._load = self._load_began, time.perf_counter()
 
     def file_started(self, file: FileFacts) -> None:
         """A file is begun."""
@@ -260,11 +275,15 @@ class Outputs:
         if status is None:
             bad = tally.failed or tally.rejects or self.verification["verified"] is False
             status = "completed_with_errors" if bad else "completed"
+        load_began, load_ended = self._load or (end, end)
+        began = self._posix(self._begin)
         content = results(
             status,
             tally,
-            begin=self._posix(self._begin),
+            begin=began,
             seconds=seconds,
+            load_seconds=(end if load_ended is None else load_ended) - load_began,
+            wall_seconds=began - (self._command_started or began) + seconds,
             run_dir=self.run_dir,
             error=error,
         )
