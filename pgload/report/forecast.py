@@ -66,9 +66,9 @@ def _measured(
     exact = (r for r in runs if any(each.setting == setting for each in r.measurements))
     run = next(exact, runs[0])
 
-    def distance(each: Measurement) -> tuple[bool, float, float]:
-        size = each.dataset.bytes / each.dataset.records
-        return *_distance(each.setting, setting), abs(math.log(size / record_size))
+    def distance(each: Measurement) -> tuple[bool, float, float, float]:
+        size = abs(math.log(each.dataset.bytes / each.dataset.records / record_size))
+        return *_distance(each.setting, setting), size, each.throughput  # rather too slow
 
     return run, min(run.measurements, key=distance).fresh
 
