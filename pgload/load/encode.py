@@ -69,7 +69,7 @@ class RowEncoder:
         try:
             return list(self._tokens(batch.records))
         except DECODE_ERRORS:
-            for number, record in enumerate(batch.records, batch.first_record):
+            for number, record in zip(batch.numbers, batch.records, strict=True):
                 try:
                     list(self._tokens([record]))
                 except DECODE_ERRORS as error:
@@ -176,9 +176,8 @@ class RowEncoder:
                 raise ValueError("holds \\u0000, which PostgreSQL's text cannot hold")
             return value
         except ValueError as error:  # the base of msgspec's and Unicode's errors
-            number = batch.first_record + n
             raise field_error(
-                batch.path, number, column.source, column.name, token, error
+                batch.path, batch.numbers[n], column.source, column.name, token, error
             ) from None
 
     def _decode(self, token: bytes, column: Column) -> str | None:

@@ -145,10 +145,11 @@ def write_batch(
 def load_error(encoded: EncodedBatch, error: Exception) -> LoadError:
     """The error for a batch that could not be written; it names file, records, table and reason."""
     batch = encoded.batch
-    last = batch.first_record + len(batch.records) - 1
+    some = "" if batch.selected is None else f"{len(batch.records)} of "
     context = getattr(getattr(error, "diag", None), "context", None)
     return LoadError(
-        f"{batch.path.name}: records {batch.first_record}–{last} into {encoded.table.name}: "
+        f"{batch.path.name}: {some}records {batch.first_record}–{batch.numbers[-1]} into "
+        f"{encoded.table.name}: "
         f"{with_hint(error)}{f' ({context})' if context else ''}"
     )
 

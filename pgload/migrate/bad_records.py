@@ -20,7 +20,6 @@ from pgload.migrate.sqlstates import (
     make_reject,
 )
 from pgload.schema.table import Table
-from pgload.source.reader import Batch
 
 if TYPE_CHECKING:
     import psycopg2
@@ -44,65 +43,70 @@ class GoodRecords:
         self._table = table
         self._send = send
         self._clear = clear
-        self._rejects: dict[int, Reject] = {}  # by record
+        self._rejects: dict[int, Reject] = {}  # by the record's position in the batch
 
     def write(self) -> RowCounts:
         """Write them. Raises `psycopg2.Error` for what is not a data error."""
-        batch = self._encoded.batch
-        numbers = range(batch.first_record, batch.first_record + len(batch.records))
-        self._reject_unencodable(numbers)
+        positions = range(len(self._encoded.batch.records))
+        self._reject_unencodable(positions)
         self._reject_refused()
         self._cursor.execute("SAVEPOINT pgload")
-        rest = [number for number in numbers if number not in self._rejects]
+        rest = [at for at in positions if at not in self._rejects]
         counts = self._write_parts(self._encoded.method, rest) if rest else NONE
         return counts.plus(self._retry_references())
 
     def rejects(self) -> list[Reject]:
         """The other records, in their order."""
-        offsets = self._encoded.batch.offsets(self._rejects)
-        return [
-            replace(reject, offset=offsets[number])
-            for number, reject in sorted(self._rejects.items())
-        ]
+        rejects = [reject for _, reject in sorted(self._rejects.items())]
+        offsets = self._encoded.batch.offsets([reject.record for reject in rejects])
+        return [replace(reject, offset=offsets[reject.record]) for reject in rejects]
 
-    def _reject_unencodable(self, numbers: Sequence[int]) -> None:
+    def _reject_unencodable(self, positions: Sequence[int]) -> None:
         """Reject what the method itself cannot encode."""
+        batch, method = self._encoded.batch, self._encoded.method
         if not isinstance(self._encoded.payload, RecordError):
             return
-        for number in numbers:
+        for at in positions:
             try:
-                self._encoded.method.encode(self._part([number]))
+                method.encode(batch.select([at]))
             except RecordError as error:
-                self._reject(number, error, error.column)
+                self._reject(at, error, error.column)
 
     def _reject_refused(self) -> None:
         """Reject all records with a value that its column's type refuses, without writing them."""
-        name, batch = self._encoded.table.name, self._encoded.batch
-        for number, refusal in check_input(self._cursor, self._table, batch).items():
-            record = batch.records[number - batch.first_record]
-            self._rejects.setdefault(
-                number, Reject(batch.path.name, number, None, name, *refusal, data=record)
+        table, batch = self._encoded.table.name, self._encoded.batch
+        for at, refusal in check_input(self._cursor, self._table, batch).items():
+            reject = Reject(
+                file=batch.path.name,
+                record=batch.numbers[at],
+                offset=None,
+                table=table,
+                column=refusal.column,
+                sqlstate=refusal.sqlstate,
+                message=refusal.message,
+                data=batch.records[at],
             )
+            self._rejects.setdefault(at, reject)
 
-    def _write_parts(self, method: Method, numbers: Sequence[int]) -> RowCounts:
-        """Write the records of these numbers at once; where that is a data error, in parts."""
+    def _write_parts(self, method: Method, positions: Sequence[int]) -> RowCounts:
+        """Write the records at these positions at once; where that is a data error, in parts."""
         import psycopg2
 
         try:
-            payload = method.encode(self._part(numbers))
-            counts = self._send(method, payload, len(numbers))
+            payload = method.encode(self._encoded.batch.select(positions))
+            counts = self._send(method, payload, len(positions))
         except (psycopg2.Error, RecordError) as error:
             if not is_data_error(error):
                 raise
             self._cursor.execute("ROLLBACK TO SAVEPOINT pgload")
-            if len(numbers) == 1:
+            if len(positions) == 1:
                 column = column_of(error)
                 if column is None and is_value_error(error):
-                    column = self._find_column(numbers)
-                self._reject(numbers[0], error, column)
+                    column = self._find_column(positions)
+                self._reject(positions[0], error, column)
                 return NONE
             counts = NONE
-            for part in pieces(numbers):
+            for part in pieces(positions):
                 counts = counts.plus(self._write_parts(method, part))
             return counts
         after = [b"RELEASE SAVEPOINT pgload", self._clear, b"SAVEPOINT pgload"]
@@ -119,8 +123,8 @@ class GoodRecords:
         method = make_method("unnest", self._table)
         waiting = self._rejected_by(FOREIGN_KEY)
         while waiting:
-            for number in waiting:
-                del self._rejects[number]
+            for at in waiting:
+                del self._rejects[at]
             counts = counts.plus(self._write_parts(method, waiting))
             before, waiting = waiting, self._rejected_by(FOREIGN_KEY)
             if len(waiting) == len(before):
@@ -128,27 +132,21 @@ class GoodRecords:
         return counts
 
     def _rejected_by(self, sqlstate: str) -> list[int]:
-        return sorted(n for n, reject in self._rejects.items() if reject.sqlstate == sqlstate)
+        return sorted(at for at, reject in self._rejects.items() if reject.sqlstate == sqlstate)
 
-    def _reject(self, number: int, error: psycopg2.Error | RecordError, column: str | None) -> None:
-        part = self._part([number])
-        self._rejects[number] = make_reject(self._encoded.table.name, part, column, error)
+    def _reject(self, at: int, error: psycopg2.Error | RecordError, column: str | None) -> None:
+        part = self._encoded.batch.select([at])
+        self._rejects[at] = make_reject(self._encoded.table.name, part, column, error)
 
-    def _find_column(self, numbers: Sequence[int]) -> str | None:
+    def _find_column(self, positions: Sequence[int]) -> str | None:
         """The column whose value is refused, from COPY's error context; None if it names none."""
         import psycopg2
 
         copy = make_method("copy", self._table)
         try:
-            copy.write(self._cursor, copy.encode(self._part(numbers)))
+            copy.write(self._cursor, copy.encode(self._encoded.batch.select(positions)))
         except (psycopg2.Error, RecordError) as error:
             return column_of(error)
         finally:
             self._cursor.execute("ROLLBACK TO SAVEPOINT pgload")
         return None
-
-    def _part(self, numbers: Sequence[int]) -> Batch:
-        """The batch's records of these numbers, counted as if they followed one another."""
-        batch = self._encoded.batch
-        records = [batch.records[number - batch.first_record] for number in numbers]
-        return Batch(batch.path, numbers[0], records)

@@ -39,27 +39,27 @@ def check_sample(file: FilePlan, connection: Connection) -> SampleCheck:
 
     Needs no privilege, since no table is used.
     """
-    numbers, records = sample(file)
+    batch = sample(file)
     encoder, refused = RowEncoder(file.table.columns), dict[int, str]()
-    for number, record in zip(numbers, records, strict=True):
+    for at, number in enumerate(batch.numbers):
         try:
-            encoder.check(Batch(file.path, number, [record]))
+            encoder.check(batch.select([at]))
         except RecordError as error:
             column = f"column {error.column}: " if error.column else ""
             refused[number] = f"{column}{error.reason}"
     with connection.cursor() as cursor:
         cursor.execute("BEGIN READ ONLY")
         try:
-            found = check_input(cursor, file.table, Batch(file.path, 1, records))
+            found = check_input(cursor, file.table, batch)
         finally:
             cursor.execute("ROLLBACK")
     for at, refusal in found.items():
-        refused.setdefault(numbers[at - 1], f"column {refusal.column}: {refusal.message}")
-    return SampleCheck(len(records), dict(sorted(refused.items())))
+        refused.setdefault(batch.numbers[at], f"column {refusal.column}: {refusal.message}")
+    return SampleCheck(len(batch.records), dict(sorted(refused.items())))
 
 
-def sample(file: FilePlan) -> tuple[list[int], list[Raw]]:
-    """The numbers and the records of a sample that is spread over the file."""
+def sample(file: FilePlan) -> Batch:
+    """Records from all of the file."""
     total = file.scan.records
     step = max((total - FIRST) // SPREAD, 1)
     numbers = [*range(1, min(FIRST, total) + 1), *range(FIRST + step, total + 1, step)]
@@ -70,7 +70,7 @@ def sample(file: FilePlan) -> tuple[list[int], list[Raw]]:
         # Copies, as a record would keep its whole window in memory.
         records += [window[number - first].copy() for number in numbers[len(records) : end]]
         first += len(window)
-    return numbers, records
+    return Batch(file.path, 1, records, selected=numbers)
 
 
 def describe_checks(checks: dict[str, SampleCheck], records: int) -> Iterator[str]:

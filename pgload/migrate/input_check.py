@@ -34,7 +34,7 @@ class Refusal(NamedTuple):
 
 
 def check_input(cursor: Cursor, table: Table, batch: Batch) -> dict[int, Refusal]:
-    """By the record's number, the first of its values that the type of its column refuses.
+    """By a record's position, from 0, the first of its values that its column's type refuses.
 
     Needs an open transaction, in which it writes nothing, and only the types of the columns: the
     table need not exist, and its triggers do not run. Neither records that cannot be encoded nor
@@ -42,7 +42,7 @@ def check_input(cursor: Cursor, table: Table, batch: Batch) -> dict[int, Refusal
     """
     columns = [column for column in table.columns if _may_refuse(column)]
     encoder = RowEncoder(columns)
-    # For each column its different values, each with the numbers of the records that have it.
+    # For each column its different values, each with the positions of the records that have it.
     records: list[dict[str, list[int]]] = [{} for _ in columns]
     for n in range(len(batch.records) if columns else 0):
         try:
@@ -51,11 +51,11 @@ def check_input(cursor: Cursor, table: Table, batch: Batch) -> dict[int, Refusal
             continue
         for of_value, value in zip(records, row, strict=True):
             if value is not None:
-                of_value.setdefault(value, []).append(batch.first_record + n)
+                of_value.setdefault(value, []).append(n)
     refusals: dict[int, Refusal] = {}
     for n, value, sqlstate, message in sorted(_refused(cursor, columns, list(map(list, records)))):
-        for record in records[n][value]:
-            refusals.setdefault(record, Refusal(columns[n].name, sqlstate, message))
+        for position in records[n][value]:
+            refusals.setdefault(position, Refusal(columns[n].name, sqlstate, message))
     return refusals
 
 

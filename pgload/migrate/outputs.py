@@ -158,10 +158,9 @@ class Outputs:
         """
         self._raise_error()
         self._files.rejects.write(rejects)
-        for each in rejects:
-            self._events.put(partial(self._tally.reject, each.file, each.table))
         if rejects:
             first = rejects[0]
+            self._events.put(partial(self._tally.reject, first.file, first.table, len(rejects)))
             more = f" and {len(rejects) - 1} more" if len(rejects) > 1 else ""
             self.log.warning(
                 f"Rejected: {first.file}, record {first.record}{more}: {first.message}"
@@ -170,8 +169,8 @@ class Outputs:
     def withdraw(self, rejects: Collection[Reject]) -> None:
         """Rejects of a batch that was not committed after all are not in the files any more."""
         self._files.rejects.remove(rejects)
-        for each in rejects:
-            self._events.put(partial(self._tally.withdraw, each.file, each.table))
+        first = next(iter(rejects))
+        self._events.put(partial(self._tally.reject, first.file, first.table, -len(rejects)))
         numbers = ", ".join(f"{each.file}, record {each.record}" for each in list(rejects)[:3])
         self.log.warning(f"Not rejected, since its batch was not committed: {numbers}")
 

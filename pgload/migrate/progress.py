@@ -184,17 +184,11 @@ class Tally:
         self.records += stat.records
         return self.batches
 
-    def reject(self, file: str, table: str) -> None:
-        """A record was rejected."""
-        self._file(file, table).rejects += 1
-        self._table(table).rejects += 1
-        self.rejects += 1
-
-    def withdraw(self, file: str, table: str) -> None:
-        """A record that was reported as rejected is not, since its batch was not committed."""
-        self._file(file, table).rejects -= 1
-        self._table(table).rejects -= 1
-        self.rejects -= 1
+    def reject(self, file: str, table: str, records: int = 1) -> None:
+        """Records were rejected; fewer than 0 are taken back, as a batch was not committed."""
+        self._file(file, table).rejects += records
+        self._table(table).rejects += records
+        self.rejects += records
 
     def count_rows(self, file: str, table: str, counts: RowCounts) -> None:
         """What became of records of a batch that were not inserted as rows of their own."""

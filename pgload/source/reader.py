@@ -39,19 +39,44 @@ BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Consecutive records of one file; `first_record` counts from 1."""
+    """Records of one file in its order: consecutive ones, unless `selected` has their numbers."""
 
     path: Path
-    first_record: int
+    first_record: int  # the number of the first record in the file, from 1
     records: Sequence[Raw]
     # Where they were cut out, each window with the number of its first record.
     windows: Sequence[tuple[int, Window]] = field(default=(), repr=False, compare=False)
+    selected: Sequence[int] | None = None  # the records' numbers if they are not consecutive
+    partition: int | None = None  # batches of the same partition are written in their order
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """The records' numbers in the file, ascending."""
+        if self.selected is not None:
+            return self.selected
+        return range(self.first_record, self.first_record + len(self.records))
+
+    def select(self, positions: Sequence[int], partition: int | None = None) -> Batch:
+        """The batch's records at these positions, counted from 0 and ascending; at least one."""
+        records, numbers = self.records, self.numbers
+        chosen = [numbers[at] for at in positions]
+        return Batch(
+            self.path, chosen[0], [records[at] for at in positions], self.windows, chosen, partition
+        )
 
     def parts(self, size: int) -> Iterator[Batch]:
         """The batch in parts of `size` records; the last one may be smaller."""
+        numbers = self.numbers
         for at in range(0, len(self.records), size):
-            records = self.records[at : at + size]
-            yield Batch(self.path, self.first_record + at, records, self.windows)
+            part = numbers[at : at + size]
+            yield Batch(
+                self.path,
+                part[0],
+                self.records[at : at + size],
+                self.windows,
+                None if self.selected is None else part,
+                self.partition,
+            )
 
     def offset(self, record: int) -> int | None:
         """As `offsets`, of one record."""
