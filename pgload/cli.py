@@ -13,19 +13,14 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, get_args
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pgload import __version__
-from pgload.arguments import add_command, group, port, positive, whole
-from pgload.contract import METHODS, OUTPUT_DIR, REJECTS, ExitCode, one_line
+from pgload.arguments import add_command, group, port
+from pgload.contract import OUTPUT_DIR, REJECTS, ExitCode, one_line
 from pgload.errors import PgloadError, UsageError
-from pgload.migrate.options import (
-    MANY_REJECTS,
-    UNLIMITED,
-    MigrateOptions,
-    OnConflict,
-    OnUnknown,
-)
+from pgload.migrate.arguments import add_migrate_arguments
+from pgload.migrate.options import MigrateOptions
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -134,112 +129,7 @@ def _add_migrate(commands: Commands) -> None:
         "ended early; 2: bad usage or configuration, or no connection; 130: interrupted.",
         example="--cloud GCP --data data --method copy --batch-size 1000 --connections 5",
     )
-    add = group(command, "source and target")
-    add("--data", type=Path, default=Path("data"), help="the folder of JSON files")
-    add(
-        "--cloud",
-        metavar="NAME",
-        help="GCP, AZURE, AWS or any prefix configured in .env; EMBEDDED or CONTAINER to try it "
-        "on a temporary server (default: CLOUD_PROVIDER or ENV of .env)",
-    )
-    add("--create-tables", action="store_true", help="create the tables that are missing")
-    add(
-        "--on-unknown",
-        choices=get_args(OnUnknown),
-        default=MigrateOptions.on_unknown,
-        help="a field that has no column: refuse to start, omit it, or add the column (text, or "
-        "its type in tables.toml)",
-    )
-    add(
-        "--ignore-unknown",
-        dest="on_unknown",
-        action="store_const",
-        const="ignore",
-        default=argparse.SUPPRESS,  # or it would replace what --on-unknown has set
-        help="the same as --on-unknown ignore",
-    )
-    add(
-        "--override-identity",
-        action="store_true",
-        help="write fields into columns that are generated always as identity, and set their "
-        "sequences to the largest value at the end",
-    )
-    add("--dry-run", action="store_true", help="print what would be done, and write nothing")
-
-    add = group(command, "how batches are written")
-    add(
-        "--method",
-        choices=METHODS,
-        default=MigrateOptions.method,
-        help="how a batch is written; copy is the fastest",
-    )
-    add(
-        "--batch-size",
-        type=positive,
-        default=MigrateOptions.batch_size,
-        help="records in a batch, such as 100, 500, 1000, 2000 or 5000",
-    )
-    add(
-        "--connections",
-        type=positive,
-        default=MigrateOptions.connections,
-        help="concurrent workers with a connection each, such as 1, 2, 5 or 10",
-    )
-    add(
-        "--on-conflict",
-        choices=get_args(OnConflict),
-        default=MigrateOptions.on_conflict,
-        help="a record whose key is in the table: reject it, skip it, or update the row",
-    )
-    add(
-        "--retry-timeout",
-        type=positive,
-        default=round(MigrateOptions.retry_timeout),
-        metavar="SECONDS",
-        help="how long a batch is retried after transient errors (a lost server, a lock) while no "
-        "batch can be written",
-    )
-    # The old name of --retry-timeout, for one release.
-    add(
-        "--patience",
-        dest="retry_timeout",
-        type=positive,
-        default=argparse.SUPPRESS,  # or it would replace what --retry-timeout has set
-        help=argparse.SUPPRESS,
-    )
-    add(
-        "--max-rejects",
-        type=_limit,
-        metavar="N",
-        help="end the run after more than N rejects, or never with none (default: after "
-        f"{MANY_REJECTS:,} if they are more than half of the records so far)",
-    )
-    add("--verify", action="store_true", help="compare the files with their tables after the load")
-
-    add = group(command, "after an earlier run")
-    add("--resume", action="store_true", help="load what is missing, however the last run ended")
-    add("--restart", action="store_true", help="forget what is committed, and load everything")
-    add(
-        "--no-ledger",
-        dest="ledger",
-        action="store_false",
-        help="keep no table pgload_ledger of what is committed: no --resume then, and a batch "
-        "whose connection is lost ends the run, since it may be committed or not",
-    )
-
-    add = group(command, "output files")
-    add(
-        "--output-dir",
-        type=Path,
-        default=MigrateOptions.output_dir,
-        help="progress, statistics, results, log and rejects",
-    )
-    add(
-        "--keep-runs",
-        type=positive,
-        default=MigrateOptions.keep_runs,
-        help="runs whose files are kept there",
-    )
+    add_migrate_arguments(command)
 
 
 def _migrate(options: argparse.Namespace) -> int:
@@ -256,10 +146,6 @@ def _migrate(options: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(options).items() if name in asked}
     command = [*_program().split(), *options.arguments]
     return migrate(MigrateOptions(**(given | {"command": command})), forecast)
-
-
-def _limit(text: str) -> int:
-    return UNLIMITED if text == "none" else whole(text)
 
 
 def _add_rejects(commands: Commands) -> None:

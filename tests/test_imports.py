@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "targets": set(),
     "load": {"schema", "source"},
     "cluster": {"load", "schema", "source"},
-    "migrate": {"cluster", "load", "schema", "source", "targets"},
+    "migrate": {"arguments", "cluster", "load", "schema", "source", "targets"},
     "bench": {
         *("cluster", "load", "schema", "source", "targets", "sample"),
         *("report.measurement", "report.saved", "report.tables"),  # the table after a run

@@ -27,8 +27,9 @@ from pgload.load.stats import BatchStat
 from pgload.migrate.counts import RowCounts
 from pgload.migrate.options import KEEP_RUNS
 from pgload.migrate.progress import FileFacts, RunFacts, Snapshot, Status, Tally
+from pgload.migrate.results import last_line, results
 from pgload.migrate.run_dir import link_as_latest, make_run_dir, prune
-from pgload.migrate.run_files import Reject, RunFiles, first_line, iso, last_line, results
+from pgload.migrate.run_files import Reject, RunFiles, first_line, iso
 
 TICK = 0.25  # seconds between two replacements of the progress file
 MAX_EVENTS = 10_000  # in the queue; while a disk hangs, the workers wait

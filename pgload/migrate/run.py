@@ -22,8 +22,8 @@ from pgload.migrate.pending import PendingBatches
 from pgload.migrate.plan import FilePlan, Plan
 from pgload.migrate.prepare import MAKE_DURABLE, Prepared, prepare
 from pgload.migrate.progress import FileFacts, RunFacts, Status
+from pgload.migrate.results import counts, times
 from pgload.migrate.retry import RetryingWriter
-from pgload.migrate.run_files import counts, times
 from pgload.migrate.sqlstates import is_transient
 from pgload.migrate.verify import VerifiedTable, describe, to_results, verify
 from pgload.targets.cloud import LOCAL_CLOUDS
