@@ -49,7 +49,12 @@ def add_migrate_arguments(command: argparse.ArgumentParser) -> None:
         help="write fields into columns that are generated always as identity, and set their "
         "sequences to the largest value at the end",
     )
-    add("--dry-run", action="store_true", help="print what would be done, and write nothing")
+    add(
+        "--dry-run",
+        action="store_true",
+        help="print what would be done, check a sample of the records against the columns' types, "
+        "and write nothing",
+    )
 
     add = group(command, "how batches are written")
     add(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Raw
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 FIRST = 1000  # records of a file that are checked from its beginning on
 SPREAD = 1000  # about as many of the others, at equal distances
-SHOWN = 3  # of the records of a file that would be rejected
+SHOWN = 3  # of the reasons for which records of a file would be rejected
 
 # Lines on how long the load of so many records and bytes takes on a cloud, with this setting, at
 # this price in US dollars an hour, if it is known.
@@ -81,10 +82,13 @@ def describe_checks(checks: dict[str, SampleCheck], records: int) -> Iterator[st
         if check.refused:
             count = len(check.refused)
             yield f"{name}: {count:,} of {check.checked:,} records checked would be rejected"
-            for number, why in list(check.refused.items())[:SHOWN]:
-                yield f"  record {number}: {why}"
-            if count > SHOWN:
-                yield f"  and {count - SHOWN:,} more"
+            numbers: dict[str, list[int]] = {}
+            for number, why in check.refused.items():
+                numbers.setdefault(why, []).append(number)
+            for why, (first, *others) in islice(numbers.items(), SHOWN):
+                yield f"  record {first}{f' and {len(others):,} more' if others else ''}: {why}"
+            if len(numbers) > SHOWN:
+                yield f"  and {len(numbers) - SHOWN:,} more reasons"
     if checks:
         all_ = "all" if checked == records else f"{checked:,} of"
         outcome = f"{refused:,} of them are refused" if refused else "none is refused"

@@ -39,17 +39,26 @@ def test_sample(
     monkeypatch.setattr(dry_run, "SPREAD", 10)
     sandbox.sql("CREATE TABLE u (n int)")
     sandbox.numbers("t.json", 15)
-    bad = {17: "x", 18: 3e9, 19: "y", 20: "z\0", 520: "middle", 1020: "end", 21: "not sampled"}
+    bad = {
+        2: "x",
+        17: "x",
+        18: 3e9,
+        19: "y",
+        20: "z\0",
+        520: "middle",
+        1020: "end",
+        21: "not sampled",
+    }
     sandbox.file("u.json", [{"n": bad.get(n, n)} for n in range(1, 1021)])
     assert sandbox.migrate("--dry-run") == 1
     lines = capsys.readouterr().out.splitlines()
-    at = lines.index("u.json: 6 of 30 records checked would be rejected")
+    at = lines.index("u.json: 7 of 30 records checked would be rejected")
     assert lines[at + 1 : at + 6] == [
-        '  record 17: column n: invalid input syntax for type integer: "x"',
+        '  record 2 and 1 more: column n: invalid input syntax for type integer: "x"',
         '  record 18: column n: value "3000000000.0" is out of range for type integer',
         '  record 19: column n: invalid input syntax for type integer: "y"',
-        "  and 3 more",
-        "checked against the columns' types: 45 of 1,035 records, 6 of them are refused",
+        "  and 3 more reasons",
+        "checked against the columns' types: 45 of 1,035 records, 7 of them are refused",
     ]
     assert lines[-1] == "dry run: nothing was written"
 

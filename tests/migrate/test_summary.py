@@ -122,3 +122,18 @@ def test_rejects_are_shown_meanwhile(sandbox: MigrationSandbox) -> None:
         process.communicate()
     assert process.returncode == 1
     assert sandbox.output("migration_results.json")["rejects"] == 300
+
+
+@pytest.mark.parametrize("program", ["/usr/local/bin/pgload", "/site-packages/pgload/__main__.py"])
+def test_command_that_resumes(
+    sandbox: MigrationSandbox,
+    program: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The command that resumes a run is called as the run was."""
+    monkeypatch.setattr("sys.argv", [program])
+    sandbox.file("t.json", [{"n": "bad"}])
+    assert sandbox.migrate("--max-rejects", "0") == 1
+    called = "python -m pgload" if program.endswith(".py") else "pgload"
+    assert f"\nresume with: {called} migrate --cloud " in capsys.readouterr().out
