@@ -1,4 +1,7 @@
-"""What the writer and the reader of a file share: names, keys, units, and JSON in and out."""
+"""What the writer and the reader of a file share: names, keys, units, JSON in and out.
+
+And the exit codes, which the commands share.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 
 import msgspec
@@ -42,6 +46,16 @@ OUTPUT_FILES = (PROGRESS, STATS, RESULTS, LOG, REJECTS)
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+
+
+class ExitCode(IntEnum):
+    """The exit codes of all commands. A `PgloadError` that a command raises is UNUSABLE."""
+
+    COMPLETE = 0
+    INCOMPLETE = 1  # of `migrate`: some records or batches were not written
+    UNUSABLE = 2  # bad usage or configuration, or no connection: nothing was written
+    SLOWER = 3  # of `compare --fail`
+    INTERRUPTED = 130  # 128 + SIGINT
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -15,12 +15,13 @@ from tests.support.environment import ROOT
 MAY_IMPORT = {
     "errors": set(),
     "contract": set(),
+    "arguments": set(),
     "source": set(),
     "schema": {"source"},
     "targets": set(),
     "load": {"schema", "source"},
     "cluster": {"load", "schema", "source"},
-    "migrate": {"cluster", "load", "schema", "source", "targets"},
+    "migrate": {"arguments", "cluster", "load", "schema", "source", "targets"},
     "bench": {
         *("cluster", "load", "schema", "source", "targets", "sample"),
         *("report.measurement", "report.saved", "report.tables"),  # the table after a run
@@ -28,7 +29,7 @@ MAY_IMPORT = {
     "sample": set(),
     "report": set(),
     "dashboard": {"report"},
-    "cli": {"migrate", "report", "dashboard"},
+    "cli": {"arguments", "migrate", "report", "dashboard"},
     "__main__": {"cli"},
 }
 MODULES = sorted((ROOT / "pgload").rglob("*.py"))

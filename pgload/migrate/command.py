@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from enum import IntEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgload.contract import ExitCode, Setting
 from pgload.errors import TargetError, UsageError
 from pgload.migrate.console import say
 from pgload.migrate.control import Control, interruptible, with_timeouts
-from pgload.migrate.ledger import Ledger
+from pgload.migrate.dry_run import Forecast, check_sample, describe_checks
+from pgload.migrate.ledger import EMPTY, Ledger
 from pgload.migrate.options import MigrateOptions
-from pgload.migrate.plan import Plan, check_ledger, describe_plan, make_plan, read_folder
+from pgload.migrate.plan import Plan, check_ledger, make_plan, read_folder
+from pgload.migrate.plan_text import describe_plan
 from pgload.migrate.progress import Status
 from pgload.migrate.run import MigrationRun
 from pgload.migrate.signals import StopOnSignal
@@ -41,15 +43,6 @@ PRIVILEGES = (
 )
 
 
-class ExitCode(IntEnum):
-    """The exit codes of `migrate`. A `PgloadError` that `migrate` raises is UNUSABLE."""
-
-    COMPLETE = 0
-    INCOMPLETE = 1  # some records or batches were not written
-    UNUSABLE = 2  # bad usage or configuration, or no connection: nothing was written
-    INTERRUPTED = 130  # 128 + SIGINT
-
-
 EXIT_CODES: dict[Status, ExitCode] = {
     "completed": ExitCode.COMPLETE,
     "completed_with_errors": ExitCode.INCOMPLETE,
@@ -58,8 +51,11 @@ EXIT_CODES: dict[Status, ExitCode] = {
 }
 
 
-def migrate(options: MigrateOptions) -> int:
-    """Migrate; gives the exit code. Raises `PgloadError` where nothing was written."""
+def migrate(options: MigrateOptions, forecast: Forecast | None = None) -> int:
+    """Migrate; gives the exit code. Raises `PgloadError` where nothing was written.
+
+    `forecast` gives a dry run the lines on how long the load takes.
+    """
     _check_output_dir(options)
     variables = environment(Path.cwd())
     cloud = _cloud(options, variables)
@@ -84,7 +80,7 @@ def migrate(options: MigrateOptions) -> int:
             return plan, ledger, check_ledger(plan, ledger, options) if ledger else {}
 
         plan, ledger, notes = control.run(prepare, say)
-        for line in describe_plan(plan, notes):
+        for line in describe_plan(plan, notes, columns=options.dry_run):
             say(line)
         if plan.problems:
             for problem in plan.problems:
@@ -92,8 +88,7 @@ def migrate(options: MigrateOptions) -> int:
             more = f" and {len(plan.problems) - 1} more" if len(plan.problems) > 1 else ""
             raise UsageError(f"nothing was written: {plan.problems[0]}{more}")
         if options.dry_run:
-            say("dry run: nothing was written")
-            return ExitCode.INCOMPLETE if plan.broken else ExitCode.COMPLETE
+            return _dry_run(plan, options, control, target, forecast)
         control.run(partial(_add_columns, plan, options.retry_timeout), say)
         run = MigrationRun(
             options,
@@ -108,6 +103,41 @@ def migrate(options: MigrateOptions) -> int:
         if options.override_identity:
             code = max(code, _advance_sequences(plan, target))
         return code
+
+
+def _dry_run(
+    plan: Plan,
+    options: MigrateOptions,
+    control: Control,
+    target: Target,
+    forecast: Forecast | None,
+) -> ExitCode:
+    """Check a sample of each file, and tell how long the load takes; gives the load's exit code."""
+    checks = {file.path.name: control.run(partial(check_sample, file), say) for file in plan.files}
+    for line in describe_checks(checks, plan.records):
+        say(line)
+    records, size = control.run(partial(_to_load, plan, options), say)
+    if forecast and records:
+        setting = Setting(options.method, options.batch_size, options.connections)
+        for line in forecast(target.cloud, setting, records, size, target.price_per_hour):
+            say(line)
+    say("dry run: nothing was written")
+    refused = any(check.refused for check in checks.values())
+    return ExitCode.INCOMPLETE if refused or plan.broken else ExitCode.COMPLETE
+
+
+def _to_load(plan: Plan, options: MigrateOptions, connection: Connection) -> tuple[int, int]:
+    """The records that are not committed yet, and about how many bytes they have."""
+    entries = {}
+    if options.ledger and not options.writes_again:
+        entries = Ledger(connection).look_up([file.in_ledger for file in plan.files if file.match])
+    records = size = 0
+    for file in plan.files:
+        entry = entries.get(file.in_ledger.key, EMPTY)
+        left = file.scan.records - sum(entry.batches.values())
+        records += left
+        size += file.scan.bytes * left // file.scan.records
+    return records, size
 
 
 def _add_columns(plan: Plan, timeout: float, connection: Connection) -> None:

@@ -17,17 +17,31 @@ if TYPE_CHECKING:
 
 BAR_EVERY = 0.25  # seconds; a snapshot is not renewed more often
 LINE_EVERY = 5.0
+WIDTH = 80  # of a terminal, in columns
 NORMAL_STATES = ("writing", "waiting")  # of connections
 
 Show = Callable[[Snapshot], None]
 
 
 def say(text: str) -> None:
-    """Print a line. A reader that closes the pipe, as `head` does, does not end the migration."""
-    try:
-        print(one_line(text), flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Print a line."""
+    print(one_line(text), flush=True)
+
+
+def filled(parts: Iterable[str], indent: str = "  ", first: str | None = None) -> Iterator[str]:
+    """The parts with commas between them, as many in a line as `WIDTH` columns take.
+
+    `first` is what the first line begins with, instead of the indent.
+    """
+    from rich.cells import cell_len  # of some characters is 2
+
+    line, separator = indent if first is None else first, ""
+    for part in map(one_line, parts):
+        if separator and cell_len(line + separator + part) >= WIDTH:
+            yield f"{line},"
+            line, separator = indent, ""
+        line, separator = line + separator + part, ", "
+    yield line
 
 
 @contextmanager

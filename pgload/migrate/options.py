@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from pgload.contract import OUTPUT_DIR
 
 KEEP_RUNS = 20
 RETRY_TIMEOUT = 300.0  # seconds
+MANY_REJECTS = 10_000  # after which a run ends of whose records more than half are rejected
+UNLIMITED = sys.maxsize
 
 OnUnknown = Literal["error", "ignore", "add"]
 OnConflict = Literal["error", "skip", "update"]
@@ -34,11 +37,12 @@ class MigrateOptions:
     override_identity: bool = False
     dry_run: bool = False
     ledger: bool = True
-    max_rejects: int | None = None
+    max_rejects: int | None = None  # None: end a run that rejects most records
     retry_timeout: float = RETRY_TIMEOUT
     verify: bool = False
     keep_runs: int = KEEP_RUNS
     command: Sequence[str] = ()  # the whole command line, to print the one that resumes
+    started: float | None = None  # when the command began, a POSIX time; None: now
 
     @property
     def writes_again(self) -> bool:

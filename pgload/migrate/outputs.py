@@ -27,8 +27,9 @@ from pgload.load.stats import BatchStat
 from pgload.migrate.counts import RowCounts
 from pgload.migrate.options import KEEP_RUNS
 from pgload.migrate.progress import FileFacts, RunFacts, Snapshot, Status, Tally
+from pgload.migrate.results import last_line, results
 from pgload.migrate.run_dir import link_as_latest, make_run_dir, prune
-from pgload.migrate.run_files import Reject, RunFiles, first_line, iso, last_line, results
+from pgload.migrate.run_files import Reject, RunFiles, first_line, iso
 
 TICK = 0.25  # seconds between two replacements of the progress file
 MAX_EVENTS = 10_000  # in the queue; while a disk hangs, the workers wait
@@ -50,13 +51,22 @@ class Outputs:
     exception, it finishes the run as `failed`, by Ctrl-C as `interrupted`.
 
     `snapshot` is the run's state at the last tick, `run_dir` the run's own directory, `log` a
-    logger for its log; all methods may be called from any thread.
+    logger for its log; all methods may be called from any thread. `command_started` is the POSIX
+    time from which `wall_seconds` count, instead of the run's begin.
     """
 
-    def __init__(self, output_dir: Path, facts: RunFacts, *, keep_runs: int = KEEP_RUNS) -> None:
+    def __init__(
+        self,
+        output_dir: Path,
+        facts: RunFacts,
+        *,
+        keep_runs: int = KEEP_RUNS,
+        command_started: float | None = None,
+    ) -> None:
         self._output_dir = output_dir.absolute()  # the process may change its directory
         self._facts = facts
         self._keep_runs = keep_runs
+        self._command_started = command_started
         self._tally = Tally(facts)
         self._events: Queue[Callable[[], object] | logging.LogRecord] = Queue(MAX_EVENTS)
         self._stopped = Event()
@@ -71,6 +81,7 @@ class Outputs:
     def __enter__(self) -> Self:
         self._started, self._begin = datetime.now(UTC), time.perf_counter()
         self._load_began = self._begin
+        self._load: tuple[float, float | None] | None = None  # its begin and end
         self._tally.connections = [("waiting", self._begin)] * self._facts.num_connections
         self.run_dir = make_run_dir(self._output_dir, self._started)
         self._files = RunFiles(self.run_dir, self._facts)
@@ -113,6 +124,11 @@ class Outputs:
         """The times of a `BatchStat` count from `started`, or from this moment."""
         now = datetime.now(UTC) if started is None else started
         self._load_began = self._begin + (now - self._started).total_seconds()
+        self._load = self._load_began, None
+
+    def load_finished(self) -> None:
+        """The last batch is committed, for now."""
+        self._load = self._load_began, time.perf_counter()
 
     def file_started(self, file: FileFacts) -> None:
         """A file is begun."""
@@ -143,10 +159,9 @@ class Outputs:
         """
         self._raise_error()
         self._files.rejects.write(rejects)
-        for each in rejects:
-            self._events.put(partial(self._tally.reject, each.file, each.table))
         if rejects:
             first = rejects[0]
+            self._events.put(partial(self._tally.reject, first.file, first.table, len(rejects)))
             more = f" and {len(rejects) - 1} more" if len(rejects) > 1 else ""
             self.log.warning(
                 f"Rejected: {first.file}, record {first.record}{more}: {first.message}"
@@ -155,8 +170,8 @@ class Outputs:
     def withdraw(self, rejects: Collection[Reject]) -> None:
         """Rejects of a batch that was not committed after all are not in the files any more."""
         self._files.rejects.remove(rejects)
-        for each in rejects:
-            self._events.put(partial(self._tally.withdraw, each.file, each.table))
+        first = next(iter(rejects))
+        self._events.put(partial(self._tally.reject, first.file, first.table, -len(rejects)))
         numbers = ", ".join(f"{each.file}, record {each.record}" for each in list(rejects)[:3])
         self.log.warning(f"Not rejected, since its batch was not committed: {numbers}")
 
@@ -260,11 +275,15 @@ class Outputs:
         if status is None:
             bad = tally.failed or tally.rejects or self.verification["verified"] is False
             status = "completed_with_errors" if bad else "completed"
+        load_began, load_ended = self._load or (end, end)
+        began = self._posix(self._begin)
         content = results(
             status,
             tally,
-            begin=self._posix(self._begin),
+            begin=began,
             seconds=seconds,
+            load_seconds=(end if load_ended is None else load_ended) - load_began,
+            wall_seconds=began - (self._command_started or began) + seconds,
             run_dir=self.run_dir,
             error=error,
         )

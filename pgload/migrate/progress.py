@@ -138,11 +138,11 @@ class Tally:
     retries: int = 0
     records: int = 0  # committed in this run
     records_before: int = 0
+    not_written_before: int = 0  # skipped or suppressed by earlier runs
     records_by_others: int = 0
     counts: RowCounts = NONE
     rejects: int = 0
     _rejected_before: dict[str, int] = field(default_factory=dict)  # file → by earlier runs
-    _not_written_before: int = 0
     _recent: deque[tuple[float, int, int]] = field(default_factory=deque)  # when, records, done
 
     def files_planned(self, files: Iterable[FileFacts]) -> None:
@@ -157,7 +157,7 @@ class Tally:
         file.records_before = facts.records_before
         self.current_file = facts.name
         self.records_before += facts.records_before
-        self._not_written_before += facts.not_written_before
+        self.not_written_before += facts.not_written_before
         if facts.rejected_before:
             self._rejected_before[facts.name] = facts.rejected_before
 
@@ -184,17 +184,11 @@ class Tally:
         self.records += stat.records
         return self.batches
 
-    def reject(self, file: str, table: str) -> None:
-        """A record was rejected."""
-        self._file(file, table).rejects += 1
-        self._table(table).rejects += 1
-        self.rejects += 1
-
-    def withdraw(self, file: str, table: str) -> None:
-        """A record that was reported as rejected is not, since its batch was not committed."""
-        self._file(file, table).rejects -= 1
-        self._table(table).rejects -= 1
-        self.rejects -= 1
+    def reject(self, file: str, table: str, records: int = 1) -> None:
+        """Records were rejected; fewer than 0 are taken back, as a batch was not committed."""
+        self._file(file, table).rejects += records
+        self._table(table).rejects += records
+        self.rejects += records
 
     def count_rows(self, file: str, table: str, counts: RowCounts) -> None:
         """What became of records of a batch that were not inserted as rows of their own."""
@@ -224,16 +218,29 @@ class Tally:
             if file.status == "running":
                 file.status = "unfinished"
 
+    @property
+    def done(self) -> int:
+        """The records of which it is certain what became of them, in this run."""
+        return self.records + self.rejects + self.counts.not_written
+
+    @property
+    def rejects_before(self) -> int:
+        """The records that earlier runs have rejected, of the files that are begun."""
+        return sum(self._rejected_before.values())
+
+    @property
+    def left(self) -> int:
+        """The records of which it is not known what became of them."""
+        before = self.records_before + self.rejects_before + self.not_written_before
+        return max(self.facts.total_records - before - self.records_by_others - self.done, 0)
+
     def snapshot(self, status: Status, *, begin: float, now: float, **run: Any) -> Snapshot:
         """The run at `now`, which began at `begin`, both on the clock of `time.perf_counter`.
 
         `run` holds the other fields of a `Snapshot`: start_time, last_update, pid, run.
         """
         facts = self.facts
-        done = self.records + self.rejects + self.counts.not_written
-        total, before = facts.total_records, self.records_before
-        earlier = before + sum(self._rejected_before.values()) + self._not_written_before
-        left = max(total - earlier - self.records_by_others - done, 0)
+        total, before, done, left = facts.total_records, self.records_before, self.done, self.left
         records_per_second, done_per_second = self._speed(begin, now, done)
         elapsed = now - begin
         return Snapshot(

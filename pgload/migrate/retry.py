@@ -1,4 +1,4 @@
-"""`RetryingWriter`: retries transient errors, bisects batches with bad records, writes the ledger.
+"""`RetryingWriter`: retries transient errors, rejects bad records, writes the ledger.
 
 Every record of a batch is committed once or rejected once, whatever happens to the connection.
 """
@@ -7,32 +7,24 @@ from __future__ import annotations
 
 import random
 import time
-from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pgload.errors import LoadError, RecordError, TargetError
-from pgload.load.methods import Method, make_method
+from pgload.load.methods import Method
 from pgload.load.session import EncodedBatch, Session, Writer, WriteResult, load_error, reason
+from pgload.migrate.bad_records import GoodRecords
 from pgload.migrate.counts import NONE, RowCounts
 from pgload.migrate.ledger import Ledger, is_already_committed
-from pgload.migrate.options import RETRY_TIMEOUT
+from pgload.migrate.options import MANY_REJECTS, RETRY_TIMEOUT
 from pgload.migrate.run_files import Reject
-from pgload.migrate.sqlstates import (
-    FOREIGN_KEY,
-    column_of,
-    is_data_error,
-    is_transient,
-    is_value_error,
-    make_reject,
-    must_reconnect,
-)
+from pgload.migrate.sqlstates import is_data_error, is_transient, must_reconnect
 from pgload.migrate.upsert import Upsert
 from pgload.schema.table import Table
-from pgload.source.reader import Batch
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -87,11 +79,12 @@ class Outcome(NamedTuple):
 class RetryingWriter(Writer):
     """Writes each batch with its ledger row, and retries it after a transient error.
 
-    A batch with a data error is bisected until the bad records are found; these are reported and
-    the others written. Raises `LoadError` for any other error, for more than `max_rejects`
-    rejects, and after `retry_timeout` seconds in which no worker could write a batch: so a worker
-    that cannot reconnect waits as long as others make progress. Without a ledger a batch whose
-    connection was lost is not retried, since it may be committed.
+    Of a batch with a data error the bad records are found and reported, and the others written.
+    Raises `LoadError` for any other error, for more than `max_rejects` rejects (if it is None, for
+    `MANY_REJECTS` that are most of the records), and after `retry_timeout` seconds in which no
+    worker could write a batch: so a worker that cannot reconnect waits as long as others make
+    progress. Without a ledger a batch whose connection was lost is not retried, since it may be
+    committed.
 
     `file_ids` gives the SHA-256 of each file's content, `upserts` the tables that need one;
     `may_suppress` are the tables on which the server may drop rows, so that they are counted.
@@ -118,6 +111,7 @@ class RetryingWriter(Writer):
         self._max_rejects = max_rejects
         self._retry_timeout = retry_timeout
         self._rejects = 0
+        self._records = 0  # of the batches that are written
         self._last_written = 0.0  # when any worker last wrote a batch; time.monotonic
         self._lock = Lock()
 
@@ -167,6 +161,8 @@ class RetryingWriter(Writer):
                     self._withdraw(
                         [each for n, each in reported.items() if n not in outcome.rejected]
                     )
+                with self._lock:
+                    self._records += len(encoded.batch.records)
                 if any(outcome.counts):
                     name = encoded.batch.path.name
                     self._report.count_rows(name, encoded.table.name, outcome.counts)
@@ -194,7 +190,7 @@ class RetryingWriter(Writer):
                     if is_already_committed(error) or not is_data_error(error):
                         raise
                     session.roll_back()
-            return self._write_bisecting(session, encoded, before, reported)
+            return self._write_good(session, encoded, before, reported)
         except psycopg2.Error as error:
             if not is_already_committed(error):
                 raise
@@ -288,7 +284,7 @@ class RetryingWriter(Writer):
                 )
             )
 
-    def _write_bisecting(
+    def _write_good(
         self,
         session: Session,
         encoded: EncodedBatch,
@@ -297,20 +293,25 @@ class RetryingWriter(Writer):
     ) -> Outcome:
         """Write a batch's good records in one transaction, and report the others as rejects."""
         start = time.perf_counter()
-        batch = encoded.batch
-        positions = range(len(batch.records))
+        batch, upsert = encoded.batch, self._upserts.get(encoded.table)
+        self._report.connection_state(session.worker, "rejecting")
         with session.connection.cursor() as cursor:
             cursor.execute(b"BEGIN; SET CONSTRAINTS ALL IMMEDIATE;" + before)
-            rejects: list[Reject] = []
-            counts = self._bisect(cursor, encoded, encoded.method, positions, rejects)
-            counts = counts.plus(self._retry_references(cursor, encoded, rejects))
+            good = GoodRecords(
+                cursor,
+                encoded,
+                self.staging_table(encoded.table),
+                send=partial(self._send, cursor, encoded),
+                clear=upsert.clear(cursor.connection) if upsert else b"",
+            )
+            counts = good.write()
+            rejects = good.rejects()
             self._record_suppressed(cursor, encoded, counts)
             if self._ledger and rejects:
                 file = self._file_ids[batch.path]
                 cursor.execute(
                     self._ledger.rejected_statement(file, encoded.table, batch, len(rejects))
                 )
-            rejects.sort(key=lambda reject: reject.record)
             new = [reject for reject in rejects if reject.record not in reported]
             reported |= {reject.record: reject for reject in new}
             self._report.reject(new)  # on the disk before the commit
@@ -325,88 +326,25 @@ class RetryingWriter(Writer):
         )
         return Outcome(result, counts, {reject.record for reject in rejects})
 
-    def _retry_references(
-        self, cursor: Cursor, encoded: EncodedBatch, rejects: list[Reject]
-    ) -> RowCounts:
-        """Write records again that refer to rows which have been written after them.
-
-        In one statement, at whose end the server checks them together: so every method takes the
-        same records of a batch. `rejects` keeps those that fail still.
-        """
-        counts = NONE
-        method = make_method("unnest", self.staging_table(encoded.table))
-        waiting = [reject for reject in rejects if reject.sqlstate == FOREIGN_KEY]
-        while waiting:
-            again: list[Reject] = []
-            numbers = encoded.batch.numbers
-            positions = sorted(bisect_left(numbers, reject.record) for reject in waiting)
-            counts = counts.plus(self._bisect(cursor, encoded, method, positions, again))
-            rejects[:] = [each for each in rejects if each not in waiting] + again
-            if len(again) == len(waiting):
-                break
-            waiting = [reject for reject in again if reject.sqlstate == FOREIGN_KEY]
-        return counts
-
-    def _bisect(
-        self,
-        cursor: Cursor,
-        encoded: EncodedBatch,
-        method: Method,
-        positions: Sequence[int],
-        rejects: list[Reject],
-    ) -> RowCounts:
-        """Write the batch's records at these positions; where that is a data error, each half."""
-        import psycopg2
-
-        part = encoded.batch.select(positions)
-        split, counts = False, NONE
-        before = b"SAVEPOINT pgload"
-        if encoded.table in self._upserts:
-            before += b";" + self._upserts[encoded.table].clear(cursor.connection)
-        cursor.execute(before)
-        try:
-            payload = method.encode(part)
-            counts = self._send(cursor, encoded, method, payload, len(positions))
-        except (psycopg2.Error, RecordError) as error:
-            if not is_data_error(error):
-                raise
-            cursor.execute("ROLLBACK TO SAVEPOINT pgload")
-            split = len(positions) > 1
-            if not split:
-                column = column_of(error) or self._find_column(cursor, encoded, part, error)
-                rejects.append(make_reject(encoded.table.name, part, column, error))
-        cursor.execute("RELEASE SAVEPOINT pgload")
-        if split:
-            middle = (len(positions) + 1) // 2
-            for half in (positions[:middle], positions[middle:]):
-                counts = counts.plus(self._bisect(cursor, encoded, method, half, rejects))
-        return counts
-
-    def _find_column(
-        self, cursor: Cursor, encoded: EncodedBatch, part: Batch, error: Exception
-    ) -> str | None:
-        """The column whose value is refused, from COPY's error context; None if it names none."""
-        import psycopg2
-
-        if not is_value_error(error):
-            return None
-        copy = make_method("copy", self.staging_table(encoded.table))
-        try:
-            copy.write(cursor, copy.encode(part))
-        except (psycopg2.Error, RecordError) as copy_error:
-            error = copy_error
-        cursor.execute("ROLLBACK TO SAVEPOINT pgload")
-        return column_of(error)
-
     def _check_max_rejects(self, encoded: EncodedBatch, rejects: Sequence[Reject]) -> None:
+        """Raise `LoadError` for too many of them, these rejects of a batch included."""
         with self._lock:
             self._rejects += len(rejects)
-            if self._max_rejects is not None and self._rejects > self._max_rejects:
-                last = rejects[-1]
+            count, records = self._rejects, self._records + len(encoded.batch.records)
+        if not rejects:
+            return
+        last = f"{encoded.batch.path.name}: record {rejects[-1].record}"
+        if self._max_rejects is None:
+            if count >= MANY_REJECTS and 2 * count > records:
                 raise LoadError(
-                    f"{encoded.batch.path.name}: record {last.record} is reject number "
-                    f"{self._rejects}, and --max-rejects is {self._max_rejects}: {last.message}"
+                    f"{last}: {rejects[-1].message}; {count:,} of the {records:,} records so far "
+                    "are rejected: fix the cause, or continue with --max-rejects none"
                 )
+        elif count > self._max_rejects:
+            raise LoadError(
+                f"{last} is reject number {count}, and --max-rejects is {self._max_rejects}: "
+                f"{rejects[-1].message}"
+            )
 
     def _withdraw(self, rejects: Collection[Reject]) -> None:
         """Take back rejects that were reported of an attempt that was not committed."""

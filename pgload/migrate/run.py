@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pgload.contract import REJECTS
 from pgload.errors import LoadError, OutputError, PgloadError, TargetError, UsageError
 from pgload.load.loader import Loader
 from pgload.load.session import with_hint
-from pgload.migrate.console import say, show_progress
+from pgload.migrate.console import filled, say, show_progress
 from pgload.migrate.control import Control, interruptible
 from pgload.migrate.ledger import EMPTY, Ledger
 from pgload.migrate.options import MigrateOptions
@@ -24,8 +24,8 @@ from pgload.migrate.pending import PendingBatches
 from pgload.migrate.plan import FilePlan, Plan
 from pgload.migrate.prepare import MAKE_DURABLE, Prepared, prepare
 from pgload.migrate.progress import FileFacts, RunFacts, Status
+from pgload.migrate.results import counts, times
 from pgload.migrate.retry import RetryingWriter
-from pgload.migrate.run_files import counted
 from pgload.migrate.sqlstates import is_transient
 from pgload.migrate.verify import VerifiedTable, describe, to_results, verify
 from pgload.targets.cloud import LOCAL_CLOUDS
@@ -81,7 +81,12 @@ class MigrationRun:
             resumed=options.resume,
             resume_command=self._resume_command(),
         )
-        with Outputs(options.output_dir, facts, keep_runs=options.keep_runs) as out:
+        with Outputs(
+            options.output_dir,
+            facts,
+            keep_runs=options.keep_runs,
+            command_started=options.started,
+        ) as out:
             try:
                 out.files_planned(files)
                 prepared = self._prepare(out)
@@ -197,6 +202,7 @@ class MigrationRun:
                 while files:
                     for part in _in_order(files, prepared.partitionings):
                         loader.run(pending.open(part), on_batch=pending.written)
+                    out.load_finished()
                     files = self._lost_files(out, pending)
                 if options.verify:
                     self._verify(out, pending)
@@ -293,24 +299,17 @@ class MigrationRun:
 
     def _end(self, out: Outputs, status: Status | None = None, error: str | None = None) -> Status:
         """Finish the outputs and print a summary; gives the final status."""
-        results: dict[str, Any] = {}
         try:
             results = out.finish(status, error)
             final: Status = results["status"]
         except OutputError as output_error:
             say(f"pgload: {output_error}")
+            results = out.finish()  # that is raised once
             final = "failed"
         last, output_dir = out.snapshot, self._options.output_dir
-        counts = (
-            f"; {counted(results)}"
-            if results and any(results[name] for name in ("skipped", "updated", "suppressed"))
-            else ""
-        )
-        say(
-            f"{last.status.replace('_', ' ')}: {last.total_records_processed:,} of "
-            f"{last.total_records:,} records in {last.elapsed_seconds:.1f} s "
-            f"({last.average_records_per_second:,.1f} records/s){counts}"
-        )
+        summary = [*counts(results), *times(results)]
+        for text in filled(summary, first=f"{final.replace('_', ' ')}: "):
+            say(text)
         if last.rejects:
             say(f"rejected: {last.rejects:,} records, with the reasons in {output_dir / REJECTS}")
         if status in ("interrupted", "failed") and self._ledger:

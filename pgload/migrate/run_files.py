@@ -15,9 +15,18 @@ from typing import Any
 
 import msgspec
 
-from pgload.contract import BATCHES, LOG, PROGRESS, REJECTS, RESULTS, STATS, one_line, to_json
+from pgload.contract import (
+    BATCHES,
+    LOG,
+    PROGRESS,
+    REJECTS,
+    RESULTS,
+    STATS,
+    one_line,
+    to_json,
+)
 from pgload.load.stats import BatchStat
-from pgload.migrate.progress import FileState, RunFacts, Snapshot, Status, Tally
+from pgload.migrate.progress import FileState, RunFacts, Snapshot
 from pgload.migrate.run_dir import AppendFile, replace_file
 
 # Statistics grow to 40 MB, progress with thousands of files to 4 MB, and both are replaced as a
@@ -161,45 +170,6 @@ class Pace:
             self._due = end + max(self._at_least, (end - begin) / self._share)
 
 
-def results(
-    status: Status,
-    tally: Tally,
-    *,
-    begin: float,
-    seconds: float,
-    run_dir: Path,
-    error: str | None,
-) -> dict[str, Any]:
-    """The content of `migration_results.json`; `begin` is a POSIX time.
-
-    Records and their rate are those of this run; `records_before` counts those of earlier ones.
-    """
-    return {
-        "status": status,
-        **setting(tally.facts),
-        "total_files": tally.facts.total_files,
-        "successful": tally.completed,  # files with every record in its table
-        "failed": tally.failed,
-        "total_records": tally.records,  # committed by this run: inserted or updated
-        **tally.counts._asdict(),  # skipped, updated (of `total_records`), suppressed
-        "total_duration_seconds": round(seconds, 6),
-        "average_records_per_second": round(tally.records / seconds, 3) if seconds else 0.0,
-        "start_time": iso(begin),
-        "completion_time": iso(begin + seconds),
-        "resumed": tally.facts.resumed,
-        "resume_command": tally.facts.resume_command,
-        "records_before": tally.records_before,
-        "records_by_others": tally.records_by_others,
-        "rejects": tally.rejects,
-        "retries": tally.retries,
-        "batches": tally.batches,
-        "error": error,  # why it ended early
-        "run": str(run_dir),
-        "files": msgspec.to_builtins(list(tally.files.values())),
-        "tables": msgspec.to_builtins(list(tally.tables.values())),
-    }
-
-
 def setting(facts: RunFacts) -> dict[str, Any]:
     """The keys that statistics and results share: how the data was loaded, and where."""
     return {
@@ -223,22 +193,6 @@ def first_line(facts: RunFacts) -> str:
         f"{facts.cloud_provider} by {facts.method}, batch size {facts.batch_size}, "
         f"{facts.num_connections} connections"
     )
-
-
-def last_line(results: dict[str, Any]) -> str:
-    """The last line of the log."""
-    return (
-        f"Migration {results['status'].replace('_', ' ')}: {results['total_records']} records in "
-        f"{results['total_duration_seconds']:.1f}s "
-        f"({results['average_records_per_second']:.1f} rec/s), {counted(results)}"
-    )
-
-
-def counted(results: dict[str, Any]) -> str:
-    """What became of records that were not inserted: `5 updated, 2 skipped, 1 rejected`."""
-    names = ("updated", "skipped", "suppressed")
-    parts = [f"{results[name]:,} {name}" for name in names if results[name]]
-    return ", ".join([*parts, f"{results['rejects']:,} rejected"])
 
 
 _CLOCK = "%Y-%m-%d %H:%M:%S"

@@ -41,12 +41,12 @@ _COLUMN_IN_CONTEXT = re.compile(r'COPY .+, line 1, column (.+?)(?:: ".*|: null i
 def make_reject(
     table: str, part: Batch, column: str | None, error: psycopg2.Error | RecordError
 ) -> Reject:
-    """The reject of a part of one record."""
+    """The reject of a part of one record, without its offset."""
     message = error.reason if isinstance(error, RecordError) else error.diag.message_primary
     return Reject(
         file=part.path.name,
         record=part.first_record,
-        offset=part.offset(part.first_record),
+        offset=None,
         table=table,
         column=column,
         sqlstate=getattr(error, "pgcode", None),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from pathlib import Path
@@ -79,14 +79,20 @@ class Batch:
             )
 
     def offset(self, record: int) -> int | None:
-        """The byte, counted from 0, at which the record of that number begins in the file.
+        """As `offsets`, of one record."""
+        return self.offsets([record])[record]
 
-        None for a batch that was not read from a file. Slow: the window's text is searched.
+    def offsets(self, records: Collection[int]) -> dict[int, int | None]:
+        """The byte, counted from 0, at which each record of these numbers begins in the file.
+
+        None for a batch that was not read from a file. Slow: the windows' texts are searched.
         """
+        found: dict[int, int | None] = dict.fromkeys(records)
         for first, window in self.windows:
-            if first <= record < first + len(window.records):
-                return next(islice(window.offsets(), record - first, None))
-        return None
+            last = max((n for n in records if n < first + len(window.records)), default=0)
+            offsets = enumerate(islice(window.offsets(), max(last - first + 1, 0)), first)
+            found |= {number: offset for number, offset in offsets if number in found}
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,7 +238,7 @@ def test_on_a_terminal(sandbox: MigrationSandbox) -> None:
     os.close(ours)
     assert process.returncode == 0
     assert "500 of 500 records (100%)" in shown
-    assert "completed: 500 of 500 records" in shown
+    assert "completed: 500 read, 500 written, 0 updated, 0 skipped, 0 rejected" in shown
 
 
 @pytest.mark.parametrize("width", [40, 80])

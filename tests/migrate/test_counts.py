@@ -32,13 +32,19 @@ def test_suppressing_trigger(
     assert sandbox.sql("SELECT count(*) FROM t") == [(899,)]
     assert counts(sandbox) == (899, 0, 0, 100, 1)
     assert sandbox.sql("SELECT sum(suppressed), sum(rejected) FROM pgload_ledger") == [(100, 1)]
-    assert "899 of 1,000 records" in (output := capsys.readouterr().out)
-    assert "100 suppressed, 1 rejected" in output
+    assert (
+        "completed with errors: 1,000 read, 899 written, 0 updated, 0 skipped,\n"
+        "  100 suppressed, 1 rejected, not verified, load "
+    ) in capsys.readouterr().out
     progress = sandbox.output("migration_progress.json")
     assert (progress["percent"], progress["suppressed"]) == (100, 100)
     assert sandbox.migrate("--resume") == 1
     assert sandbox.output("migration_progress.json")["percent"] == 100
     assert counts(sandbox) == (0, 0, 0, 0, 0)
+    assert (
+        "completed with errors: 1,000 read, 0 written, 0 updated, 0 skipped, 0 rejected,\n"
+        "  by earlier runs 899 written and 100 skipped or suppressed and 1 rejected,\n"
+    ) in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("method", ["values", "unnest", "json", "executemany"])

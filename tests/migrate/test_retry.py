@@ -12,7 +12,7 @@ import pytest
 
 from pgload.contract import METHODS
 from pgload.errors import RecordError
-from pgload.migrate.retry import column_of, is_data_error, is_transient
+from pgload.migrate.sqlstates import column_of, is_data_error, is_transient
 from tests.support.migrating import MigrationSandbox, wait_for_lock, wait_while_running
 
 TYPED = """CREATE TABLE typed (
