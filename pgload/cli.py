@@ -89,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pgload {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_migrate(commands)
+    _add_verify(commands)
     _add_rejects(commands)
     _add_compare(commands)
     _add_dashboard(commands)
@@ -220,6 +221,65 @@ def _migrate(options: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(options).items() if name in asked}
     command = [*MODULE.split(), *options.arguments]
     return migrate(MigrateOptions(**(given | {"command": command})))
+
+
+def _add_verify(commands: Commands) -> None:
+    command = _add_command(
+        commands,
+        "verify",
+        _verify,
+        help="compare a folder of JSON files with the tables that they were loaded into",
+        description="Compare a folder of JSON files with the tables that they were loaded into, "
+        "row by row, by the server. Nothing is written to a table. Exit code 0: every record has "
+        "its row or was rejected, skipped or suppressed; 1: rows are missing or changed, or "
+        "records are not committed; 2: bad usage or configuration, or no connection; 130: "
+        "interrupted.",
+        example="--cloud GCP --data data",
+    )
+    add = _group(command, "what is compared")
+    add("--data", type=Path, default=Path("data"), help="the folder of JSON files")
+    add(
+        "--cloud",
+        metavar="NAME",
+        help="GCP, AZURE, AWS or any prefix configured in .env (default: CLOUD_PROVIDER or ENV of "
+        ".env)",
+    )
+    add(
+        "--on-conflict",
+        choices=("error", "skip", "update"),
+        help="as the files were migrated: after skip and update only keys are compared (default: "
+        "as the ledger shows)",
+    )
+    add(
+        "--override-identity",
+        action="store_true",
+        help="compare columns that are generated always as identity, too",
+    )
+    add(
+        "--no-ledger",
+        dest="ledger",
+        action="store_false",
+        help="compare each file as a whole: what was rejected is missing then",
+    )
+    add(
+        "--retry-timeout",
+        type=_positive,
+        default=300,
+        metavar="SECONDS",
+        help="how long a comparison is tried again after transient errors (a lost server, a lock)",
+    )
+
+    add = _group(command, "output files")
+    add("--output-dir", type=Path, default=OUTPUT_DIR, help="for verification.json")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from dataclasses import fields
+
+    from pgload.migrate.verify_command import VerifyOptions, verify
+
+    names = {each.name for each in fields(VerifyOptions)}
+    return verify(VerifyOptions(**{k: v for k, v in vars(options).items() if k in names}))
 
 
 def _add_rejects(commands: Commands) -> None:

@@ -35,6 +35,7 @@ RESULTS = "migration_results.json"
 LOG = "migration.log"
 REJECTS = "rejects.jsonl"
 BATCHES = "batches.jsonl"  # what STATS is made from; only in the run's own directory, while it runs
+VERIFICATION = "verification.json"  # of the last `verify`; in the output directory itself
 OUTPUT_FILES = (PROGRESS, STATS, RESULTS, LOG, REJECTS)
 
 # Control characters, which end a line or steer a terminal; those that change the direction of

@@ -104,6 +104,15 @@ class Entry:
 EMPTY = Entry(batch_size=0, batches={}, starts=(), records=0, rejected=0)
 
 
+class CommittedBatch(NamedTuple):
+    """A batch as the ledger records it."""
+
+    first_record: int
+    records: int  # whatever became of them
+    rejected: int
+    suppressed: int
+
+
 class Begun(NamedTuple):
     """A file that this run has begun."""
 
@@ -152,6 +161,25 @@ class Ledger:
         if not self._exists():
             return {}
         return {key: entry for chunk in chunks(files) for key, entry in self._read(chunk)}
+
+    def batches(self, file: LedgerFile) -> list[CommittedBatch]:
+        """The committed batches of a file, by their first records."""
+        rows = self._run(
+            f"SELECT l.first_record, l.records, l.rejected, l.suppressed FROM {self._source} AS l "
+            f"{self._wanted} WHERE l.first_record > 0 ORDER BY 1",
+            self._columns([file]),
+        )
+        return [CommittedBatch(*row) for row in rows]
+
+    def has_conflicts(self, table: Table) -> bool:
+        """Whether any run has skipped or updated rows of the table by their key."""
+        return self._exists() and bool(
+            self._one(
+                f"SELECT EXISTS (SELECT FROM {self._source} AS l "
+                'WHERE l."table" = %s AND l.skipped + l.updated > 0)',
+                (self._table(table),),
+            )
+        )
 
     def records_of_other_versions(self, files: Sequence[LedgerFile]) -> dict[FileKey, int]:
         """How many records are committed of files with the same name and other content."""

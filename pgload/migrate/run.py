@@ -22,10 +22,12 @@ from pgload.migrate.pending import PendingBatches
 from pgload.migrate.plan import FilePlan, Plan
 from pgload.migrate.prepare import MAKE_DURABLE, Prepared, prepare
 from pgload.migrate.progress import FileFacts, RunFacts, Status
+from pgload.migrate.rejects import rejected_numbers
 from pgload.migrate.retry import RetryingWriter
 from pgload.migrate.run_files import counted
 from pgload.migrate.sqlstates import is_transient
-from pgload.migrate.verify import VerifiedTable, describe, to_results, verify
+from pgload.migrate.verify import Verifier, describe, to_results
+from pgload.migrate.verify_progress import VerifyProgress, show_verification
 from pgload.targets.cloud import LOCAL_CLOUDS
 from pgload.targets.target import Target
 
@@ -197,11 +199,15 @@ class MigrationRun:
                 while files:
                     loader.run(pending.open(files), on_batch=pending.written)
                     files = self._lost_files(out, pending)
-                if options.verify:
-                    self._verify(out, pending)
-                self._ignore_first_signal()
-                status = self._status(out, prepared)
-                out.finish(status)  # inside, so that the last state is shown
+                if not options.verify:  # inside, so that the last state is shown
+                    return self._finish(out, prepared)
+            self._verify(out, pending)
+            return self._finish(out, prepared)
+
+    def _finish(self, out: Outputs, prepared: Prepared) -> Status | None:
+        self._ignore_first_signal()
+        status = self._status(out, prepared)
+        out.finish(status)
         return status
 
     def _lost_files(self, out: Outputs, pending: PendingBatches) -> list[FilePlan]:
@@ -249,13 +255,19 @@ class MigrationRun:
     def _verify(self, out: Outputs, pending: PendingBatches) -> None:
         """Compare the files with their tables, and report it."""
 
-        def run(connection: Connection) -> list[VerifiedTable]:
-            assert self._ledger is not None
-            files = [file for file in self._plan.files if file.path in pending.read]
-            entries = self._ledger.look_up([file.in_ledger for file in files])
-            return verify(files, entries, connection, by_key=self._options.on_conflict != "error")
-
-        tables = self._on_server(out, run)
+        files = [file for file in self._plan.files if file.path in pending.read]
+        progress = VerifyProgress(
+            sum(pending.read[file.path] for file in files), self._control.progressed
+        )
+        verifier = Verifier(
+            lambda action: self._on_server(out, action),
+            self._ledger,
+            by_key=True if self._options.on_conflict != "error" else None,
+            rejected=rejected_numbers(self._options.output_dir),
+            progress=progress,
+        )
+        with show_verification(progress):
+            tables = verifier.verify(files)
         out.verification = to_results(tables)
         for text in describe(tables):
             out.log.info(text)

@@ -1,0 +1,145 @@
+"""What should have become of a file's records according to the ledger, and which rows are missing.
+
+The ledger has the number of rejected and suppressed records of each batch, not which ones they are.
+So as many records of the batch may be without a row; where the rejects are at hand, they say which.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from pgload.migrate.ledger import CommittedBatch
+
+SHOWN = 12  # numbers of missing records that are kept of a batch
+
+
+@dataclass(frozen=True, slots=True)
+class DifferingBatch:
+    """Records of which rows are missing or changed, or which no run has committed."""
+
+    file: str
+    first_record: int
+    last_record: int
+    committed: bool  # whether the ledger has them; True also where there is no ledger
+    missing: int
+    # The first of them by number; more than `missing` where it is unknown which were rejected.
+    records: Sequence[int]
+
+    def __str__(self) -> str:
+        records = f"{self.file}, records {self.first_record:,}–{self.last_record:,}"
+        if not self.committed:
+            return f"{records}: not committed: load them with migrate --resume"
+        numbers = ", ".join(map(str, self.records))
+        more = ", …" if len(self.records) < self.missing else ""
+        which = f"record{'s' if len(self.records) > 1 else ''} {numbers}{more}"
+        if len(self.records) > self.missing:
+            which = f"among {which}"
+        return f"{records}: {self.missing:,} missing or changed: {which}"
+
+
+@dataclass(slots=True)
+class _Part:
+    """Consecutive records, usually a batch, of which `allowed` may be without a row."""
+
+    first: int
+    last: int
+    allowed: int
+    committed: bool
+    lacking: int = 0
+    rejected: int = 0  # of the lacking ones: those that the rejects name
+    numbers: list[int] = field(default_factory=list)  # of the others, the first ones
+
+    @property
+    def missing(self) -> int:
+        return max(self.lacking - self.allowed, 0)
+
+
+class FileAccount:
+    """Counts the records of one file that have no row, by the batch that they are in.
+
+    `batches` are those of the ledger, in the order of their first records; None where the file has
+    no ledger entry, so that none of its records may be missing. `rejected` are the numbers of
+    records that are known to be rejected.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        records: int,
+        batches: Iterable[CommittedBatch] | None,
+        rejected: Collection[int] = (),
+    ) -> None:
+        self._file = file
+        self._rejected = rejected
+        if batches is None:
+            self._parts = [_Part(1, records, 0, committed=True)]
+        else:
+            self._parts = list(_parts(batches, records))
+        self._firsts = [part.first for part in self._parts]
+
+    def spare(self, number: int) -> bool:
+        """Whether this record may be without a row, as things stand."""
+        part = self._part(number)
+        return part.lacking < part.allowed
+
+    def is_rejected(self, number: int) -> bool:
+        """Whether this record is known to be rejected."""
+        return number in self._rejected
+
+    def lacks(self, number: int) -> None:
+        """Record number `number` has no row."""
+        part = self._part(number)
+        part.lacking += 1
+        if number in self._rejected and part.rejected < part.allowed:
+            part.rejected += 1
+        elif len(part.numbers) < SHOWN:
+            part.numbers.append(number)
+
+    @property
+    def missing(self) -> int:
+        """Records without a row that were not rejected or suppressed."""
+        return sum(part.missing for part in self._parts)
+
+    @property
+    def lacking(self) -> int:
+        """Records without a row."""
+        return sum(part.lacking for part in self._parts)
+
+    def differing(self) -> Iterable[DifferingBatch]:
+        """The batches with missing rows, and the records that are not committed."""
+        for part in self._parts:
+            if part.missing or not part.committed:
+                yield DifferingBatch(
+                    self._file,
+                    part.first,
+                    part.last,
+                    part.committed,
+                    part.missing,
+                    sorted(part.numbers),
+                )
+
+    def _part(self, number: int) -> _Part:
+        return self._parts[max(bisect_right(self._firsts, number) - 1, 0)]
+
+
+def _parts(batches: Iterable[CommittedBatch], records: int) -> Iterable[_Part]:
+    """The file in parts: each batch, and what lies between them.
+
+    Batches that share their records, as parts of a group do, are one part.
+    """
+    first, held, allowed = 1, 0, 0  # the part's first record; records and rejects of its batches
+    for batch in batches:
+        if first + held <= batch.first_record:
+            if held:
+                yield _Part(first, first + held - 1, allowed, committed=True)
+            if first + held < batch.first_record:
+                yield _Part(first + held, batch.first_record - 1, 0, committed=False)
+            first, held, allowed = batch.first_record, 0, 0
+        held += batch.records
+        allowed += batch.rejected + batch.suppressed
+    if held:
+        yield _Part(first, first + held - 1, allowed, committed=True)
+    if first + held <= records:
+        yield _Part(first + held, records, 0, committed=False)
