@@ -303,12 +303,18 @@ def _add_rejects(commands: Commands) -> None:
 
 
 def _rejects(options: argparse.Namespace) -> int:
-    from pgload.migrate.rejects import rejected_records
+    from pgload.migrate.rejects import held_records, rejected_records
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8")  # it is data, whatever the terminal's alphabet is
     for record in rejected_records(options.file):
         print(record)
+    if held := held_records(options.file):
+        print(
+            f"pgload: {held:,} more records are of batches that were being committed when the "
+            "run was killed, or are now: migrate --resume finds out whether they were rejected",
+            file=sys.stderr,
+        )
     return OK
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pgload.contract import REJECTS
 from pgload.errors import UsageError
 from pgload.migrate.counts import tables_that_may_suppress
+from pgload.migrate.held_rejects import settle_rejects
 from pgload.migrate.ledger import EMPTY, Entry, Ledger
 from pgload.migrate.options import MigrateOptions
 from pgload.migrate.plan import FilePlan, Plan
@@ -53,6 +54,9 @@ def prepare(
     written.
     """
     plan = _create_tables(plan, make_plan_now, ledger, options, connection, note)
+    if ledger:
+        for text in settle_rejects(options.output_dir, ledger):
+            note(text)
     entries, shared = _begin_files(plan, ledger, options, note)
     with connection.cursor() as cursor:
         cursor.execute(MAKE_DURABLE)  # a crash must not take a table that batches were put into

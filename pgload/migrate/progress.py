@@ -190,12 +190,6 @@ class Tally:
         self._table(table).rejects += 1
         self.rejects += 1
 
-    def withdraw(self, file: str, table: str) -> None:
-        """A record that was reported as rejected is not, since its batch was not committed."""
-        self._file(file, table).rejects -= 1
-        self._table(table).rejects -= 1
-        self.rejects -= 1
-
     def count_rows(self, file: str, table: str, counts: RowCounts) -> None:
         """What became of records of a batch that were not inserted as rows of their own."""
         for total in (self._file(file, table), self._table(table)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,7 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Raw
 
-from pgload.contract import REJECTS
+from pgload.contract import HELD_REJECTS, REJECTS
 from pgload.errors import UsageError
 
 
@@ -41,6 +42,18 @@ def rejected_records(path: Path) -> Iterator[str]:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UsageError(f"{path} cannot be read: {reason}; name a rejects.jsonl") from None
+
+
+def held_records(path: Path) -> int:
+    """How many records beside a `rejects.jsonl` may have been rejected, too.
+
+    They are of batches of which the run has not got to know whether they are committed.
+    """
+    held = 0
+    for file in Path(os.path.realpath(path)).parent.glob(HELD_REJECTS):
+        with suppress(OSError), file.open("rb") as lines:
+            held += sum(1 for _ in lines) - 1  # the first line says which batch it is
+    return held
 
 
 def rejected_numbers(output_dir: Path) -> dict[str, set[int]]:

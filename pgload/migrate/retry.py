@@ -17,7 +17,7 @@ from pgload.errors import LoadError, RecordError, TargetError
 from pgload.load.methods import Method, make_method
 from pgload.load.session import EncodedBatch, Session, Writer, WriteResult, load_error, reason
 from pgload.migrate.counts import NONE, RowCounts
-from pgload.migrate.ledger import Ledger, is_already_committed
+from pgload.migrate.ledger import BatchKey, Ledger, is_already_committed
 from pgload.migrate.options import RETRY_TIMEOUT
 from pgload.migrate.run_files import Reject
 from pgload.migrate.sqlstates import (
@@ -65,22 +65,21 @@ def session_settings(retry_timeout: float) -> bytes:
 class Reporter(Protocol):
     """What the writer reports to; `Outputs` implements it."""
 
-    def reject(self, rejects: Sequence[Reject]) -> None: ...
-    def withdraw(self, rejects: Collection[Reject]) -> None: ...
+    def hold_rejects(
+        self, worker: int, batch: BatchKey | None, rejects: Sequence[Reject]
+    ) -> None: ...
+    def confirm_rejects(self, worker: int) -> None: ...
+    def drop_rejects(self, worker: int) -> None: ...
     def count_rows(self, file: str, table: str, counts: RowCounts) -> None: ...
     def retry(self, worker: int, reason: str) -> None: ...
     def connection_state(self, worker: int, state: str) -> None: ...
 
 
 class Outcome(NamedTuple):
-    """What became of a batch; `rejected` are the numbers of its records that were not written.
-
-    `rejected` is None where the batch was committed by an earlier attempt.
-    """
+    """What became of a batch."""
 
     result: WriteResult
     counts: RowCounts
-    rejected: Collection[int] | None = ()
 
 
 class RetryingWriter(Writer):
@@ -116,7 +115,8 @@ class RetryingWriter(Writer):
         self._may_suppress = may_suppress
         self._max_rejects = max_rejects
         self._retry_timeout = retry_timeout
-        self._rejects = 0
+        self._rejects = 0  # of committed batches, and held
+        self._held: dict[int, int] = {}  # by worker: rejects of the batch that it is writing
         self._last_written = 0.0  # when any worker last wrote a batch; time.monotonic
         self._lock = Lock()
 
@@ -128,12 +128,11 @@ class RetryingWriter(Writer):
         """Write and commit a batch, with as many attempts as it takes. Raises `LoadError`."""
         import psycopg2
 
-        reported: dict[int, Reject] = {}  # by record: the rejects that attempts have reported
         began, pause, failure = time.monotonic(), FIRST_PAUSE, None
         for attempt in count(1):
             self._report.connection_state(session.worker, "writing")
             try:
-                outcome = self._attempt(session, encoded, reported)
+                outcome = self._attempt(session, encoded)
             except (psycopg2.Error, TargetError) as error:
                 session.roll_back()
                 lost = session.connection.closed
@@ -150,21 +149,22 @@ class RetryingWriter(Writer):
                     stop = halted.wait(pause * random.uniform(0.5, 1.0))
                 if stop:
                     if not lost:  # otherwise it is unknown whether the batch is committed
-                        self._withdraw(reported.values())
+                        self._drop_rejects(session.worker)
                     raise load_error(encoded, error) from None
                 if must_reconnect(error):
                     session.connection.close()
                 pause = min(2 * pause, LONGEST_PAUSE)
             except BaseException:
                 session.roll_back()
-                self._withdraw(reported.values())
+                self._drop_rejects(session.worker)
                 raise
             else:
                 self._last_written = time.monotonic()
-                if outcome.rejected is not None:
-                    self._withdraw(
-                        [each for n, each in reported.items() if n not in outcome.rejected]
-                    )
+                if outcome.result.rejected:
+                    self._held.pop(session.worker, None)
+                    self._report.confirm_rejects(session.worker)
+                else:  # those of an earlier attempt
+                    self._drop_rejects(session.worker)
                 if any(outcome.counts):
                     name = encoded.batch.path.name
                     self._report.count_rows(name, encoded.table.name, outcome.counts)
@@ -172,9 +172,7 @@ class RetryingWriter(Writer):
                 return outcome.result._replace(attempts=attempt, error=failure)
         raise AssertionError  # pragma: no cover: `count` does not end
 
-    def _attempt(
-        self, session: Session, encoded: EncodedBatch, reported: dict[int, Reject]
-    ) -> Outcome:
+    def _attempt(self, session: Session, encoded: EncodedBatch) -> Outcome:
         import psycopg2
 
         if session.connection.closed:
@@ -192,7 +190,7 @@ class RetryingWriter(Writer):
                     if is_already_committed(error) or not is_data_error(error):
                         raise
                     session.roll_back()
-            return self._write_bisecting(session, encoded, before, reported)
+            return self._write_bisecting(session, encoded, before)
         except psycopg2.Error as error:
             if not is_already_committed(error):
                 raise
@@ -223,7 +221,7 @@ class RetryingWriter(Writer):
             return Outcome(WriteResult(0, 0.0, 0.0), NONE)
         records, rejected, counts = row[0], row[1], RowCounts(*row[2:])
         written = records - rejected - counts.not_written
-        return Outcome(WriteResult(written, 0.0, 0.0, rejected=rejected), counts, None)
+        return Outcome(WriteResult(written, 0.0, 0.0, rejected=rejected), counts)
 
     def _write_whole(self, session: Session, encoded: EncodedBatch, before: bytes) -> Outcome:
         """Write and commit a batch without bad records."""
@@ -286,13 +284,7 @@ class RetryingWriter(Writer):
                 )
             )
 
-    def _write_bisecting(
-        self,
-        session: Session,
-        encoded: EncodedBatch,
-        before: bytes,
-        reported: dict[int, Reject],
-    ) -> Outcome:
+    def _write_bisecting(self, session: Session, encoded: EncodedBatch, before: bytes) -> Outcome:
         """Write a batch's good records in one transaction, and report the others as rejects."""
         start = time.perf_counter()
         batch = encoded.batch
@@ -309,10 +301,9 @@ class RetryingWriter(Writer):
                     self._ledger.rejected_statement(file, encoded.table, batch, len(rejects))
                 )
             rejects.sort(key=lambda reject: reject.record)
-            new = [reject for reject in rejects if reject.record not in reported]
-            reported |= {reject.record: reject for reject in new}
-            self._report.reject(new)  # on the disk before the commit
-            self._check_max_rejects(encoded, new)
+            if rejects:
+                self._check_max_rejects(session.worker, encoded, rejects)
+                self._hold_rejects(session.worker, encoded, rejects)
             written = time.perf_counter()
             cursor.execute("COMMIT")
         result = WriteResult(
@@ -321,7 +312,7 @@ class RetryingWriter(Writer):
             commit=time.perf_counter() - written,
             rejected=len(rejects),
         )
-        return Outcome(result, counts, {reject.record for reject in rejects})
+        return Outcome(result, counts)
 
     def _retry_references(
         self, cursor: Cursor, encoded: EncodedBatch, rejects: list[Reject]
@@ -395,9 +386,12 @@ class RetryingWriter(Writer):
         cursor.execute("ROLLBACK TO SAVEPOINT pgload")
         return column_of(error)
 
-    def _check_max_rejects(self, encoded: EncodedBatch, rejects: Sequence[Reject]) -> None:
+    def _check_max_rejects(
+        self, worker: int, encoded: EncodedBatch, rejects: Sequence[Reject]
+    ) -> None:
         with self._lock:
-            self._rejects += len(rejects)
+            self._rejects += len(rejects) - self._held.get(worker, 0)
+            self._held[worker] = len(rejects)
             if self._max_rejects is not None and self._rejects > self._max_rejects:
                 last = rejects[-1]
                 raise LoadError(
@@ -405,12 +399,19 @@ class RetryingWriter(Writer):
                     f"{self._rejects}, and --max-rejects is {self._max_rejects}: {last.message}"
                 )
 
-    def _withdraw(self, rejects: Collection[Reject]) -> None:
-        """Take back rejects that were reported of an attempt that was not committed."""
-        if rejects:
-            with self._lock:
-                self._rejects -= len(rejects)
-            self._report.withdraw(list(rejects))
+    def _hold_rejects(self, worker: int, encoded: EncodedBatch, rejects: Sequence[Reject]) -> None:
+        """Put rejects on the disk before the commit."""
+        key = None
+        if self._ledger:
+            file = self._file_ids[encoded.batch.path]
+            key = self._ledger.key_of(file, encoded.table, encoded.batch)
+        self._report.hold_rejects(worker, key, rejects)
+
+    def _drop_rejects(self, worker: int) -> None:
+        """Forget rejects of an attempt that was not committed."""
+        with self._lock:
+            self._rejects -= self._held.pop(worker, 0)
+        self._report.drop_rejects(worker)
 
 
 def _part(batch: Batch, numbers: Sequence[int]) -> Batch:

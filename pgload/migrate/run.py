@@ -15,6 +15,7 @@ from pgload.load.loader import Loader
 from pgload.load.session import with_hint
 from pgload.migrate.console import say, show_progress
 from pgload.migrate.control import Control, interruptible
+from pgload.migrate.held_rejects import settle_rejects
 from pgload.migrate.ledger import EMPTY, Ledger
 from pgload.migrate.options import MigrateOptions
 from pgload.migrate.outputs import Outputs
@@ -206,9 +207,27 @@ class MigrationRun:
 
     def _finish(self, out: Outputs, prepared: Prepared) -> Status | None:
         self._ignore_first_signal()
+        settled = self._settle_rejects(out)
         status = self._status(out, prepared)
+        if settled:
+            status = "completed_with_errors"
         out.finish(status)
         return status
+
+    def _settle_rejects(self, out: Outputs) -> bool:
+        """Decide what became of the rejects of killed runs, now that their batches are written.
+
+        Gives whether there are rejects of a batch that was committed after this run began.
+        """
+        import psycopg2
+
+        notes: list[str] = []
+        if self._ledger is not None:
+            with suppress(psycopg2.Error, TargetError):  # then a later run decides
+                notes += settle_rejects(self._options.output_dir, self._ledger)
+        for text in notes:
+            self._note(out, text)
+        return bool(notes)
 
     def _lost_files(self, out: Outputs, pending: PendingBatches) -> list[FilePlan]:
         """Make all commits durable; gives the files of which committed batches were lost.

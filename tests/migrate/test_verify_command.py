@@ -228,13 +228,15 @@ def test_connection_is_lost(sandbox: MigrationSandbox) -> None:
     sandbox.sql("CREATE TABLE k (k int PRIMARY KEY)", "INSERT INTO k VALUES (1)")
     sandbox.file("k.json", [{"k": n} for n in range(100)])
     assert sandbox.migrate("--on-conflict", "skip") == 0
-    with sandbox.locked("k IN ACCESS EXCLUSIVE MODE") as lock:
-        with sandbox.start(command="verify") as process:
-            pid = wait_for_lock(lock, process)
-            lock.execute("SELECT pg_terminate_backend(%s)", (pid,))
-            wait_while_running(process, lambda: wait_for_lock(lock, process) != pid)
-            lock.execute("ROLLBACK")
-            output, _ = process.communicate(timeout=60)
+    with (
+        sandbox.locked("k IN ACCESS EXCLUSIVE MODE") as lock,
+        sandbox.start(command="verify") as process,
+    ):
+        pid = wait_for_lock(lock, process)
+        lock.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        wait_while_running(process, lambda: wait_for_lock(lock, process) != pid)
+        lock.execute("ROLLBACK")
+        output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     assert "connection unexpectedly" in output
     assert "verified: k has the keys of 100 of 100 records" in output
@@ -244,11 +246,13 @@ def test_interrupted(sandbox: MigrationSandbox) -> None:
     """Ctrl-C ends it within a second, whatever the server does, with exit code 130."""
     sandbox.numbers("t.json", 100)
     assert sandbox.migrate() == 0
-    with sandbox.locked("t IN ACCESS EXCLUSIVE MODE") as lock:
-        with sandbox.start(command="verify") as process:
-            wait_for_lock(lock, process)
-            began = time.monotonic()
-            process.send_signal(signal.SIGINT)
-            output, _ = process.communicate(timeout=10)
+    with (
+        sandbox.locked("t IN ACCESS EXCLUSIVE MODE") as lock,
+        sandbox.start(command="verify") as process,
+    ):
+        wait_for_lock(lock, process)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=10)
     assert time.monotonic() - began < 2
     assert process.returncode == 130, output
