@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from pgload.migrate.ledger import CommittedBatch
 
-SHOWN = 12  # numbers of missing records that are kept of a batch
+KEPT = 12  # numbers of missing records of a batch
+SHOWN = 3  # of these, in its line
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,8 @@ class DifferingBatch:
         records = f"{self.file}, records {self.first_record:,}–{self.last_record:,}"
         if not self.committed:
             return f"{records}: not committed: load them with migrate --resume"
-        numbers = ", ".join(map(str, self.records))
-        more = ", …" if len(self.records) < self.missing else ""
+        numbers = ", ".join(map(str, self.records[:SHOWN]))
+        more = ", …" if len(self.records) > SHOWN or len(self.records) < self.missing else ""
         which = f"record{'s' if len(self.records) > 1 else ''} {numbers}{more}"
         if len(self.records) > self.missing:
             which = f"among {which}"
@@ -94,7 +95,7 @@ class FileAccount:
         part.lacking += 1
         if number in self._rejected and part.rejected < part.allowed:
             part.rejected += 1
-        elif len(part.numbers) < SHOWN:
+        elif len(part.numbers) < KEPT:
             part.numbers.append(number)
 
     @property

@@ -23,12 +23,11 @@ from pgload.migrate.pending import PendingBatches
 from pgload.migrate.plan import FilePlan, Plan
 from pgload.migrate.prepare import MAKE_DURABLE, Prepared, prepare
 from pgload.migrate.progress import FileFacts, RunFacts, Status
-from pgload.migrate.rejects import rejected_numbers
 from pgload.migrate.retry import RetryingWriter
 from pgload.migrate.run_files import counted
 from pgload.migrate.sqlstates import is_transient
-from pgload.migrate.verify import Verifier, describe, to_results
-from pgload.migrate.verify_progress import VerifyProgress, show_verification
+from pgload.migrate.verification import describe, to_results
+from pgload.migrate.verify import verify
 from pgload.targets.cloud import LOCAL_CLOUDS
 from pgload.targets.target import Target
 
@@ -202,22 +201,21 @@ class MigrationRun:
                     files = self._lost_files(out, pending)
                 if not options.verify:  # inside, so that the last state is shown
                     return self._finish(out, prepared)
-            self._verify(out, pending)
-            return self._finish(out, prepared)
+        self._verify(out, pending)
+        return self._finish(out, prepared)
 
     def _finish(self, out: Outputs, prepared: Prepared) -> Status | None:
         self._ignore_first_signal()
-        settled = self._settle_rejects(out)
         status = self._status(out, prepared)
-        if settled:
+        if self._settle_rejects(out):
             status = "completed_with_errors"
         out.finish(status)
         return status
 
-    def _settle_rejects(self, out: Outputs) -> bool:
-        """Decide what became of the rejects of killed runs, now that their batches are written.
+    def _settle_rejects(self, out: Outputs) -> list[str]:
+        """Decide what became of rejects that killed runs have held; gives notes of what was kept.
 
-        Gives whether there are rejects of a batch that was committed after this run began.
+        Now their batches are written: by this run, or by a server that was still committing.
         """
         import psycopg2
 
@@ -227,7 +225,7 @@ class MigrationRun:
                 notes += settle_rejects(self._options.output_dir, self._ledger)
         for text in notes:
             self._note(out, text)
-        return bool(notes)
+        return notes
 
     def _lost_files(self, out: Outputs, pending: PendingBatches) -> list[FilePlan]:
         """Make all commits durable; gives the files of which committed batches were lost.
@@ -273,20 +271,21 @@ class MigrationRun:
 
     def _verify(self, out: Outputs, pending: PendingBatches) -> None:
         """Compare the files with their tables, and report it."""
+        import psycopg2
 
-        files = [file for file in self._plan.files if file.path in pending.read]
-        progress = VerifyProgress(
-            sum(pending.read[file.path] for file in files), self._control.progressed
-        )
-        verifier = Verifier(
-            lambda action: self._on_server(out, action),
-            self._ledger,
-            by_key=True if self._options.on_conflict != "error" else None,
-            rejected=rejected_numbers(self._options.output_dir),
-            progress=progress,
-        )
-        with show_verification(progress):
-            tables = verifier.verify(files)
+        try:
+            tables = verify(
+                [file for file in self._plan.files if file.path in pending.read],
+                lambda action: self._on_server(out, action),
+                self._ledger,
+                by_key=True if self._options.on_conflict != "error" else None,
+                output_dir=self._options.output_dir,
+                progressed=self._control.progressed,
+            )
+        except (psycopg2.Error, TargetError) as error:
+            raise LoadError(
+                f"every batch is committed, but not verified: {with_hint(error)}"
+            ) from None
         out.verification = to_results(tables)
         for text in describe(tables):
             out.log.info(text)

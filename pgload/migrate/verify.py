@@ -7,14 +7,15 @@ Rows that were there before do not matter, and a row that was lost or changed is
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pgload.errors import UsageError
 from pgload.load.verify import Fingerprint, fingerprint
-from pgload.migrate.accounting import DifferingBatch, FileAccount
+from pgload.migrate.accounting import FileAccount
 from pgload.migrate.ledger import EMPTY, Entry, FileKey, Ledger
 from pgload.migrate.plan import FilePlan
+from pgload.migrate.rejects import rejected_numbers
 from pgload.migrate.row_comparison import (
     FileRows,
     HashJoin,
@@ -25,7 +26,8 @@ from pgload.migrate.row_comparison import (
     file_rows,
     sum_records,
 )
-from pgload.migrate.verify_progress import VerifyProgress
+from pgload.migrate.verification import VerifiedFile, VerifiedTable
+from pgload.migrate.verify_progress import VerifyProgress, show_verification
 from pgload.schema.match import conflict_key
 from pgload.source.reader import Batch, read_batches
 
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 
 BATCH = 1000  # records that the server hashes at a time
 KEPT = 1000  # differing batches of a file in the results
-SHOWN = 12  # differing batches on the terminal
 
 Result = TypeVar("Result")
 
@@ -45,81 +46,32 @@ class OnServer(Protocol):
     def __call__(self, action: Callable[[Connection], Result], /) -> Result: ...
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedFile:
-    """What is in the table of a file's records; the counts are the ledger's.
+def verify(
+    files: Sequence[FilePlan],
+    on_server: OnServer,
+    ledger: Ledger | None,
+    *,
+    by_key: bool | None,
+    output_dir: Path,
+    progressed: Callable[[], None],
+) -> list[VerifiedTable]:
+    """Compare the files with their tables, and show the progress; writes only temporary tables.
 
-    Where the ledger has the file, written + updated + skipped + suppressed + rejected +
-    uncommitted = read.
+    `by_key` is whether only keys are compared; None: for tables of which the ledger, if there is
+    one, has skipped or updated rows. The rejects in the `output_dir` say which records of a batch
+    they are. `progressed` is called when more records than ever before are compared.
     """
-
-    file: str
-    table: str
-    read: int
-    found: int  # records whose row is in the table; of equal ones as many as there are
-    written: int  # inserted
-    updated: int
-    skipped: int
-    suppressed: int
-    rejected: int
-    in_ledger: bool
-    uncommitted: int  # records that are in no batch of the ledger, if it has the file
-    missing: int  # records without a row that were neither rejected nor suppressed
-    batches_differing: int
-    differing: Sequence[DifferingBatch]  # the first of them
-
-
-@dataclass(frozen=True, slots=True)
-class VerifiedTable:
-    """A table and the files that went into it; `verified`: no row is missing unexplained."""
-
-    table: str
-    rows: int  # in the table, whoever wrote them
-    other_rows: int | None  # that are of no record of these files; None where keys are compared
-    doubled: int  # of these: equal to a record, but more often in the table than in the files
-    doubled_example: str | None  # the first such record
-    checksum: str  # the sum of the rows' hashes, which ignores their order
-    by_key: bool  # whether only the keys were compared
-    missing: int
-    verified: bool
-    files: Sequence[VerifiedFile]
-
-
-class Verifier:
-    """Compares files with their tables; writes nothing but temporary tables.
-
-    `ledger` is None where there is none. `by_key` is whether only keys are compared; None: for
-    tables of which the ledger has skipped or updated rows. `rejected` are the numbers of records
-    that are known to be rejected, by the name of their file.
-    """
-
-    def __init__(
-        self,
-        on_server: OnServer,
-        ledger: Ledger | None,
-        *,
-        by_key: bool | None,
-        rejected: Mapping[str, Collection[int]],
-        progress: VerifyProgress,
-    ) -> None:
-        self._on_server = on_server
-        self._ledger = ledger
-        self._by_key = by_key
-        self._rejected = rejected
-        self._progress = progress
-
-    def verify(self, files: Sequence[FilePlan]) -> list[VerifiedTable]:
-        """Compare the files with their tables."""
-        entries: Mapping[FileKey, Entry] = {}
-        if (ledger := self._ledger) is not None:
-            entries = self._on_server(lambda _: ledger.look_up([f.in_ledger for f in files]))
-        tables: dict[tuple[str | None, str], list[FilePlan]] = {}
-        for file in files:
-            tables.setdefault((file.table.schema, file.table.name), []).append(file)
+    progress = VerifyProgress(sum(file.scan.records for file in files), progressed)
+    entries: Mapping[FileKey, Entry] = {}
+    if ledger is not None:
+        entries = on_server(lambda _: ledger.look_up([file.in_ledger for file in files]))
+    rejected = rejected_numbers(output_dir)
+    tables: dict[tuple[str | None, str], list[FilePlan]] = {}
+    for file in files:
+        tables.setdefault((file.table.schema, file.table.name), []).append(file)
+    with show_verification(progress):
         return [
-            _TableCheck(each, entries, self._on_server, self._ledger, self._rejected).run(
-                self._by_key, self._progress
-            )
+            _TableCheck(each, entries, on_server, ledger, rejected).run(by_key, progress)
             for each in tables.values()
         ]
 
@@ -304,45 +256,3 @@ class _TableCheck:
             batches_differing=len(differing),
             differing=differing[:KEPT],
         )
-
-
-def describe(tables: Sequence[VerifiedTable]) -> Iterator[str]:
-    """A line for each table, then for each of the first batches that differ."""
-    for table in tables:
-        read, found = (sum(getattr(f, name) for f in table.files) for name in ("read", "found"))
-        parts = []
-        for name in ("rejected", "skipped", "updated", "suppressed"):
-            if number := sum(getattr(each, name) for each in table.files):
-                parts.append(f"{number:,} {name}")
-        if table.missing or not table.verified:
-            parts.append(f"{table.missing:,} missing or changed")
-        if number := sum(each.uncommitted for each in table.files):
-            parts.append(f"{number:,} not committed")
-        if table.other_rows:
-            parts.append(f"{table.other_rows:,} other rows in the table")
-        what = "keys" if table.by_key else "rows"
-        counts = f": {', '.join(parts)}" if parts else ""
-        yield (
-            f"{'verified' if table.verified else 'not verified'}: {table.table} has the {what} of "
-            f"{found:,} of {read:,} records{counts}"
-        )
-        if table.doubled:
-            yield (
-                f"{table.table}: of these other rows {table.doubled:,} equal a record, such as "
-                f"{table.doubled_example}: written twice, or there before"
-            )
-        total = sum(each.batches_differing for each in table.files)
-        first = [str(batch) for each in table.files for batch in each.differing][:SHOWN]
-        yield from first
-        if total > len(first):
-            yield f"{table.table}: and {total - len(first):,} more batches"
-
-
-def to_results(tables: Sequence[VerifiedTable]) -> dict[str, Any]:
-    """The keys of `migration_results.json`."""
-    from msgspec import to_builtins
-
-    return {
-        "verified": all(table.verified for table in tables),
-        "verification": to_builtins(list(tables)),
-    }

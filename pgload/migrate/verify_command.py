@@ -16,11 +16,10 @@ from pgload.migrate.control import Control, with_timeouts
 from pgload.migrate.ledger import Ledger
 from pgload.migrate.options import RETRY_TIMEOUT, MigrateOptions, OnConflict
 from pgload.migrate.plan import Plan, make_plan, read_folder
-from pgload.migrate.rejects import rejected_numbers
 from pgload.migrate.run_dir import output_error, replace_file
 from pgload.migrate.signals import StopOnSignal
-from pgload.migrate.verify import VerifiedTable, Verifier, describe, to_results
-from pgload.migrate.verify_progress import VerifyProgress, show_verification
+from pgload.migrate.verification import VerifiedTable, describe, to_results
+from pgload.migrate.verify import verify as verify_files
 from pgload.targets.cloud import LOCAL_CLOUDS, environment, open_target
 from pgload.targets.connection_errors import one_line_errors
 
@@ -117,16 +116,14 @@ def _compare(options: VerifyOptions, plan: Plan, control: Control) -> list[Verif
 
     if options.ledger:
         ledger = control.run(Ledger, say)
-    progress = VerifyProgress(plan.records, control.progressed)
-    verifier = Verifier(
+    return verify_files(
+        plan.files,
         on_server,
         ledger,
         by_key=None if options.on_conflict is None else options.on_conflict != "error",
-        rejected=rejected_numbers(options.output_dir),
-        progress=progress,
+        output_dir=options.output_dir,
+        progressed=control.progressed,
     )
-    with show_verification(progress):
-        return verifier.verify(plan.files)
 
 
 def _results(
