@@ -74,6 +74,7 @@ def check(sandbox: MigrationSandbox) -> None:
     assert table["files"][0]["rejected"] == len(bad)
 
 
+@pytest.mark.timeout(120 + 10 * KILLS)
 @pytest.mark.parametrize("connections", [1, 8])
 def test_killed(sandbox: MigrationSandbox, connections: int) -> None:
     """Killed at any moment and resumed until it completes, it loses and repeats no record; each
@@ -114,6 +115,7 @@ def restarts() -> Iterator[tuple[Target, Restarts]]:
         yield target, found
 
 
+@pytest.mark.timeout(120 + 10 * CUTS)
 @pytest.mark.parametrize("connections", [1, 8])
 def test_cut_off(restarts: tuple[Target, Restarts], tmp_path: Path, connections: int) -> None:
     """Neither a server that restarts or crashes nor cut connections end a migration."""
