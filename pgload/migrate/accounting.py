@@ -7,7 +7,7 @@ So as many records of the batch may be without a row; where the rejects are at h
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pgload.migrate.ledger import CommittedBatch
@@ -23,15 +23,15 @@ class DifferingBatch:
     file: str
     first_record: int
     last_record: int
-    committed: bool  # whether the ledger has them; True also where there is no ledger
+    uncommitted: int  # of them, according to the ledger; 0 where there is none
     missing: int
     # The first of them by number; more than `missing` where it is unknown which were rejected.
     records: Sequence[int]
 
     def __str__(self) -> str:
         records = f"{self.file}, records {self.first_record:,}–{self.last_record:,}"
-        if not self.committed:
-            return f"{records}: not committed: load them with migrate --resume"
+        if self.uncommitted:
+            return f"{records}: {self.uncommitted:,} not committed: load them with migrate --resume"
         numbers = ", ".join(map(str, self.records[:SHOWN]))
         more = ", …" if len(self.records) > SHOWN or len(self.records) < self.missing else ""
         which = f"record{'s' if len(self.records) > 1 else ''} {numbers}{more}"
@@ -47,7 +47,7 @@ class _Part:
     first: int
     last: int
     allowed: int
-    committed: bool
+    uncommitted: int = 0
     lacking: int = 0
     rejected: int = 0  # of the lacking ones: those that the rejects name
     numbers: list[int] = field(default_factory=list)  # of the others, the first ones
@@ -69,15 +69,15 @@ class FileAccount:
         self,
         file: str,
         records: int,
-        batches: Iterable[CommittedBatch] | None,
+        batches: Sequence[CommittedBatch] | None,
         rejected: Collection[int] = (),
     ) -> None:
         self._file = file
         self._rejected = rejected
         if batches is None:
-            self._parts = [_Part(1, records, 0, committed=True)]
+            self._parts = [_Part(1, records, 0)]
         else:
-            self._parts = list(_parts(batches, records))
+            self._parts = _parts(batches, records)
         self._firsts = [part.first for part in self._parts]
 
     def spare(self, number: int) -> bool:
@@ -108,15 +108,15 @@ class FileAccount:
         """Records without a row."""
         return sum(part.lacking for part in self._parts)
 
-    def differing(self) -> Iterable[DifferingBatch]:
+    def differing(self) -> Iterator[DifferingBatch]:
         """The batches with missing rows, and the records that are not committed."""
         for part in self._parts:
-            if part.missing or not part.committed:
+            if part.missing or part.uncommitted:
                 yield DifferingBatch(
                     self._file,
                     part.first,
                     part.last,
-                    part.committed,
+                    part.uncommitted,
                     part.missing,
                     sorted(part.numbers),
                 )
@@ -125,22 +125,22 @@ class FileAccount:
         return self._parts[max(bisect_right(self._firsts, number) - 1, 0)]
 
 
-def _parts(batches: Iterable[CommittedBatch], records: int) -> Iterable[_Part]:
+def _parts(batches: Sequence[CommittedBatch], records: int) -> list[_Part]:
     """The file in parts: each batch, and what lies between them.
 
-    Batches that share their records, as parts of a group do, are one part.
+    Where batches have records of one another's range, as records that are divided by their key, the
+    whole file is one part: the ledger does not know which records are in which batch.
     """
-    first, held, allowed = 1, 0, 0  # the part's first record; records and rejects of its batches
+    parts: list[_Part] = []
+    first = 1  # the first record after the last part
     for batch in batches:
-        if first + held <= batch.first_record:
-            if held:
-                yield _Part(first, first + held - 1, allowed, committed=True)
-            if first + held < batch.first_record:
-                yield _Part(first + held, batch.first_record - 1, 0, committed=False)
-            first, held, allowed = batch.first_record, 0, 0
-        held += batch.records
-        allowed += batch.rejected + batch.suppressed
-    if held:
-        yield _Part(first, first + held - 1, allowed, committed=True)
-    if first + held <= records:
-        yield _Part(first + held, records, 0, committed=False)
+        if batch.first_record < first:
+            rejects = sum(each.rejected + each.suppressed for each in batches)
+            return [_Part(1, records, rejects, records - sum(each.records for each in batches))]
+        if batch.first_record > first:
+            parts.append(_Part(first, batch.first_record - 1, 0, batch.first_record - first))
+        first = batch.first_record + batch.records
+        parts.append(_Part(batch.first_record, first - 1, batch.rejected + batch.suppressed))
+    if first <= records:
+        parts.append(_Part(first, records, 0, records + 1 - first))
+    return parts

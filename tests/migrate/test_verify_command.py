@@ -85,7 +85,7 @@ def test_changed_by_hand(sandbox: MigrationSandbox, capsys: pytest.CaptureFixtur
             "file": "t_1.json",
             "first_record": 21,
             "last_record": 40,
-            "committed": True,
+            "uncommitted": 0,
             "missing": 1,
             "records": [34],
         }
@@ -134,7 +134,7 @@ def test_not_committed(sandbox: MigrationSandbox, capsys: pytest.CaptureFixture[
         "DELETE FROM t WHERE n BETWEEN 30 AND 49",
     )
     assert sandbox.verify() == 1
-    assert "t.json, records 31–50: not committed" in capsys.readouterr().out
+    assert "t.json, records 31–50: 20 not committed" in capsys.readouterr().out
     assert tables(sandbox)[0]["files"][0]["uncommitted"] == 20
     assert sandbox.migrate("--resume", "--verify") == 0
 
