@@ -32,7 +32,7 @@ _EXPECTED, _PRESENT, _UNEVEN = (
 # Everything is dropped at the end of the transaction, as a pool may give the session to others.
 _CREATE = (
     "BEGIN; CREATE TEMPORARY TABLE pgload_expected (file integer, record bigint, hash bigint) "
-    "ON COMMIT DROP; SAVEPOINT pgload"
+    "ON COMMIT DROP; SET LOCAL statement_timeout = 0; SAVEPOINT pgload"
 )
 _ADD = (
     f"INSERT INTO {_EXPECTED} SELECT {{file}}, {{first}} - 1 + pg_catalog.row_number() OVER (), "

@@ -100,8 +100,9 @@ class _TableCheck:
         self._progress, start = progress, progress.done
         if not self._on_server(lambda connection: exists(self._table, connection)):
             for index, file in enumerate(self._files):
+                account = self._on_server(lambda _, i=index: self._account(i))  # type: ignore[misc]
                 for number in range(1, file.scan.records + 1):
-                    self._account(index).lacks(number)
+                    account.lacks(number)
             return self._result(Fingerprint(0, 0), Surplus(0, None), by_key=False)
         key = self._on_server(lambda connection: self._key(by_key, connection))
         tables = self._on_server(
@@ -163,8 +164,10 @@ class _TableCheck:
                     )
                 )
                 rows, checksum = rows + sums.rows, checksum + sums.checksum
-                for number in bad:
-                    self._account(file.index).lacks(number)
+                if bad:
+                    account = self._on_server(lambda _, f=file: self._account(f.index))  # type: ignore[misc]
+                    for number in bad:
+                        account.lacks(number)
         self._progress.state = f"comparing with table {table.name}"
         total = self._on_server(lambda connection: fingerprint(table, connection))
         explained = not any(account.missing for account in self._accounts.values())

@@ -13,6 +13,7 @@ from pgload.errors import UsageError
 from pgload.migrate.command import ExitCode, check_output_dir, cloud_of, connected
 from pgload.migrate.console import say
 from pgload.migrate.control import Control, with_timeouts
+from pgload.migrate.held_rejects import settle_rejects
 from pgload.migrate.ledger import Ledger
 from pgload.migrate.options import RETRY_TIMEOUT, MigrateOptions, OnConflict
 from pgload.migrate.plan import Plan, make_plan, read_folder
@@ -115,7 +116,9 @@ def _compare(options: VerifyOptions, plan: Plan, control: Control) -> list[Verif
         return control.run(run, say)
 
     if options.ledger:
-        ledger = control.run(Ledger, say)
+        ledger = found = control.run(Ledger, say)
+        for text in on_server(lambda _: list(settle_rejects(options.output_dir, found))):
+            say(text)
     return verify_files(
         plan.files,
         on_server,

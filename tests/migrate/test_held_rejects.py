@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pgload.cli import main
 from pgload.contract import HELD_REJECTS, REJECTS
 from pgload.migrate.held_rejects import HeldRejects
 from tests.support.migrating import MigrationSandbox, wait_for_lock
@@ -89,6 +90,8 @@ def test_killed_before_the_answer(
         pass
     wait_until(lambda: sandbox.sql("SELECT count(*) FROM t") == [(9,)])
     assert rejected(sandbox) == []
+    assert main(["rejects", str(sandbox.outputs / REJECTS)]) == 0
+    assert "1 more records are of batches that were being committed" in capsys.readouterr().err
     assert sandbox.migrate("--resume", "--verify") == 1
     assert (held(sandbox), rejected(sandbox)) == ([], [5])
     assert "1 rejects of a run that was killed are in" in capsys.readouterr().out
