@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pgload import __version__
-from pgload.contract import METHODS, OUTPUT_DIR, REJECTS, one_line
+from pgload.contract import HELD_REJECTS, METHODS, OUTPUT_DIR, REJECTS, one_line
 from pgload.errors import PgloadError, UsageError
 
 if TYPE_CHECKING:
@@ -312,7 +312,8 @@ def _rejects(options: argparse.Namespace) -> int:
     if held := held_records(options.file):
         print(
             f"pgload: {held:,} more records are of batches that were being committed when the "
-            "run was killed, or are now: migrate --resume finds out whether they were rejected",
+            "run was killed, or are now: migrate --resume finds out whether they were rejected "
+            f"(without a ledger, compare {HELD_REJECTS} beside it with the table)",
             file=sys.stderr,
         )
     return OK

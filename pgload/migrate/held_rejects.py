@@ -35,7 +35,7 @@ class HeldRejects:
         `batch` is None without a ledger.
         """
         lines = [to_json({"batch": batch}) + b"\n", *map(reject_line, rejects)]
-        replace_file(self._path(worker), lines, durable=True)
+        replace_file(self._path(worker), lines, durable=True, mode=0o600)  # they are records
         self._held[worker] = rejects
 
     def get(self, worker: int) -> Sequence[Reject]:

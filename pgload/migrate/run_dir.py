@@ -91,15 +91,18 @@ def _has_rejects(run_dir: Path) -> bool:
     return any(run_dir.glob(HELD_REJECTS)) or (path.is_file() and path.stat().st_size > 0)
 
 
-def replace_file(path: Path, parts: Iterable[bytes], *, durable: bool = False) -> None:
+def replace_file(
+    path: Path, parts: Iterable[bytes], *, durable: bool = False, mode: int = 0o666
+) -> None:
     """Replace a file atomically: a reader sees the old content or the new one.
 
-    `durable` waits until the content is on the disk. After an `OutputError` the old content is
-    still there.
+    `durable` waits until the content is on the disk. `mode` is without what the umask takes. After
+    an `OutputError` the old content is still there.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
+        number = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(number, "wb") as file:
             file.writelines(parts)
             if durable:
                 file.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -140,6 +141,8 @@ def test_hold(tmp_path: Path) -> None:
     rejects.hold(1, None, [reject(3)])
     rejects.hold(0, None, [reject(4)])
     assert [each.record for each in rejects.get(0)] == [4]
+    (mine, _) = sorted(tmp_path.iterdir())
+    assert stat.S_IMODE(mine.stat().st_mode) == 0o600
     rejects.drop(0)
     rejects.drop(0)
     assert [path.name for path in tmp_path.iterdir()] == [HELD_REJECTS.replace("*", "1")]
