@@ -76,7 +76,7 @@ def settle_rejects(output_dir: Path, ledger: Ledger) -> Iterator[str]:
                 continue
             if writer == batch.run:
                 _append_missing(run_dir / REJECTS, lines)
-                yield f"{len(lines):,} rejects of a run that was killed are in {run_dir / REJECTS}"
+                yield f"rejects of a run that was killed, {len(lines):,}: see {run_dir / REJECTS}"
             path.unlink(missing_ok=True)
 
 

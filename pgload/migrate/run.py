@@ -213,10 +213,7 @@ class MigrationRun:
         return status
 
     def _settle_rejects(self, out: Outputs) -> list[str]:
-        """Decide what became of rejects that killed runs have held; gives notes of what was kept.
-
-        Now their batches are written: by this run, or by a server that was still committing.
-        """
+        """Decide what became of rejects that killed runs have held, now that all is written."""
         import psycopg2
 
         notes: list[str] = []

@@ -64,7 +64,8 @@ def describe(tables: Sequence[VerifiedTable]) -> Iterator[str]:
         if number := sum(each.uncommitted for each in table.files):
             parts.append(f"{number:,} not committed")
         if table.other_rows:
-            parts.append(f"{table.other_rows:,} other rows in the table")
+            plural = "s" if table.other_rows > 1 else ""
+            parts.append(f"{table.other_rows:,} other row{plural} in the table")
         what = "keys" if table.by_key else "rows"
         counts = f": {', '.join(parts)}" if parts else ""
         yield (
@@ -73,7 +74,7 @@ def describe(tables: Sequence[VerifiedTable]) -> Iterator[str]:
         )
         if table.doubled:
             yield (
-                f"{table.table}: of these other rows {table.doubled:,} equal a record, such as "
+                f"{table.table}: other rows that equal a record: {table.doubled:,}, such as of "
                 f"{table.doubled_example}: written twice, or there before"
             )
         total = sum(each.batches_differing for each in table.files)

@@ -74,7 +74,7 @@ def test_changed_by_hand(sandbox: MigrationSandbox, capsys: pytest.CaptureFixtur
     lines = capsys.readouterr().out.splitlines()
     assert (
         "not verified: t has the rows of 147 of 150 records: "
-        "1 rejected, 2 missing or changed, 1 other rows in the table"
+        "1 rejected, 2 missing or changed, 1 other row in the table"
     ) in lines
     assert "t_1.json, records 21–40: 1 missing or changed: record 34" in lines
     assert "t_2.json, records 21–40: 1 missing or changed: record 31" in lines
@@ -92,7 +92,7 @@ def test_changed_by_hand(sandbox: MigrationSandbox, capsys: pytest.CaptureFixtur
     ]
     sandbox.sql("INSERT INTO t (n, a) SELECT n, a FROM t WHERE n = 7")
     assert sandbox.verify() == 1
-    assert "of these other rows 1 equal a record, such as record 8 of t_1.json" in (
+    assert "t: other rows that equal a record: 1, such as of record 8 of t_1.json" in (
         capsys.readouterr().out
     )
     assert tables(sandbox)[0]["doubled"] == 1
