@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from pgload import __version__
 from pgload.arguments import add_command, group, port
-from pgload.contract import OUTPUT_DIR, REJECTS, ExitCode, one_line
+from pgload.contract import HELD_REJECTS, OUTPUT_DIR, REJECTS, ExitCode, one_line
 from pgload.errors import PgloadError, UsageError
-from pgload.migrate.arguments import add_migrate_arguments
+from pgload.migrate.arguments import add_migrate_arguments, add_verify_arguments
 from pgload.migrate.options import MigrateOptions
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pgload {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_migrate(commands)
+    _add_verify(commands)
     _add_rejects(commands)
     _add_compare(commands)
     _add_dashboard(commands)
@@ -148,6 +149,31 @@ def _migrate(options: argparse.Namespace) -> int:
     return migrate(MigrateOptions(**(given | {"command": command})), forecast)
 
 
+def _add_verify(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "verify",
+        _verify,
+        help="compare a folder of JSON files with the tables that they were loaded into",
+        description="Compare a folder of JSON files with the tables that they were loaded into, "
+        "row by row, by the server. Nothing is written to a table. Exit code 0: every record has "
+        "its row or was rejected, skipped or suppressed; 1: rows are missing or changed, or "
+        "records are not committed; 2: bad usage or configuration, or no connection; 130: "
+        "interrupted.",
+        example="--cloud GCP --data data",
+    )
+    add_verify_arguments(command)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from dataclasses import fields
+
+    from pgload.migrate.verify_command import VerifyOptions, verify
+
+    names = {each.name for each in fields(VerifyOptions)}
+    return verify(VerifyOptions(**{k: v for k, v in vars(options).items() if k in names}))
+
+
 def _add_rejects(commands: Commands) -> None:
     command = add_command(
         commands,
@@ -169,12 +195,19 @@ def _add_rejects(commands: Commands) -> None:
 
 
 def _rejects(options: argparse.Namespace) -> int:
-    from pgload.migrate.rejects import rejected_records
+    from pgload.migrate.rejects import held_records, rejected_records
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8")  # it is data, whatever the terminal's alphabet is
     for record in rejected_records(options.file):
         print(record)
+    if held := held_records(options.file):
+        print(
+            f"pgload: {held:,} more records are of batches that were being committed when the "
+            "run was killed, or are now: migrate --resume finds out whether they were rejected "
+            f"(without a ledger, compare {HELD_REJECTS} beside it with the table)",
+            file=sys.stderr,
+        )
     return ExitCode.COMPLETE
 
 

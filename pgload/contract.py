@@ -39,6 +39,8 @@ RESULTS = "migration_results.json"
 LOG = "migration.log"
 REJECTS = "rejects.jsonl"
 BATCHES = "batches.jsonl"  # what STATS is made from; only in the run's own directory, while it runs
+VERIFICATION = "verification.json"  # of the last `verify`; in the output directory itself
+HELD_REJECTS = "rejects.held-*.jsonl"  # by worker; of batches that are being committed
 OUTPUT_FILES = (PROGRESS, STATS, RESULTS, LOG, REJECTS)
 
 # Control characters, which end a line or steer a terminal; those that change the direction of

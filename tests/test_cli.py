@@ -14,7 +14,7 @@ from pgload.cli import main, parser
 from tests.support.environment import ROOT, environment
 from tests.support.saved_runs import load, save
 
-COMMANDS = ("migrate", "compare", "dashboard")
+COMMANDS = ("migrate", "verify", "compare", "dashboard")
 
 
 def run(folder: Path, *arguments: str) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""The arguments of the `migrate` command; their defaults are those of `MigrateOptions`."""
+"""The arguments of `migrate` and `verify`; their defaults are those of `MigrateOptions`."""
 
 from __future__ import annotations
 
@@ -134,3 +134,42 @@ def add_migrate_arguments(command: argparse.ArgumentParser) -> None:
 
 def _limit(text: str) -> int:
     return UNLIMITED if text == "none" else whole(text)
+
+
+def add_verify_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of the `verify` command, in groups."""
+    add = group(command, "what is compared")
+    add("--data", type=Path, default=Path("data"), help="the folder of JSON files")
+    add(
+        "--cloud",
+        metavar="NAME",
+        help="GCP, AZURE, AWS or any prefix configured in .env (default: CLOUD_PROVIDER or ENV of "
+        ".env)",
+    )
+    add(
+        "--on-conflict",
+        choices=get_args(OnConflict),
+        help="as the files were migrated: after skip and update only keys are compared (default: "
+        "as the ledger shows)",
+    )
+    add(
+        "--override-identity",
+        action="store_true",
+        help="compare columns that are generated always as identity, too",
+    )
+    add(
+        "--no-ledger",
+        dest="ledger",
+        action="store_false",
+        help="compare each file as a whole: what was rejected is missing then",
+    )
+    add(
+        "--retry-timeout",
+        type=positive,
+        default=int(MigrateOptions.retry_timeout),
+        metavar="SECONDS",
+        help="how long a comparison is tried again after transient errors (a lost server, a lock)",
+    )
+
+    add = group(command, "output files")
+    add("--output-dir", type=Path, default=MigrateOptions.output_dir, help="for verification.json")

@@ -56,15 +56,15 @@ def migrate(options: MigrateOptions, forecast: Forecast | None = None) -> int:
 
     `forecast` gives a dry run the lines on how long the load takes.
     """
-    _check_output_dir(options)
+    check_output_dir(options)
     variables = environment(Path.cwd())
-    cloud = _cloud(options, variables)
+    cloud = cloud_of(options, variables)
     with ExitStack() as stack:
         signals = stack.enter_context(StopOnSignal())
         target = stack.enter_context(open_target(cloud, variables))
         target = with_timeouts(target, options.retry_timeout)
         stack.enter_context(one_line_errors(target, PRIVILEGES))
-        with _connected(target) as connection:
+        with connected(target) as connection:
             say(f"{cloud}: PostgreSQL {connection.info.parameter_status('server_version')}")
         if cloud == "EMBEDDED":
             say("EMBEDDED is a temporary server: it is removed with its data at the end")
@@ -156,7 +156,7 @@ def _advance_sequences(plan: Plan, target: Target) -> ExitCode:
 
     tables = {file.table for file in plan.files if file.table.override_identity}
     try:
-        with _connected(target) as connection:
+        with connected(target) as connection:
             for table in sorted(tables, key=lambda table: table.name):
                 for column in advance_sequences(table, connection):
                     say(f"{table.name}: the sequence of {column} continues after its largest value")
@@ -169,7 +169,7 @@ def _advance_sequences(plan: Plan, target: Target) -> ExitCode:
     return ExitCode.COMPLETE
 
 
-def _check_output_dir(options: MigrateOptions) -> None:
+def check_output_dir(options: MigrateOptions) -> None:
     """Raise `UsageError` for outputs among the data, which the next run would load."""
     data, outputs = (Path(os.path.realpath(path)) for path in (options.data, options.output_dir))
     if outputs.is_relative_to(data):
@@ -179,7 +179,7 @@ def _check_output_dir(options: MigrateOptions) -> None:
         )
 
 
-def _cloud(options: MigrateOptions, variables: Environment) -> str:
+def cloud_of(options: MigrateOptions, variables: Environment) -> str:
     """The cloud's name. Raises `UsageError` for one that is not configured."""
     cloud = chosen_cloud(variables) if options.cloud is None else options.cloud.strip().upper()
     if "," in cloud:
@@ -189,7 +189,7 @@ def _cloud(options: MigrateOptions, variables: Environment) -> str:
 
 
 @contextmanager
-def _connected(target: Target) -> Iterator[Connection]:
+def connected(target: Target) -> Iterator[Connection]:
     """A connection to a server that pgload supports, closed at the end."""
     connection = interruptible(target.connect)
     try:

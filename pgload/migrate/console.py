@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from threading import Event, Thread
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from pgload.contract import duration, one_line
 from pgload.migrate.progress import ConnectionState, Snapshot
@@ -20,7 +20,7 @@ LINE_EVERY = 5.0
 WIDTH = 80  # of a terminal, in columns
 NORMAL_STATES = ("writing", "waiting")  # of connections
 
-Show = Callable[[Snapshot], None]
+State = TypeVar("State")
 
 
 def say(text: str) -> None:
@@ -44,20 +44,38 @@ def filled(parts: Iterable[str], indent: str = "  ", first: str | None = None) -
     yield line
 
 
+def show_progress(
+    snapshot: Callable[[], Snapshot], stream: TextIO | None = None
+) -> AbstractContextManager[None]:
+    """Show `snapshot()` on `stream` (standard error) again and again while the block runs."""
+    return show_state(snapshot, stream, update_bar=update_bar, line=line)
+
+
 @contextmanager
-def show_progress(snapshot: Callable[[], Snapshot], stream: TextIO | None = None) -> Iterator[None]:
-    """Show `snapshot()` on `stream` (standard error) again and again while the block runs.
+def show_state(
+    get_state: Callable[[], State],
+    stream: TextIO | None = None,
+    *,
+    update_bar: Callable[[Progress, State], None],
+    line: Callable[[State], str],
+) -> Iterator[None]:
+    """Show `get_state()` again and again, by `update_bar` on a terminal, else by `line`.
 
     What is printed in the meantime appears above the bar. A terminal that is closed, or the end of
-    a pipe, ends the display, not the migration.
+    a pipe, ends the display, not the block.
     """
-    stopped = Event()
-    thread = Thread(
-        target=_keep_showing,
-        args=(stream or sys.stderr, snapshot, stopped),
-        name="pgload-progress",
-        daemon=True,
-    )
+    stream, stopped = stream or sys.stderr, Event()
+
+    def keep_showing() -> None:
+        with suppress(OSError, ValueError):  # ValueError: the stream is closed
+            # A dumb terminal cannot move its cursor up.
+            is_bar = stream.isatty() and os.environ.get("TERM") != "dumb"
+            with _bar(stream, update_bar) if is_bar else _lines(stream, line) as show:
+                while not stopped.wait(BAR_EVERY if is_bar else LINE_EVERY):
+                    show(get_state())
+                show(get_state())
+
+    thread = Thread(target=keep_showing, name="pgload-progress", daemon=True)
     thread.start()
     try:
         yield
@@ -66,27 +84,19 @@ def show_progress(snapshot: Callable[[], Snapshot], stream: TextIO | None = None
         thread.join()
 
 
-def _keep_showing(stream: TextIO, snapshot: Callable[[], Snapshot], stopped: Event) -> None:
-    with suppress(OSError, ValueError):  # ValueError: the stream is closed
-        # A dumb terminal cannot move its cursor up.
-        bar = stream.isatty() and os.environ.get("TERM") != "dumb"
-        with (_bar if bar else _lines)(stream) as show:
-            while not stopped.wait(BAR_EVERY if bar else LINE_EVERY):
-                show(snapshot())
-            show(snapshot())
+@contextmanager
+def _lines(stream: TextIO, line: Callable[[State], str]) -> Iterator[Callable[[State], None]]:
+    yield lambda state: print(line(state), file=stream, flush=True)
 
 
 @contextmanager
-def _lines(stream: TextIO) -> Iterator[Show]:
-    yield lambda snapshot: print(line(snapshot), file=stream, flush=True)
-
-
-@contextmanager
-def _bar(stream: TextIO) -> Iterator[Show]:
+def _bar(
+    stream: TextIO, update: Callable[[Progress, State], None]
+) -> Iterator[Callable[[State], None]]:
     bar = make_bar(stream)
 
-    def show(snapshot: Snapshot) -> None:
-        update_bar(bar, snapshot)
+    def show(state: State) -> None:
+        update(bar, state)
         bar.start()
         bar.console.show_cursor(True)  # rich hides it, and a killed process leaves it hidden
         bar.refresh()

@@ -30,6 +30,7 @@ class Control:
         self._target = target
         self._retry_timeout = retry_timeout
         self._connection: Connection | None = None
+        self._began = 0.0  # when the server last made progress; time.monotonic
 
     @property
     def connection(self) -> Connection:
@@ -47,12 +48,13 @@ class Control:
         """
         import psycopg2
 
-        began, pause = time.monotonic(), FIRST_PAUSE
+        pause = FIRST_PAUSE
+        self.progressed()
         while True:
             try:
                 return action(self.connection)
             except (psycopg2.Error, TargetError) as error:
-                tried = time.monotonic() - began
+                tried = time.monotonic() - self._began
                 if not is_transient(error) or tried > self._retry_timeout:
                     raise
                 if must_reconnect(error):
@@ -60,6 +62,10 @@ class Control:
                 note(f"{self._target.cloud}: {' '.join(str(error).split())}: trying again")
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def progressed(self) -> None:
+        """Count `retry_timeout` from now on: a long action has got something from the server."""
+        self._began = time.monotonic()
 
     def cancel(self) -> None:
         """Cancel what the server runs for the main thread; may be called from any thread."""

@@ -108,6 +108,24 @@ class Entry:
 EMPTY = Entry(batch_size=0, batches={}, starts=(), records=0, rejected=0)
 
 
+class BatchKey(NamedTuple):
+    """Which row of the ledger is a batch's, and the run that writes it."""
+
+    file: str
+    table: str
+    first_record: int
+    run: str
+
+
+class CommittedBatch(NamedTuple):
+    """A batch as the ledger records it."""
+
+    first_record: int
+    records: int  # whatever became of them
+    rejected: int
+    suppressed: int
+
+
 class Begun(NamedTuple):
     """A file that this run has begun."""
 
@@ -127,6 +145,7 @@ class Ledger:
         # Literals for the workers' statements, since this connection may be lost by then.
         self._literals: dict[FileKey, tuple[str, int]] = {}  # of the file's name; batch size
         self._tables: dict[Table, str] = {}
+        self._names: dict[Table, str] = {}
 
     def use(self, connection: Connection) -> None:
         """Use this connection from now on, and hold the run's lock over it."""
@@ -156,6 +175,25 @@ class Ledger:
         if not self._exists():
             return {}
         return {key: entry for chunk in chunks(files) for key, entry in self._read(chunk)}
+
+    def batches(self, file: LedgerFile) -> list[CommittedBatch]:
+        """The committed batches of a file, by their first records."""
+        rows = self._run(
+            f"SELECT l.first_record, l.records, l.rejected, l.suppressed FROM {self._source} AS l "
+            f"{self._wanted} WHERE l.first_record > 0 ORDER BY 1",
+            self._columns([file]),
+        )
+        return [CommittedBatch(*row) for row in rows]
+
+    def has_conflicts(self, table: Table) -> bool:
+        """Whether any run has skipped or updated rows of the table by their key."""
+        return self._exists() and bool(
+            self._one(
+                f"SELECT EXISTS (SELECT FROM {self._source} AS l "
+                'WHERE l."table" = %s AND l.skipped + l.updated > 0)',
+                (self._table(table),),
+            )
+        )
 
     def records_of_other_versions(self, files: Sequence[LedgerFile]) -> dict[FileKey, int]:
         """How many records are committed of files with the same name and other content."""
@@ -215,7 +253,8 @@ class Ledger:
                     literal(file.name, self._connection),
                     begun[file.key].entry.batch_size,
                 )
-                self._tables[file.table] = literal(self._table(file.table), self._connection)
+                self._names[file.table] = self._table(file.table)
+                self._tables[file.table] = literal(self._names[file.table], self._connection)
         finally:
             if not self._connection.closed:
                 self._run("SELECT pg_catalog.pg_advisory_unlock(%s)", (_BEGIN_LOCK,))
@@ -285,7 +324,21 @@ class Ledger:
                 found[keys[content, table]] = (mine, others, rejected)
         return found
 
+    def writer_of(self, batch: BatchKey) -> str | None:
+        """The run that has committed the batch; None if it is not committed."""
+        if not self._exists():
+            return None
+        rows = self._run(
+            f'SELECT run FROM {self._name} WHERE file = %s AND "table" = %s AND first_record = %s',
+            batch[:3],
+        )
+        return str(rows[0][0]) if rows else None
+
     # Statements that the workers run over their own connections.
+
+    def key_of(self, file: str, table: Table, batch: Batch) -> BatchKey:
+        """The key of a batch's row."""
+        return BatchKey(file, self._names[table], batch.first_record, self._run_id)
 
     def insert_statement(self, file: str, table: Table, batch: Batch) -> bytes:
         """Records a batch."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +25,8 @@ from typing import Any, Self
 from pgload.errors import OutputError
 from pgload.load.stats import BatchStat
 from pgload.migrate.counts import RowCounts
+from pgload.migrate.held_rejects import HeldRejects
+from pgload.migrate.ledger import BatchKey
 from pgload.migrate.options import KEEP_RUNS
 from pgload.migrate.progress import FileFacts, RunFacts, Snapshot, Status, Tally
 from pgload.migrate.results import last_line, results
@@ -85,6 +87,7 @@ class Outputs:
         self._tally.connections = [("waiting", self._begin)] * self._facts.num_connections
         self.run_dir = make_run_dir(self._output_dir, self._started)
         self._files = RunFiles(self.run_dir, self._facts)
+        self._held = HeldRejects(self.run_dir)
         self.log.addHandler(_QueueHandler(self._events))
         try:
             self.log.info(first_line(self._facts))
@@ -152,11 +155,26 @@ class Outputs:
         end = self._posix(self._load_began + stat.end)
         self._events.put(partial(self._count_batch, stat, end))
 
-    def reject(self, rejects: Sequence[Reject]) -> None:
+    def hold_rejects(self, worker: int, batch: BatchKey | None, rejects: Sequence[Reject]) -> None:
         """Records of a batch cannot be written. To be called before the batch is committed:
 
-        they are on the disk when this returns, so that a killed run has lost none of them.
+        they are on the disk when this returns, so that a killed run has lost none of them. They
+        replace what the worker has held before. `batch` is None without a ledger.
         """
+        self._raise_error()
+        self._held.hold(worker, batch, rejects)
+
+    def confirm_rejects(self, worker: int) -> None:
+        """The batch is committed whose rejects the worker holds: they go to `rejects.jsonl`."""
+        self.reject(self._held.get(worker))
+        self._held.drop(worker)
+
+    def drop_rejects(self, worker: int) -> None:
+        """The batch was not committed whose rejects the worker holds, if it holds any."""
+        self._held.drop(worker)
+
+    def reject(self, rejects: Sequence[Reject]) -> None:
+        """Records of a committed batch were not written."""
         self._raise_error()
         self._files.rejects.write(rejects)
         if rejects:
@@ -166,14 +184,6 @@ class Outputs:
             self.log.warning(
                 f"Rejected: {first.file}, record {first.record}{more}: {first.message}"
             )
-
-    def withdraw(self, rejects: Collection[Reject]) -> None:
-        """Rejects of a batch that was not committed after all are not in the files any more."""
-        self._files.rejects.remove(rejects)
-        first = next(iter(rejects))
-        self._events.put(partial(self._tally.reject, first.file, first.table, -len(rejects)))
-        numbers = ", ".join(f"{each.file}, record {each.record}" for each in list(rejects)[:3])
-        self.log.warning(f"Not rejected, since its batch was not committed: {numbers}")
 
     def count_rows(self, file: str, table: str, counts: RowCounts) -> None:
         """Records of a batch that is about to be reported were skipped, updated or suppressed."""

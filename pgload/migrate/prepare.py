@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pgload.contract import REJECTS
 from pgload.errors import UsageError
 from pgload.migrate.counts import tables_that_may_suppress
+from pgload.migrate.held_rejects import settle_rejects
 from pgload.migrate.ledger import EMPTY, Entry, Ledger
 from pgload.migrate.options import MigrateOptions
 from pgload.migrate.partitions import UNDIVIDED, Partitioning, TableKey, key_of
@@ -55,6 +56,9 @@ def prepare(
     written.
     """
     plan = _create_tables(plan, make_plan_now, ledger, options, connection, note)
+    if ledger:
+        for text in settle_rejects(options.output_dir, ledger):
+            note(text)
     tables = [file.table for file in plan.files]
     may_suppress = tables_that_may_suppress(tables, connection)
     keys: dict[Table, TableKey] = {}

@@ -185,7 +185,7 @@ class Tally:
         return self.batches
 
     def reject(self, file: str, table: str, records: int = 1) -> None:
-        """Records were rejected; fewer than 0 are taken back, as a batch was not committed."""
+        """Records of a committed batch were rejected."""
         self._file(file, table).rejects += records
         self._table(table).rejects += records
         self.rejects += records

@@ -1,13 +1,17 @@
-"""The `rejects` command: the rejected records, to be fixed and migrated again."""
+"""Rejected records, read from the files: for the `rejects` command, and by their numbers."""
 
 from __future__ import annotations
 
+import os
+from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 from msgspec import Raw
 
+from pgload.contract import HELD_REJECTS, REJECTS
 from pgload.errors import UsageError
 
 
@@ -16,6 +20,13 @@ class _Line(msgspec.Struct):
 
     data: Raw = Raw()  # the record
     text: str | None = None  # the record where it is not JSON
+
+
+class _Number(msgspec.Struct):
+    """Which record a line of `rejects.jsonl` is of."""
+
+    file: str
+    record: int
 
 
 def rejected_records(path: Path) -> Iterator[str]:
@@ -33,6 +44,33 @@ def rejected_records(path: Path) -> Iterator[str]:
         raise UsageError(f"{path} cannot be read: {reason}; name a rejects.jsonl") from None
 
 
+def held_records(path: Path) -> int:
+    """How many records beside a `rejects.jsonl` may have been rejected, too.
+
+    They are of batches of which the run has not got to know whether they are committed.
+    """
+    held = 0
+    for file in Path(os.path.realpath(path)).parent.glob(HELD_REJECTS):
+        with suppress(OSError), file.open("rb") as lines:
+            held += sum(1 for _ in lines) - 1  # the first line says which batch it is
+    return held
+
+
+def rejected_numbers(output_dir: Path) -> dict[str, set[int]]:
+    """By file: the numbers of the records that any run kept in the output directory has rejected.
+
+    Lines and files that cannot be read are skipped.
+    """
+    found = defaultdict[str, set[int]](set)
+    for path in sorted((output_dir / "runs").glob(f"*/{REJECTS}")):
+        with suppress(OSError), path.open("rb") as lines:
+            for line in lines:
+                with suppress(ValueError, RecursionError):  # a line that is being written
+                    reject = _decode_number(line)
+                    found[reject.file].add(reject.record)
+    return dict(found)
+
+
 def _record(path: Path, number: int, line: bytes) -> str:
     try:
         found = _decode(line)
@@ -45,3 +83,4 @@ def _record(path: Path, number: int, line: bytes) -> str:
 
 
 _decode = msgspec.json.Decoder(_Line).decode
+_decode_number = msgspec.json.Decoder(_Number).decode

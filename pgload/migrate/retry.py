@@ -19,7 +19,7 @@ from pgload.load.methods import Method
 from pgload.load.session import EncodedBatch, Session, Writer, WriteResult, load_error, reason
 from pgload.migrate.bad_records import GoodRecords
 from pgload.migrate.counts import NONE, RowCounts
-from pgload.migrate.ledger import Ledger, is_already_committed
+from pgload.migrate.ledger import BatchKey, Ledger, is_already_committed
 from pgload.migrate.options import MANY_REJECTS, RETRY_TIMEOUT
 from pgload.migrate.run_files import Reject
 from pgload.migrate.sqlstates import is_data_error, is_transient, must_reconnect
@@ -58,22 +58,21 @@ def session_settings(retry_timeout: float) -> bytes:
 class Reporter(Protocol):
     """What the writer reports to; `Outputs` implements it."""
 
-    def reject(self, rejects: Sequence[Reject]) -> None: ...
-    def withdraw(self, rejects: Collection[Reject]) -> None: ...
+    def hold_rejects(
+        self, worker: int, batch: BatchKey | None, rejects: Sequence[Reject]
+    ) -> None: ...
+    def confirm_rejects(self, worker: int) -> None: ...
+    def drop_rejects(self, worker: int) -> None: ...
     def count_rows(self, file: str, table: str, counts: RowCounts) -> None: ...
     def retry(self, worker: int, reason: str) -> None: ...
     def connection_state(self, worker: int, state: str) -> None: ...
 
 
 class Outcome(NamedTuple):
-    """What became of a batch; `rejected` are the numbers of its records that were not written.
-
-    `rejected` is None where the batch was committed by an earlier attempt.
-    """
+    """What became of a batch."""
 
     result: WriteResult
     counts: RowCounts
-    rejected: Collection[int] | None = ()
 
 
 class RetryingWriter(Writer):
@@ -110,7 +109,8 @@ class RetryingWriter(Writer):
         self._may_suppress = may_suppress
         self._max_rejects = max_rejects
         self._retry_timeout = retry_timeout
-        self._rejects = 0
+        self._rejects = 0  # of committed batches, and held
+        self._held: dict[int, int] = {}  # by worker: rejects of the batch that it is writing
         self._records = 0  # of the batches that are written
         self._last_written = 0.0  # when any worker last wrote a batch; time.monotonic
         self._lock = Lock()
@@ -123,12 +123,11 @@ class RetryingWriter(Writer):
         """Write and commit a batch, with as many attempts as it takes. Raises `LoadError`."""
         import psycopg2
 
-        reported: dict[int, Reject] = {}  # by record: the rejects that attempts have reported
         began, pause, failure = time.monotonic(), FIRST_PAUSE, None
         for attempt in count(1):
             self._report.connection_state(session.worker, "writing")
             try:
-                outcome = self._attempt(session, encoded, reported)
+                outcome = self._attempt(session, encoded)
             except (psycopg2.Error, TargetError) as error:
                 session.roll_back()
                 lost = session.connection.closed
@@ -146,23 +145,24 @@ class RetryingWriter(Writer):
                     stop = halted.wait(pause * random.uniform(0.5, 1.0))
                 if stop:
                     if not lost:  # otherwise it is unknown whether the batch is committed
-                        self._withdraw(reported.values())
+                        self._drop_rejects(session.worker)
                     raise load_error(encoded, error) from None
                 if must_reconnect(error):
                     session.connection.close()
                 pause = min(2 * pause, LONGEST_PAUSE)
             except BaseException:
                 session.roll_back()
-                self._withdraw(reported.values())
+                self._drop_rejects(session.worker)
                 raise
             else:
                 self._last_written = time.monotonic()
-                if outcome.rejected is not None:
-                    self._withdraw(
-                        [each for n, each in reported.items() if n not in outcome.rejected]
-                    )
                 with self._lock:
                     self._records += len(encoded.batch.records)
+                if outcome.result.rejected:
+                    self._held.pop(session.worker, None)
+                    self._report.confirm_rejects(session.worker)
+                else:  # those of an earlier attempt
+                    self._drop_rejects(session.worker)
                 if any(outcome.counts):
                     name = encoded.batch.path.name
                     self._report.count_rows(name, encoded.table.name, outcome.counts)
@@ -170,9 +170,7 @@ class RetryingWriter(Writer):
                 return outcome.result._replace(attempts=attempt, error=failure)
         raise AssertionError  # pragma: no cover: `count` does not end
 
-    def _attempt(
-        self, session: Session, encoded: EncodedBatch, reported: dict[int, Reject]
-    ) -> Outcome:
+    def _attempt(self, session: Session, encoded: EncodedBatch) -> Outcome:
         import psycopg2
 
         if session.connection.closed:
@@ -190,7 +188,7 @@ class RetryingWriter(Writer):
                     if is_already_committed(error) or not is_data_error(error):
                         raise
                     session.roll_back()
-            return self._write_good(session, encoded, before, reported)
+            return self._write_good(session, encoded, before)
         except psycopg2.Error as error:
             if not is_already_committed(error):
                 raise
@@ -221,7 +219,7 @@ class RetryingWriter(Writer):
             return Outcome(WriteResult(0, 0.0, 0.0), NONE)
         records, rejected, counts = row[0], row[1], RowCounts(*row[2:])
         written = records - rejected - counts.not_written
-        return Outcome(WriteResult(written, 0.0, 0.0, rejected=rejected), counts, None)
+        return Outcome(WriteResult(written, 0.0, 0.0, rejected=rejected), counts)
 
     def _write_whole(self, session: Session, encoded: EncodedBatch, before: bytes) -> Outcome:
         """Write and commit a batch without bad records."""
@@ -284,13 +282,7 @@ class RetryingWriter(Writer):
                 )
             )
 
-    def _write_good(
-        self,
-        session: Session,
-        encoded: EncodedBatch,
-        before: bytes,
-        reported: dict[int, Reject],
-    ) -> Outcome:
+    def _write_good(self, session: Session, encoded: EncodedBatch, before: bytes) -> Outcome:
         """Write a batch's good records in one transaction, and report the others as rejects."""
         start = time.perf_counter()
         batch, upsert = encoded.batch, self._upserts.get(encoded.table)
@@ -312,10 +304,9 @@ class RetryingWriter(Writer):
                 cursor.execute(
                     self._ledger.rejected_statement(file, encoded.table, batch, len(rejects))
                 )
-            new = [reject for reject in rejects if reject.record not in reported]
-            reported |= {reject.record: reject for reject in new}
-            self._report.reject(new)  # on the disk before the commit
-            self._check_max_rejects(encoded, new)
+            if rejects:
+                self._check_max_rejects(session.worker, encoded, rejects)
+                self._hold_rejects(session.worker, encoded, rejects)
             written = time.perf_counter()
             cursor.execute("COMMIT")
         result = WriteResult(
@@ -324,15 +315,16 @@ class RetryingWriter(Writer):
             commit=time.perf_counter() - written,
             rejected=len(rejects),
         )
-        return Outcome(result, counts, {reject.record for reject in rejects})
+        return Outcome(result, counts)
 
-    def _check_max_rejects(self, encoded: EncodedBatch, rejects: Sequence[Reject]) -> None:
+    def _check_max_rejects(
+        self, worker: int, encoded: EncodedBatch, rejects: Sequence[Reject]
+    ) -> None:
         """Raise `LoadError` for too many of them, these rejects of a batch included."""
         with self._lock:
-            self._rejects += len(rejects)
+            self._rejects += len(rejects) - self._held.get(worker, 0)
+            self._held[worker] = len(rejects)
             count, records = self._rejects, self._records + len(encoded.batch.records)
-        if not rejects:
-            return
         last = f"{encoded.batch.path.name}: record {rejects[-1].record}"
         if self._max_rejects is None:
             if count >= MANY_REJECTS and 2 * count > records:
@@ -346,9 +338,16 @@ class RetryingWriter(Writer):
                 f"{rejects[-1].message}"
             )
 
-    def _withdraw(self, rejects: Collection[Reject]) -> None:
-        """Take back rejects that were reported of an attempt that was not committed."""
-        if rejects:
-            with self._lock:
-                self._rejects -= len(rejects)
-            self._report.withdraw(list(rejects))
+    def _hold_rejects(self, worker: int, encoded: EncodedBatch, rejects: Sequence[Reject]) -> None:
+        """Put rejects on the disk before the commit."""
+        key = None
+        if self._ledger:
+            file = self._file_ids[encoded.batch.path]
+            key = self._ledger.key_of(file, encoded.table, encoded.batch)
+        self._report.hold_rejects(worker, key, rejects)
+
+    def _drop_rejects(self, worker: int) -> None:
+        """Forget rejects of an attempt that was not committed."""
+        with self._lock:
+            self._rejects -= self._held.pop(worker, 0)
+        self._report.drop_rejects(worker)

@@ -16,6 +16,7 @@ from pgload.load.loader import Loader
 from pgload.load.session import with_hint
 from pgload.migrate.console import filled, say, show_progress
 from pgload.migrate.control import Control, interruptible
+from pgload.migrate.held_rejects import settle_rejects
 from pgload.migrate.ledger import EMPTY, Ledger
 from pgload.migrate.options import MigrateOptions
 from pgload.migrate.outputs import Outputs
@@ -27,7 +28,8 @@ from pgload.migrate.progress import FileFacts, RunFacts, Status
 from pgload.migrate.results import counts, times
 from pgload.migrate.retry import RetryingWriter
 from pgload.migrate.sqlstates import is_transient
-from pgload.migrate.verify import VerifiedTable, describe, to_results, verify
+from pgload.migrate.verification import describe, to_results
+from pgload.migrate.verify import verify
 from pgload.targets.cloud import LOCAL_CLOUDS
 from pgload.targets.target import Target
 
@@ -204,12 +206,30 @@ class MigrationRun:
                         loader.run(pending.open(part), on_batch=pending.written)
                     out.load_finished()
                     files = self._lost_files(out, pending)
-                if options.verify:
-                    self._verify(out, pending)
-                self._ignore_first_signal()
-                status = self._status(out, prepared)
-                out.finish(status)  # inside, so that the last state is shown
+                if not options.verify:  # inside, so that the last state is shown
+                    return self._finish(out, prepared)
+        self._verify(out, pending)
+        return self._finish(out, prepared)
+
+    def _finish(self, out: Outputs, prepared: Prepared) -> Status | None:
+        self._ignore_first_signal()
+        status = self._status(out, prepared)
+        if self._settle_rejects(out):
+            status = "completed_with_errors"
+        out.finish(status)
         return status
+
+    def _settle_rejects(self, out: Outputs) -> list[str]:
+        """Decide what became of rejects that killed runs have held, now that all is written."""
+        import psycopg2
+
+        notes: list[str] = []
+        if self._ledger is not None:
+            with suppress(psycopg2.Error, TargetError):  # then a later run decides
+                notes += settle_rejects(self._options.output_dir, self._ledger)
+        for text in notes:
+            self._note(out, text)
+        return notes
 
     def _lost_files(self, out: Outputs, pending: PendingBatches) -> list[FilePlan]:
         """Make all commits durable; gives the files of which committed batches were lost.
@@ -255,14 +275,21 @@ class MigrationRun:
 
     def _verify(self, out: Outputs, pending: PendingBatches) -> None:
         """Compare the files with their tables, and report it."""
+        import psycopg2
 
-        def run(connection: Connection) -> list[VerifiedTable]:
-            assert self._ledger is not None
-            files = [file for file in self._plan.files if file.path in pending.read]
-            entries = self._ledger.look_up([file.in_ledger for file in files])
-            return verify(files, entries, connection, by_key=self._options.on_conflict != "error")
-
-        tables = self._on_server(out, run)
+        try:
+            tables = verify(
+                [file for file in self._plan.files if file.path in pending.read],
+                lambda action: self._on_server(out, action),
+                self._ledger,
+                by_key=True if self._options.on_conflict != "error" else None,
+                output_dir=self._options.output_dir,
+                progressed=self._control.progressed,
+            )
+        except (psycopg2.Error, TargetError) as error:
+            raise LoadError(
+                f"every batch is committed, but not verified: {with_hint(error)}"
+            ) from None
         out.verification = to_results(tables)
         for text in describe(tables):
             out.log.info(text)

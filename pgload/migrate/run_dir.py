@@ -25,7 +25,7 @@ from itertools import count
 from pathlib import Path
 from threading import Lock
 
-from pgload.contract import BATCHES, LOG, OUTPUT_FILES, REJECTS
+from pgload.contract import BATCHES, HELD_REJECTS, LOG, OUTPUT_FILES, REJECTS
 from pgload.errors import OutputError
 
 _RUN = re.compile(r"(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ)(?:-(\d+))?")
@@ -77,7 +77,7 @@ def prune(runs: Path, keep: int) -> None:
         if match and path.is_dir() and not path.is_symlink():
             found.append((match[1], int(match[2] or 1), path))
     for *_, run_dir in sorted(found, reverse=True)[max(keep, 1) :]:
-        if not _is_running(run_dir) and not _has_rejects(run_dir):
+        if not is_running(run_dir) and not _has_rejects(run_dir):
             # What cannot be removed must not keep a migration from starting.
             with suppress(OSError):
                 files = [run_dir / name for name in (*OUTPUT_FILES, BATCHES)]
@@ -88,18 +88,21 @@ def prune(runs: Path, keep: int) -> None:
 
 def _has_rejects(run_dir: Path) -> bool:
     path = run_dir / REJECTS
-    return path.is_file() and path.stat().st_size > 0
+    return any(run_dir.glob(HELD_REJECTS)) or (path.is_file() and path.stat().st_size > 0)
 
 
-def replace_file(path: Path, parts: Iterable[bytes], *, durable: bool = False) -> None:
+def replace_file(
+    path: Path, parts: Iterable[bytes], *, durable: bool = False, mode: int = 0o666
+) -> None:
     """Replace a file atomically: a reader sees the old content or the new one.
 
-    `durable` waits until the content is on the disk. After an `OutputError` the old content is
-    still there.
+    `durable` waits until the content is on the disk. `mode` is without what the umask takes. After
+    an `OutputError` the old content is still there.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
+        number = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(number, "wb") as file:
             file.writelines(parts)
             if durable:
                 file.flush()
@@ -184,7 +187,7 @@ def _unused(path: Path) -> Path:
     )
 
 
-def _is_running(run_dir: Path) -> bool:
+def is_running(run_dir: Path) -> bool:
     """Whether a process has the run's log open."""
     try:
         with (run_dir / LOG).open("rb") as file:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import msgspec
@@ -222,41 +220,22 @@ class RejectFile:
 
     def __init__(self, path: Path) -> None:
         self._file = AppendFile(path)
-        self._lock = Lock()
 
     def write(self, rejects: Sequence[Reject]) -> None:
         """Write the rejects of a batch, from any thread; they are on the disk when it returns.
 
-        To be called before the batch is committed, so that none is lost. After an `OutputError`
-        none of them is in the file.
+        After an `OutputError` none of them is in the file.
         """
         if rejects:
-            with self._lock:
-                self._file.append(b"".join(map(_reject_line, rejects)), durable=True)
-
-    def remove(self, rejects: Iterable[Reject]) -> None:
-        """Remove rejects that were written of a batch which was not committed; rare, so slow.
-
-        The file is replaced, so that it holds whole lines whenever it is read.
-        """
-        removed = Counter(map(_reject_line, rejects))
-        with self._lock:
-            kept = []
-            for line in self._file.path.read_bytes().splitlines(keepends=True):
-                if removed[line]:
-                    removed[line] -= 1
-                else:
-                    kept.append(line)
-            self._file.close()
-            replace_file(self._file.path, kept, durable=True)
-            self._file = AppendFile(self._file.path)
+            self._file.append(b"".join(map(reject_line, rejects)), durable=True)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-def _reject_line(reject: Reject) -> bytes:
+def reject_line(reject: Reject) -> bytes:
+    """A reject as a line of `rejects.jsonl`."""
     facts = {
         name: getattr(reject, name)
         for name in ("file", "record", "offset", "table", "column", "sqlstate", "message")

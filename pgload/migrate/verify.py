@@ -1,215 +1,261 @@
-"""`--verify`: whether the rows of the files are in their tables, compared by the server.
+"""`--verify` and the `verify` command: whether the rows of the files are in their tables.
 
-The server turns every record into a row with its JSON functions, not with the encoders that loaded
-it, and hashes it as it hashes the rows of the table. So rows that were there before do not matter,
-and a row that was lost or changed is missing. After `--on-conflict` only the keys are compared,
-since a later record may have replaced the row.
+Rows that were there before do not matter, and a row that was lost or changed is missing. After
+`--on-conflict` only the keys are compared, since a later record may have replaced the row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from msgspec import Raw
-
-from pgload.load.server_json import json_literal, rows_of_json
-from pgload.load.verify import fingerprint
-from pgload.migrate.ledger import EMPTY, Entry, FileKey
+from pgload.errors import UsageError
+from pgload.load.verify import Fingerprint, fingerprint
+from pgload.migrate.accounting import FileAccount
+from pgload.migrate.ledger import EMPTY, Entry, FileKey, Ledger
 from pgload.migrate.plan import FilePlan
-from pgload.migrate.sqlstates import is_data_error
-from pgload.schema.table import Table, column_names, qualified_name
-from pgload.source.reader import read_batches
+from pgload.migrate.rejects import rejected_numbers
+from pgload.migrate.row_comparison import (
+    FileRows,
+    HashJoin,
+    Surplus,
+    compared_tables,
+    count_rows,
+    exists,
+    file_rows,
+    sum_records,
+)
+from pgload.migrate.verification import VerifiedFile, VerifiedTable
+from pgload.migrate.verify_progress import VerifyProgress, show_verification
+from pgload.schema.match import conflict_key
+from pgload.source.reader import Batch, read_batches
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 BATCH = 1000  # records that the server hashes at a time
-_EXPECTED = "pg_temp.pgload_expected"
-_CREATE = (
-    f"DROP TABLE IF EXISTS {_EXPECTED}; "
-    "CREATE TEMPORARY TABLE pgload_expected (file integer, hash bigint)"
-)
-_HASH = "pg_catalog.hashtextextended((r.*)::text, 0)"
-# Of equal records as many have to be there as the files hold; with keys, one row is enough.
-_MISSING = """
-    WITH there AS (
-        SELECT {hash} AS hash, count(*) AS n FROM (SELECT {columns} FROM {table}) AS r GROUP BY 1
-    ), expected AS (
-        SELECT file, hash, row_number() OVER (PARTITION BY hash ORDER BY file) AS at
-        FROM pg_temp.pgload_expected
-    )
-    SELECT e.file, count(*) FILTER (WHERE t.n IS NULL OR ({all} AND e.at > t.n))
-    FROM expected e LEFT JOIN there t USING (hash) GROUP BY 1"""
+KEPT = 1000  # differing batches of a file in the results
+
+Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedFile:
-    """What is in the table of a file's records."""
+class OnServer(Protocol):
+    """Runs an action with the connection, again after transient errors."""
 
-    file: str
-    table: str
-    read: int
-    found: int  # records whose row is in the table; of equal ones as many as there are
-    rejected: int
-    skipped: int
-    updated: int
-    suppressed: int
-
-
-@dataclass(frozen=True, slots=True)
-class VerifiedTable:
-    """A table and the files that went into it; `verified`: no row is missing unexplained."""
-
-    table: str
-    rows: int  # in the table, whoever wrote them
-    checksum: str  # the sum of the rows' hashes, which ignores their order
-    by_key: bool  # whether only the keys were compared
-    missing: int  # records without a row that were neither rejected nor suppressed
-    verified: bool
-    files: Sequence[VerifiedFile]
+    def __call__(self, action: Callable[[Connection], Result], /) -> Result: ...
 
 
 def verify(
     files: Sequence[FilePlan],
-    entries: Mapping[FileKey, Entry],
-    connection: Connection,
+    on_server: OnServer,
+    ledger: Ledger | None,
     *,
-    by_key: bool,
+    by_key: bool | None,
+    output_dir: Path,
+    progressed: Callable[[], None],
 ) -> list[VerifiedTable]:
-    """Compare the files with their tables; `entries` is what the ledger records of the files.
+    """Compare the files with their tables, and show the progress; writes only temporary tables.
 
-    `by_key` compares only the columns of the tables' keys.
+    `by_key` is whether only keys are compared; None: for tables of which the ledger, if there is
+    one, has skipped or updated rows. The rejects in the `output_dir` say which records of a batch
+    they are. `progressed` is called when more records than ever before are compared.
     """
+    progress = VerifyProgress(sum(file.scan.records for file in files), progressed)
+    entries: Mapping[FileKey, Entry] = {}
+    if ledger is not None:
+        entries = on_server(lambda _: ledger.look_up([file.in_ledger for file in files]))
+    rejected = rejected_numbers(output_dir)
     tables: dict[tuple[str | None, str], list[FilePlan]] = {}
     for file in files:
         tables.setdefault((file.table.schema, file.table.name), []).append(file)
-    return [_verify_table(each, entries, connection, by_key=by_key) for each in tables.values()]
+    with show_verification(progress):
+        return [
+            _TableCheck(each, entries, on_server, ledger, rejected).run(by_key, progress)
+            for each in tables.values()
+        ]
 
 
-def _verify_table(
-    files: Sequence[FilePlan],
-    entries: Mapping[FileKey, Entry],
-    connection: Connection,
-    *,
-    by_key: bool,
-) -> VerifiedTable:
-    found: list[VerifiedFile] = []
-    whole = files[0].table
-    # Files with the same fields are compared over the same columns.
-    by_columns: dict[Table, list[FilePlan]] = {}
-    for file in files:
-        compared = _key_only(file.table) if by_key else file.table
-        by_columns.setdefault(compared, []).append(file)
-    for table, group in by_columns.items():
-        found += _verify_files(table, group, entries, connection, by_key=by_key)
-    rows, checksum = fingerprint(whole, connection)
-    lacking = sum(each.read - each.found for each in found)
-    explained = sum(each.rejected for each in found)
-    # A record that is skipped has its key in the table, so it is found by its key.
-    explained += sum(each.suppressed for each in found)
-    return VerifiedTable(
-        table=whole.name,
-        rows=rows,
-        checksum=str(checksum),
-        by_key=by_key,
-        missing=max(lacking - explained, 0),
-        verified=lacking <= explained,
-        files=sorted(found, key=lambda each: each.file),
-    )
+class _TableCheck:
+    """The comparison of one table with its files."""
 
+    def __init__(
+        self,
+        files: Sequence[FilePlan],
+        entries: Mapping[FileKey, Entry],
+        on_server: OnServer,
+        ledger: Ledger | None,
+        rejected: Mapping[str, Collection[int]],
+    ) -> None:
+        self._files = files
+        self._table = files[0].table
+        self._entries = [entries.get(file.in_ledger.key) for file in files]
+        self._on_server = on_server
+        self._ledger = ledger
+        self._rejected = rejected
+        self._accounts: dict[int, FileAccount] = {}  # by file: of those that lack rows
 
-def _key_only(table: Table) -> Table:
-    """The table with the columns of its key."""
-    return replace(table, columns=tuple(c for c in table.columns if c.name in table.key))
-
-
-def _verify_files(
-    table: Table,
-    files: Sequence[FilePlan],
-    entries: Mapping[FileKey, Entry],
-    connection: Connection,
-    *,
-    by_key: bool,
-) -> list[VerifiedFile]:
-    before, after = rows_of_json(table, connection, stored=True)
-    read = dict.fromkeys(range(len(files)), 0)
-    hashed = dict.fromkeys(range(len(files)), 0)
-    with connection.cursor() as cursor:
-        cursor.execute(_CREATE)
-        for number, file in enumerate(files):
-            head = f"INSERT INTO {_EXPECTED} SELECT {number}, {_HASH} FROM ({before}".encode()
-            tail = f"{after}) AS r".encode()
-            for batch in read_batches(file.path, BATCH, file.scan.stamp, file.scan.form):
-                read[number] += len(batch.records)
-                hashed[number] += _hash(cursor, head, list(batch.records), tail)
-        cursor.execute(
-            _MISSING.format(
-                hash=_HASH,
-                columns=", ".join(column_names(table, connection)),
-                table=qualified_name(table, connection),
-                all="false" if by_key else "true",
+    def run(self, by_key: bool | None, progress: VerifyProgress) -> VerifiedTable:
+        """Compare; the sums first where they can be equal, else each row."""
+        self._progress, start = progress, progress.done
+        if not self._on_server(lambda connection: exists(self._table, connection)):
+            for index, file in enumerate(self._files):
+                account = self._on_server(lambda _, i=index: self._account(i))  # type: ignore[misc]
+                for number in range(1, file.scan.records + 1):
+                    account.lacks(number)
+            return self._result(Fingerprint(0, 0), Surplus(0, None), by_key=False)
+        key = self._on_server(lambda connection: self._key(by_key, connection))
+        tables = self._on_server(
+            lambda connection: compared_tables([f.table for f in self._files], key, connection)
+        )
+        groups: dict[tuple[str, ...], list[FileRows]] = {}
+        for index, table in enumerate(tables):
+            names = tuple(column.name for column in table.columns)
+            rows = self._on_server(
+                lambda connection, i=index, t=table: file_rows(i, t, connection)  # type: ignore[misc]
             )
+            groups.setdefault(names, []).append(rows)
+        if key is None and len(groups) == 1 and (total := self._equal_sums(*groups.values())):
+            return self._result(total, Surplus(0, None), by_key=False)
+        total, surplus = Fingerprint(0, 0), Surplus(0, None)
+
+        def join(connection: Connection) -> None:
+            nonlocal total, surplus
+            progress.restart(start)
+            self._accounts.clear()
+            found = [self._join(each, connection, key) for each in groups.values()]
+            if len(found) == 1 and key is None:
+                total, surplus = found[0]
+            else:  # one row may be found by records of different columns
+                total = fingerprint(self._table, connection)
+
+        self._on_server(join)
+        return self._result(total, surplus, by_key=key is not None)
+
+    def _key(self, by_key: bool | None, connection: Connection) -> Sequence[str] | None:
+        """The key that is compared; None for whole rows."""
+        if by_key is None and self._ledger is not None:
+            if self._ledger.has_conflicts(self._table):
+                try:
+                    return conflict_key(self._table, connection)
+                except UsageError:  # the key was dropped since
+                    return None
+            return None
+        return conflict_key(self._table, connection) if by_key else None
+
+    def _equal_sums(self, files: Sequence[FileRows]) -> Fingerprint | None:
+        """The table's fingerprint if it is the sum of that of the records; else None.
+
+        It is not computed if there are not as many rows as records should have been written.
+        """
+        table = files[0].table
+        written = sum(
+            file.scan.records - (entry.rejected + entry.counts.not_written if entry else 0)
+            for file, entry in zip(self._files, self._entries, strict=True)
         )
-        missing: dict[int, int] = dict(cursor.fetchall())
-        cursor.execute(f"DROP TABLE {_EXPECTED}")
-    found = []
-    for number, file in enumerate(files):
-        entry = entries.get(file.in_ledger.key, EMPTY)
-        found.append(
-            VerifiedFile(
-                file=file.path.name,
-                table=table.name,
-                read=read[number],
-                found=hashed[number] - missing.get(number, 0),
-                rejected=entry.rejected,
-                **entry.counts._asdict(),
+        if self._on_server(lambda connection: count_rows(table, connection)) != written:
+            return None
+        rows = checksum = 0
+        for file in files:
+            for batch in self._batches(file):
+                sums, bad = self._on_server(
+                    lambda connection, f=file, b=batch: sum_records(  # type: ignore[misc]
+                        f, b.first_record, b.records, connection
+                    )
+                )
+                rows, checksum = rows + sums.rows, checksum + sums.checksum
+                if bad:
+                    account = self._on_server(lambda _, f=file: self._account(f.index))  # type: ignore[misc]
+                    for number in bad:
+                        account.lacks(number)
+        self._progress.state = f"comparing with table {table.name}"
+        total = self._on_server(lambda connection: fingerprint(table, connection))
+        explained = not any(account.missing for account in self._accounts.values())
+        return total if total == Fingerprint(rows, checksum) and explained else None
+
+    def _join(
+        self, files: Sequence[FileRows], connection: Connection, key: Sequence[str] | None
+    ) -> tuple[Fingerprint, Surplus]:
+        """Compare each row of files that fill the same columns."""
+
+        def lacks(index: int, number: int) -> None:
+            self._account(index).lacks(number)
+
+        with HashJoin(connection) as join:
+            for file in files:
+                for batch in self._batches(file):
+                    for number in join.add(file, batch.first_record, batch.records):
+                        lacks(file.index, number)
+            self._progress.state = f"comparing with table {self._table.name}"
+            total = join.count(files[0].table)
+            join.find_absent(lacks)
+            if key is not None:  # one row is enough for all records of a key
+                return total, Surplus(0, None)
+            return total, join.find_uneven(
+                lacks,
+                [
+                    lambda index, number: self._account(index).is_rejected(number),
+                    lambda index, number: self._account(index).spare(number),
+                ],
             )
+
+    def _batches(self, file: FileRows) -> Iterator[Batch]:
+        plan = self._files[file.index]
+        self._progress.state = plan.path.name
+        for batch in read_batches(plan.path, BATCH, plan.scan.stamp, plan.scan.form):
+            yield batch
+            self._progress.add(len(batch.records))
+
+    def _account(self, index: int) -> FileAccount:
+        if index not in self._accounts:
+            file, batches = self._files[index], None
+            if (ledger := self._ledger) is not None and self._entries[index] is not None:
+                batches = ledger.batches(file.in_ledger)
+            name = file.path.name
+            known = self._rejected.get(name, ())
+            self._accounts[index] = FileAccount(name, file.scan.records, batches, known)
+        return self._accounts[index]
+
+    def _result(self, total: Fingerprint, surplus: Surplus, *, by_key: bool) -> VerifiedTable:
+        files = []
+        for index in range(len(self._files)):
+            files.append(self._on_server(lambda _, i=index: self._file(i)))  # type: ignore[misc]
+        example = None
+        if surplus.example is not None:
+            index, number = surplus.example
+            example = f"record {number} of {self._files[index].path.name}"
+        missing = sum(each.missing for each in files)
+        return VerifiedTable(
+            table=self._table.name,
+            rows=total.rows,
+            other_rows=None if by_key else max(total.rows - sum(each.found for each in files), 0),
+            doubled=surplus.rows,
+            doubled_example=example,
+            checksum=str(total.checksum),
+            by_key=by_key,
+            missing=missing,
+            verified=not missing and not any(each.uncommitted for each in files),
+            files=sorted(files, key=lambda each: each.file),
         )
-    return found
 
-
-def _hash(cursor: Cursor, head: bytes, records: Sequence[Raw], tail: bytes) -> int:
-    """Hash records; gives how many of them can become rows."""
-    import psycopg2
-
-    try:
-        cursor.execute(head + json_literal(records) + tail)
-    except (psycopg2.Error, ValueError) as error:  # ValueError: a NUL byte
-        if isinstance(error, psycopg2.Error) and not is_data_error(error):
-            raise
-        if len(records) == 1:
-            return 0
-        middle = len(records) // 2
-        return _hash(cursor, head, records[:middle], tail) + _hash(
-            cursor, head, records[middle:], tail
+    def _file(self, index: int) -> VerifiedFile:
+        file, entry = self._files[index], self._entries[index]
+        counts = entry or EMPTY
+        read = file.scan.records
+        uncommitted = read - sum(entry.batches.values()) if entry else 0
+        account = self._account(index) if uncommitted or index in self._accounts else None
+        differing = list(account.differing()) if account else []
+        return VerifiedFile(
+            file=file.path.name,
+            table=file.table.name,
+            read=read,
+            found=read - (account.lacking if account else 0),
+            written=counts.records - counts.counts.updated,
+            rejected=counts.rejected,
+            **counts.counts._asdict(),
+            in_ledger=entry is not None,
+            uncommitted=uncommitted,
+            missing=account.missing if account else 0,
+            batches_differing=len(differing),
+            differing=differing[:KEPT],
         )
-    return len(records)
-
-
-def describe(tables: Sequence[VerifiedTable]) -> list[str]:
-    """A line for each table."""
-    lines = []
-    for table in tables:
-        read = sum(each.read for each in table.files)
-        found = sum(each.found for each in table.files)
-        what = "keys" if table.by_key else "rows"
-        bad = [each for each in table.files if each.read - each.found > each.rejected]
-        where = f", in {', '.join(each.file for each in bad[:3])}" if table.missing else ""
-        lines.append(
-            f"{'verified' if table.verified else 'not verified'}: {table.table} has the {what} of "
-            f"{found:,} of {read:,} records; {table.missing:,} are missing{where}"
-        )
-    return lines
-
-
-def to_results(tables: Sequence[VerifiedTable]) -> dict[str, Any]:
-    """The keys of `migration_results.json`."""
-    from msgspec import to_builtins
-
-    return {
-        "verified": all(table.verified for table in tables),
-        "verification": to_builtins(list(tables)),
-    }

@@ -5,11 +5,8 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +18,7 @@ from pgload.migrate.outputs import Outputs
 from pgload.migrate.progress import ConnectionState, FileFacts, Snapshot
 from tests.support.migrating import MigrationSandbox
 from tests.support.running import content, facts, stat
+from tests.support.terminal import read_all, terminal
 
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
 
@@ -71,29 +69,6 @@ LOST = (
     ConnectionState(1, "lost", 12.2),
     ConnectionState(2, "writing", 0.3),
 )
-
-
-def read_all(terminal: int) -> str:
-    """What is written to a terminal, until its other end is closed."""
-    found = b""
-    with suppress(OSError):  # Linux's end of the file
-        while piece := os.read(terminal, 4096):
-            found += piece
-    return found.decode()
-
-
-@contextmanager
-def terminal() -> Iterator[tuple[TextIO, list[str]]]:
-    """A terminal's stream, and, after the block, all that was written to it."""
-    ours, theirs = os.openpty()
-    written: list[str] = []
-
-    with ThreadPoolExecutor(1) as reader:
-        reading = reader.submit(read_all, ours)
-        with open(theirs, "w", encoding="utf-8") as stream:  # noqa: PTH123
-            yield stream, written
-        written.append(reading.result())
-    os.close(ours)
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,7 @@
 """However a migration is killed or cut off, its table holds every record once in the end.
 
+That is what SQL says, which counts the rows, and what `verify` says.
+
     PGLOAD_KILLS=50 PGLOAD_CUTS=20 pytest tests/migrate/test_crashes.py -k "killed or cut_off"
 
 runs the tests with that many kills and cuts instead of a few.
@@ -7,7 +9,9 @@ runs the tests with that many kills and cuts instead of a few.
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 KILLS = int(os.environ.get("PGLOAD_KILLS", "3"))
 CUTS = int(os.environ.get("PGLOAD_CUTS", "2"))
 RECORDS, BATCH = 6000, 10
+BAD = 75  # each such record is bad
 
 
 def wait_for_commits(
@@ -54,16 +59,38 @@ def reset(sandbox: MigrationSandbox) -> None:
     sandbox.sql("TRUNCATE t", "DROP TABLE IF EXISTS pgload_ledger")
 
 
+def check(sandbox: MigrationSandbox) -> None:
+    """The table has each n of the file once, and every reject is of a record that it lacks."""
+    bad = [n for n in range(RECORDS) if n % BAD == 0]
+    assert sandbox.sql("SELECT count(*), count(DISTINCT n), min(n), max(n) FROM t") == [
+        (RECORDS - len(bad), RECORDS - len(bad), 1, RECORDS - 1)
+    ]
+    files = (sandbox.outputs / "runs").glob("2*/rejects.jsonl")
+    lines = [line for path in files for line in path.read_text("utf-8").splitlines()]
+    assert sorted(json.loads(line)["record"] - 1 for line in lines) == bad
+    assert sandbox.verify() == 0
+    (table,) = sandbox.output("verification.json")["tables"]
+    assert (table["rows"], table["other_rows"], table["doubled"]) == (RECORDS - len(bad), 0, 0)
+    assert table["files"][0]["rejected"] == len(bad)
+
+
+@pytest.mark.timeout(120 + 10 * KILLS)
 @pytest.mark.parametrize("connections", [1, 8])
 def test_killed(sandbox: MigrationSandbox, connections: int) -> None:
-    """Killed at any moment and resumed until it completes, it loses and repeats no record."""
+    """Killed at any moment and resumed until it completes, it loses and repeats no record; each
+    bad one is rejected once."""
     path, random, kills = sandbox.numbers("t.json", RECORDS), Random(connections), 0
+    records = json.loads(path.read_text("utf-8"))
+    for n in range(0, RECORDS, BAD):
+        records[n]["n"] = "bad"
+    sandbox.file("t.json", records)
     while kills < KILLS:
         reset(sandbox)
+        shutil.rmtree(sandbox.outputs, ignore_errors=True)
         while True:
             method = random.choice(list(METHODS))
             given = ("--batch-size", str(BATCH), "--connections", str(connections))
-            with sandbox.start("--resume", "--method", method, *given) as process:
+            with sandbox.start("--resume", "--verify", "--method", method, *given) as process:
                 if random.random() < 0.3:  # perhaps before there is a ledger
                     with suppress(subprocess.TimeoutExpired):
                         process.communicate(timeout=random.uniform(0.0, 2.0))
@@ -74,10 +101,11 @@ def test_killed(sandbox: MigrationSandbox, connections: int) -> None:
                 process.kill()
                 output, _ = process.communicate()
             if process.returncode != -signal.SIGKILL:
-                assert process.returncode == 0, output
+                assert process.returncode == 1, output  # there are rejects
+                assert sandbox.output("migration_results.json")["verified"], output
                 break
             kills += 1
-        sandbox.check(path)
+        check(sandbox)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +115,7 @@ def restarts() -> Iterator[tuple[Target, Restarts]]:
         yield target, found
 
 
+@pytest.mark.timeout(120 + 10 * CUTS)
 @pytest.mark.parametrize("connections", [1, 8])
 def test_cut_off(restarts: tuple[Target, Restarts], tmp_path: Path, connections: int) -> None:
     """Neither a server that restarts or crashes nor cut connections end a migration."""

@@ -61,3 +61,21 @@ def test_verified_by_rows_although_a_key_is_known(sandbox: MigrationSandbox) -> 
     sandbox.sql("UPDATE k SET v = 'changed' WHERE k = '7'")
     assert sandbox.migrate("--resume", "--verify") == 1
     assert sandbox.output("migration_results.json")["verification"][0]["missing"] == 1
+
+
+def test_not_able_to_verify(
+    sandbox: MigrationSandbox, restricted: MigrationSandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If the comparison fails, it is said that all is committed; the exit code is 1."""
+    sandbox.sql(
+        f"GRANT CREATE ON SCHEMA public TO {restricted.name}",
+        f"REVOKE TEMPORARY ON DATABASE {sandbox.name} FROM PUBLIC",
+        "INSERT INTO t (n) VALUES (-1)",
+    )
+    sandbox.numbers("t.json", 10)
+    assert restricted.migrate("--verify") == 1
+    assert "every batch is committed, but not verified: permission denied" in (
+        capsys.readouterr().out
+    )
+    assert sandbox.sql("SELECT count(*) FROM t") == [(11,)]
+    assert sandbox.output("migration_results.json")["verified"] is None

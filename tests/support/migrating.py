@@ -101,24 +101,32 @@ class MigrationSandbox:
             name, [{"n": n, "a": texts[n % 5] + str(n)} for n in range(start, start + count)]
         )
 
-    def arguments(self, *options: str) -> list[str]:
-        return ["migrate", "--cloud", CLOUD, "--data", str(self.data), *options]
+    def arguments(self, *options: str, command: str = "migrate") -> list[str]:
+        return [command, "--cloud", CLOUD, "--data", str(self.data), *options]
 
-    def migrate(self, *options: str) -> int:
+    def verify(self, *options: str) -> int:
+        """Run `verify` in this process; returns the exit code."""
+        return self.migrate(*options, command="verify")
+
+    def migrate(self, *options: str, command: str = "migrate") -> int:
         """Run the command in this process; returns the exit code."""
         before, folder = dict(os.environ), Path.cwd()
         os.environ.clear()
         os.environ.update(self.environment)
         os.chdir(self.work)
         try:
-            return main(self.arguments(*options))
+            return main(self.arguments(*options, command=command))
         finally:
             os.chdir(folder)
             os.environ.clear()
             os.environ.update(before)
 
     def start(
-        self, *options: str, prefix: Sequence[str] = (), **popen: Any
+        self,
+        *options: str,
+        command: str = "migrate",
+        prefix: Sequence[str] = (),
+        **popen: Any,
     ) -> subprocess.Popen[str]:
         """Run the command in a process of its own; `prefix` is the program that runs it."""
         defaults: dict[str, Any] = {
@@ -127,7 +135,7 @@ class MigrationSandbox:
             "env": self.environment,
         }
         return subprocess.Popen(
-            [*prefix, sys.executable, "-m", "pgload", *self.arguments(*options)],
+            [*prefix, sys.executable, "-m", "pgload", *self.arguments(*options, command=command)],
             cwd=self.work,
             text=True,
             **defaults | popen,

@@ -1,0 +1,94 @@
+"""How far a verification is, and how that is shown."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, TextIO
+
+from pgload.contract import duration, one_line
+from pgload.migrate.console import show_state
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+WINDOW = 10.0  # seconds that the speed is measured over
+
+
+class VerifyProgress:
+    """Counts the records that were sent to the server.
+
+    `on_add` is called whenever there are more than ever before. One thread counts; another one may
+    read.
+    """
+
+    def __init__(self, total: int, on_add: Callable[[], None] = lambda: None) -> None:
+        self.total = total
+        self.done = self._furthest = 0
+        self.state = "none begun"  # the file that is read, or what the server does
+        self._on_add = on_add
+        self._recent = deque([(time.monotonic(), 0)], maxlen=1000)
+
+    def add(self, records: int) -> None:
+        """More records were compared."""
+        self.done += records
+        self._recent.append((time.monotonic(), self.done))
+        while len(self._recent) > 2 and self._recent[1][0] <= self._recent[-1][0] - WINDOW:
+            self._recent.popleft()
+        if self.done > self._furthest:
+            self._furthest = self.done
+            self._on_add()
+
+    def restart(self, done: int) -> None:
+        """The records after the first `done` are compared again."""
+        self.done = done
+        self._recent.clear()
+        self._recent.append((time.monotonic(), done))
+
+    @property
+    def percent(self) -> float:
+        """Of the records."""
+        return 100 * self.done / self.total if self.total else 100.0
+
+    @property
+    def records_per_second(self) -> float:
+        """Within the last seconds."""
+        (then, before), (now, after) = self._recent[0], self._recent[-1]
+        return (after - before) / (now - then) if now > then else 0.0
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """By label, what is shown beside the bar."""
+        speed, left = self.records_per_second, ""
+        if speed and self.done < self.total:
+            left = f", {duration((self.total - self.done) / speed)} left"
+        return {
+            "compared": f"{self.done:,} of {self.total:,} records ({int(self.percent)}%)",
+            "speed": f"{speed:,.0f} records/s{left}",
+            "now": one_line(self.state),
+        }
+
+
+def show_verification(
+    progress: VerifyProgress, stream: TextIO | None = None
+) -> AbstractContextManager[None]:
+    """Show the progress while the block runs, on a terminal as a bar."""
+    return show_state(lambda: progress, stream, update_bar=_update_bar, line=_line)
+
+
+def _line(progress: VerifyProgress) -> str:
+    return "compared " + ", ".join(progress.texts.values())
+
+
+def _update_bar(bar: Progress, progress: VerifyProgress) -> None:
+    texts = progress.texts
+    if not bar.tasks:
+        bar.add_task("verify", total=100)
+        for label in texts:
+            bar.add_task(label, total=None, text="", style="")
+    first, *others = bar.tasks
+    bar.update(first.id, completed=progress.percent)
+    for task in others:
+        bar.update(task.id, text=texts[task.description])
