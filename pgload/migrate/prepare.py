@@ -38,7 +38,7 @@ class Prepared:
     shared: Sequence[FilePlan]  # files that another migration writes as well
     upserts: Mapping[Table, Upsert]
     may_suppress: set[Table]
-    partitionings: Mapping[Path, Partitioning]  # of files whose batches have an order, or parts
+    partitionings: Mapping[Path, Partitioning]  # of files that are divided or written in order
 
 
 def prepare(

@@ -114,6 +114,22 @@ def test_triggers(sandbox: MigrationSandbox, capsys: pytest.CaptureFixture[str])
     assert "its triggers or rules may change a record's key" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("how", "found"), [("skip", "off"), ("update", "local")])
+def test_commits_in_order(sandbox: MigrationSandbox, how: str, found: str) -> None:
+    """A crash cannot take an update after which newer records of its keys are written."""
+    sandbox.sql(
+        "CREATE TABLE k (k int PRIMARY KEY, v text)",
+        "CREATE TABLE seen (setting text)",
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$",
+        "CREATE TRIGGER note AFTER INSERT ON k EXECUTE FUNCTION note()",
+        f"ALTER DATABASE {sandbox.name} SET synchronous_commit = off",
+    )
+    sandbox.file("k.json", [{"k": 1, "v": "x"}])
+    assert sandbox.migrate("--on-conflict", how) == 0
+    assert sandbox.sql("SELECT * FROM seen") == [(found,)]
+
+
 def test_null_keys(sandbox: MigrationSandbox) -> None:
     """Records whose key has a NULL are all kept."""
     sandbox.sql("CREATE TABLE k (k int UNIQUE, v int)")
