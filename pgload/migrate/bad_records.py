@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pgload.errors import RecordError
+from pgload.load.encode import RowEncoder
 from pgload.load.methods import Method, make_method
 from pgload.load.session import EncodedBatch
 from pgload.migrate.counts import NONE, RowCounts
@@ -14,12 +15,14 @@ from pgload.migrate.input_check import check_input, pieces
 from pgload.migrate.run_files import Reject
 from pgload.migrate.sqlstates import (
     FOREIGN_KEY,
+    NOT_NULL,
     column_of,
     is_data_error,
     is_value_error,
     make_reject,
 )
 from pgload.schema.table import Table
+from pgload.source.scan import DECODE_ERRORS
 
 if TYPE_CHECKING:
     import psycopg2
@@ -32,17 +35,26 @@ class GoodRecords:
     """Writes a batch's good records in the open transaction.
 
     `table` is the one that `send` writes to: it is called with a method, what that encoded, and
-    the number of records. `clear` is the statement that empties a staging table, if there is one.
+    the number of records. `clear` is the statement that empties a staging table, if there is one;
+    `changes_rows` is whether a trigger or a rule of the table may.
     """
 
     def __init__(
-        self, cursor: Cursor, encoded: EncodedBatch, table: Table, send: Send, clear: bytes
+        self,
+        cursor: Cursor,
+        encoded: EncodedBatch,
+        table: Table,
+        *,
+        send: Send,
+        clear: bytes,
+        changes_rows: bool,
     ) -> None:
         self._cursor = cursor
         self._encoded = encoded
         self._table = table
         self._send = send
         self._clear = clear
+        self._changes_rows = changes_rows
         self._rejects: dict[int, Reject] = {}  # by the record's position in the batch
 
     def write(self) -> RowCounts:
@@ -51,8 +63,7 @@ class GoodRecords:
         self._reject_unencodable(positions)
         self._reject_refused()
         self._cursor.execute("SAVEPOINT pgload")
-        rest = [at for at in positions if at not in self._rejects]
-        counts = self._write_parts(self._encoded.method, rest) if rest else NONE
+        counts = self._write_parts(self._encoded.method, positions)
         return counts.plus(self._retry_references())
 
     def rejects(self) -> list[Reject]:
@@ -89,9 +100,15 @@ class GoodRecords:
             self._rejects.setdefault(at, reject)
 
     def _write_parts(self, method: Method, positions: Sequence[int]) -> RowCounts:
-        """Write the records at these positions at once; where that is a data error, in parts."""
+        """Write the records at these positions at once; where that is a data error, in parts.
+
+        Those that are rejected already are left out.
+        """
         import psycopg2
 
+        positions = [at for at in positions if at not in self._rejects]
+        if not positions:
+            return NONE
         try:
             payload = method.encode(self._encoded.batch.select(positions))
             counts = self._send(method, payload, len(positions))
@@ -104,6 +121,7 @@ class GoodRecords:
                 if column is None and is_value_error(error):
                     column = self._find_column(positions)
                 self._reject(positions[0], error, column)
+                self._reject_same_nulls(self._rejects[positions[0]])
                 return NONE
             counts = NONE
             for part in pieces(positions):
@@ -112,6 +130,25 @@ class GoodRecords:
         after = [b"RELEASE SAVEPOINT pgload", self._clear, b"SAVEPOINT pgload"]
         self._cursor.execute(b"; ".join(filter(None, after)))
         return counts
+
+    def _reject_same_nulls(self, found: Reject) -> None:
+        """Reject all records whose value is missing as in `found`, for the same reason.
+
+        Not where a trigger may fill some of them, or a partition requires what others do not.
+        """
+        name_in = f'relation "{self._encoded.table.name}"'
+        if found.sqlstate != NOT_NULL or self._changes_rows or name_in not in found.message:
+            return
+        batch = self._encoded.batch
+        encoder = RowEncoder([each for each in self._table.columns if each.name == found.column])
+        for at, number in enumerate(batch.numbers):
+            try:
+                values = encoder.values(batch, at)
+            except (RecordError, *DECODE_ERRORS):
+                continue
+            if all(value is None for value in values):
+                reject = replace(found, record=number, data=batch.records[at])
+                self._rejects.setdefault(at, reject)
 
     def _retry_references(self) -> RowCounts:
         """Write records again that refer to rows which have been written after them.

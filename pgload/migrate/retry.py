@@ -295,6 +295,7 @@ class RetryingWriter(Writer):
                 self.staging_table(encoded.table),
                 send=partial(self._send, cursor, encoded),
                 clear=upsert.clear(cursor.connection) if upsert else b"",
+                changes_rows=encoded.table in self._may_suppress,
             )
             counts = good.write()
             rejects = good.rejects()

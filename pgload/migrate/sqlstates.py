@@ -12,7 +12,7 @@ from pgload.source.reader import Batch
 if TYPE_CHECKING:
     import psycopg2
 
-FOREIGN_KEY = "23503"
+NOT_NULL, FOREIGN_KEY = "23502", "23503"
 # After these the server has to be found anew: it takes no writes any more since a failover, or its
 # disk is full.
 RECONNECT_STATES = ("25006", "53100")
