@@ -5,7 +5,7 @@
 compares 500,000 records with 20,000. What a short load misses at three common settings, by loads of
 200,000 records against loads of 10,000 and against loads of the size that a default run chooses:
 
-    pytest benchmarks/own/test_scale.py --records 10000 -k short --passes 3
+    pytest benchmarks/own/test_scale.py --records 10000 -k short
 """
 
 from functools import partial

@@ -162,6 +162,7 @@ def _explanation(passes: Sequence[Pass]) -> dict[str, Any]:
             "cpu_share": median(lambda each: each.cpu_seconds / each.seconds),
             "encode_cpu_seconds": part("encode_cpu"),
             "write_cpu_seconds": part("write_cpu"),
+            "others_share": median(lambda each: each.bottlenecks.circumstances.others),
         },
         "profile": parts,
         **parts,

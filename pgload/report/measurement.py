@@ -70,6 +70,7 @@ class Measurement:
     unstable: str | None = None  # why the number is not stable, in English
     finals: tuple[SavedPass, ...] = ()  # measured again as one of the best settings
     repeats: int = 1  # of the dataset in a round
+    others_share: float | None = None  # of the client's processors, used by other programs
 
     @property
     def fresh(self) -> Measurement:
@@ -122,6 +123,7 @@ class _Stats(Struct):
 
 class _Client(Struct):
     cpu_share: Number
+    others_share: Number | None = None
 
 
 class _Pass(Struct):
@@ -215,6 +217,7 @@ def measurement(benchmark: Mapping[str, Any], source: str) -> Measurement:
             if each.seconds
         ),
         repeats=round(extra.records / dataset.records),
+        others_share=extra.client.others_share,
     )
 
 
@@ -275,6 +278,7 @@ def _pooled(group: Sequence[Measurement]) -> Measurement:
         wal_bytes_per_record=mean_or_none([each.wal_bytes_per_record for each in group]),
         retries=sum(each.retries for each in group),
         repeats=max(each.repeats for each in group),
+        others_share=mean_or_none([each.others_share for each in group]),
         bottleneck=max(shares, key=shares.__getitem__) if shares else None,
         bottleneck_shares=shares,
         advice=next((each.advice for each in group if each.advice), None),

@@ -6,6 +6,7 @@ PostgreSQL or of an instance type.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ DECISIVE = {
     "client cores": "client machine",
     "server rtt_asked_ms": "distance",
 }
+# How much of the client's processors other programs used. It always differs a little.
+OTHER_WORK, MIN_OTHER_WORK = "client busy with other work", 0.10
 LISTED = 3  # settings named in a line; the table shows them all
 
 # Name of the side → what it measured of one dataset. The first side is the baseline.
@@ -167,12 +170,16 @@ def facts(run: SavedRun) -> dict[str, str]:
         "setting": settings if isinstance(settings, dict) else {},
         "client": run.client,
     }
-    return {
+    found = {
         f"{kind} {name}": f"{value}"
         for kind, values in by_kind.items()
         for name, value in values.items()
         if value is not None
     }
+    shares = [each.others_share for each in run.measurements if each.others_share is not None]
+    if shares:
+        found[OTHER_WORK] = f"{statistics.fmean(shares):.0%}"
+    return found
 
 
 def alike(one: SavedRun, other: SavedRun) -> bool:
@@ -194,10 +201,14 @@ def differences(by_side: Mapping[str, Mapping[str, str]]) -> list[Difference]:
     A fact that a side did not record does not count: older files hold fewer.
     """
     names = {name for known in by_side.values() for name in known}
-    found = []
+    found: list[Difference] = []
     for name in sorted(names, key=lambda name: (name not in DECISIVE, name)):
         values = {side: known[name] for side, known in by_side.items() if name in known}
-        if len(set(values.values())) > 1:
+        if name == OTHER_WORK:
+            shares = [float(value.rstrip("%")) / 100 for value in values.values()]
+            if max(shares) - min(shares) >= MIN_OTHER_WORK:
+                found.insert(0, Difference(name, values, "client machine"))
+        elif len(set(values.values())) > 1:
             found.append(Difference(name, values, DECISIVE.get(name)))
     return found
 

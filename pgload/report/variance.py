@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 # Degrees of freedom that the pooled variance of other settings counts for: where there are too few
 # settings to tell how much their variances differ, and at most.
 PRIOR_FREEDOM, SETTINGS_FOR_PRIOR = 8.0, 10
-MOST_PRIOR_FREEDOM = 30.0
+MOST_PRIOR_FREEDOM = 10.0
 RUN_VARIATION, RUN_FREEDOM = 0.02, 1.5  # between runs of one server, where there is one a side
 
 Key = TypeVar("Key", bound=Hashable)

@@ -123,3 +123,15 @@ def test_a_setting_that_was_not_measured_is_reported_with_the_reason(tmp_path: P
         "AWS: 1 of 2 settings with 20,000 records, 48.0 MB were not measured: "
         "values, batch size 5,000, 1 connection (no file fills a batch of 5000)"
     ]
+
+
+def test_other_work_on_the_clients_machine(tmp_path: Path) -> None:
+    """It decides where it differs by a tenth of the processors, and does not keep runs apart."""
+    for number, (cloud, share) in enumerate([("GCP", 0.2), ("AWS", 0.26), ("AZURE", 0.75)], 1):
+        client = {"cpu_seconds": 0.25, "cpu_share": 0.25, "others_share": share}
+        save(tmp_path, f"{number:04}_{cloud}", [load(cloud, client=client)])
+    by_side = {run.cloud: facts(run) for run in load_runs(["0*"], tmp_path)[0]}
+
+    assert differences({name: by_side[name] for name in ("GCP", "AWS")}) == []
+    (found,) = caveats(by_side)
+    assert str(found) == "client machine: client busy with other work 20% / 26% / 75%"
