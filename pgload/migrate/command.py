@@ -29,6 +29,7 @@ from pgload.targets.cloud import (
     open_target,
 )
 from pgload.targets.connection_errors import check_server, one_line_errors
+from pgload.targets.pooler import is_pooled
 from pgload.targets.target import Target
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def migrate(options: MigrateOptions) -> int:
         target = with_timeouts(target, options.retry_timeout)
         stack.enter_context(one_line_errors(cloud, target.parameters, PRIVILEGES))
         with _connected(target) as connection:
-            say(f"{cloud}: PostgreSQL {connection.info.parameter_status('server_version')}")
+            pooler = ", through a connection pooler" if is_pooled(connection) else ""
+            say(f"{cloud}: PostgreSQL {connection.info.parameter_status('server_version')}{pooler}")
         if cloud == "EMBEDDED":
             say("EMBEDDED is a temporary server: it is removed with its data at the end")
         folder = read_folder(options.data)
@@ -80,7 +82,7 @@ def migrate(options: MigrateOptions) -> int:
 
         def prepare(connection: Connection) -> tuple[Plan, Ledger | None, dict[Path, str]]:
             plan = make_plan(folder, connection, options)
-            ledger = Ledger(connection) if options.ledger else None
+            ledger = Ledger(connection, target.connect, say) if options.ledger else None
             return plan, ledger, check_ledger(plan, ledger, options) if ledger else {}
 
         plan, ledger, notes = control.run(prepare, say)
@@ -95,6 +97,8 @@ def migrate(options: MigrateOptions) -> int:
             say("dry run: nothing was written")
             return ExitCode.INCOMPLETE if plan.broken else ExitCode.COMPLETE
         control.run(partial(_add_columns, plan, options.retry_timeout), say)
+        if ledger:
+            stack.callback(ledger.close)
         run = MigrationRun(
             options,
             target=target,

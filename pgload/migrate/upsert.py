@@ -67,13 +67,17 @@ class Upsert:
         self._update = update
         self._defaults = defaults
 
-    def prepare(self, connection: Connection) -> bytes:
-        """The statements that create the staging table, which is empty after every transaction."""
+    def prepare(self, connection: Connection, *, pooled: bool = False) -> bytes:
+        """The statements that create the staging table, which is empty after every transaction.
+
+        `pooled`: they belong into each transaction, at whose end the table is dropped.
+        """
         staging, columns = qualified_name(self.staging, connection), self._columns(connection)
         target = qualified_name(self.table, connection)
         (name,) = quoted([self.staging.name], connection)
+        on_commit = "DROP" if pooled else "DELETE ROWS"
         return (
-            f"CREATE TEMPORARY TABLE {name} ON COMMIT DELETE ROWS AS "
+            f"CREATE TEMPORARY TABLE {name} ON COMMIT {on_commit} AS "
             f"SELECT {columns} FROM {target} WITH NO DATA; "
             f"ALTER TABLE {staging} ADD COLUMN {_ORDER} bigint GENERATED ALWAYS AS IDENTITY"
         ).encode()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgload.errors import TargetError
 from pgload.targets.connection_errors import connection_error
+from pgload.targets.pooler import is_pooled
 
 if TYPE_CHECKING:  # the driver is imported on the first connection
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -49,9 +50,19 @@ class Target:
             # From None, as the driver's traceback may hold the password.
             raise connection_error(self.cloud, self.parameters, error) from None
         connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute("SET standard_conforming_strings = on")
         status = connection.info.parameter_status
+        # Only where it is off: a proxy may reserve a server connection for a client that sets
+        # something.
+        if status("standard_conforming_strings") != "on":
+            if is_pooled(connection):
+                connection.close()
+                raise TargetError(
+                    f"{self.cloud}: standard_conforming_strings is off, and a pooler keeps no "
+                    "setting for its clients: run ALTER ROLE … SET standard_conforming_strings = "
+                    "on, or connect to the server directly"
+                )
+            with connection.cursor() as cursor:
+                cursor.execute("SET standard_conforming_strings = on")
         for name, wanted in (("client_encoding", "UTF8"), ("standard_conforming_strings", "on")):
             if status(name) != wanted:
                 connection.close()
