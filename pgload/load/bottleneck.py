@@ -148,6 +148,7 @@ def attribute(result: LoadResult, observation: Observation, rtt: float) -> Attri
             connections=result.connections,
             bandwidth=over_network and rest > travelling,
             hidden=not any(sample.states for sample in observation.samples),
+            pooled=observation.pooled,
             same_machine=not elsewhere,
             others=usage.others if usage is not None else 0.0,
         ),

@@ -1,8 +1,8 @@
 """Through a PgBouncer in transaction mode: every record once, and nothing left behind.
 
-    PGLOAD_KILLS=20 pytest tests/migrate/test_pooler.py -k killed
+    PGLOAD_KILLS=20 PGLOAD_RUNS=10 pytest tests/migrate/test_pooler.py -k "killed or in_a_row"
 
-runs the test with that many kills instead of a few.
+runs the tests with that many kills and runs instead of a few.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from tests.support.waiting import wait_until
 # The runs that are alive, according to the ledger.
 BEGUN = "SELECT count(*)::int FROM pgload_ledger WHERE file = ''"
 KILLS = int(os.environ.get("PGLOAD_KILLS", "2"))
+RUNS = int(os.environ.get("PGLOAD_RUNS", "2"))
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +147,20 @@ def test_start_after_a_kill(through: MigrationSandbox, capsys: pytest.CaptureFix
     assert through.migrate("--restart") == 0
     through.check(path, path)
     assert through.sql(BEGUN) == [(0,)]
+
+
+def test_in_a_row(through: MigrationSandbox, pooler: Target) -> None:
+    """Migrations in a row, two at once and killed ones among them, leave nothing behind."""
+    through.sql("CREATE TABLE k (k int PRIMARY KEY, v int)")
+    for number in range(RUNS):
+        path = through.file("k.json", [{"k": k, "v": number} for k in range(500)])
+        given = ("--on-conflict", "skip", "--batch-size", "10", "--connections", "2")
+        through.sql("TRUNCATE k", "DROP TABLE IF EXISTS pgload_ledger")
+        with through.start(*given) as killed:
+            wait_until(lambda killed=killed: killed.poll() is not None or through.committed() > 50)
+            killed.kill()
+        both = [through.start(*given, "--resume") for _ in range(2)]
+        output = [process.communicate()[0] for process in both]
+        assert [process.returncode for process in both] == [0, 0], output
+        through.check(path, table="k")
+        assert left_behind(pooler, through.name) == []
