@@ -65,9 +65,7 @@ _MESSAGES = (
         "the server at {host}:{port} is not PostgreSQL: check {cloud}_DB_PORT",
     ),
 )
-_TOO_MANY = re.compile(
-    r"too many (clients|connections)|remaining connection slots|no more connections allowed"
-)
+_TOO_MANY = re.compile(r"too many (clients|connections)|remaining connection slots")
 
 
 def connection_error(cloud: str, parameters: Mapping[str, Any], error: Exception) -> TargetError:
