@@ -19,8 +19,8 @@ import pytest
 
 from pgload.contract import METHODS
 from pgload.targets.target import Target
-from tests.support.migrating import MigrationSandbox, wait_for_lock
-from tests.support.pooler import left_behind, pooled
+from tests.support.migrating import MigrationSandbox, wait_for_lock, wait_while_running
+from tests.support.pooler import left_behind, pooled, running_pooler
 from tests.support.waiting import wait_until
 
 # The runs that are alive, according to the ledger.
@@ -164,3 +164,33 @@ def test_in_a_row(through: MigrationSandbox, pooler: Target) -> None:
         assert [process.returncode for process in both] == [0, 0], output
         through.check(path, table="k")
         assert left_behind(pooler, through.name) == []
+
+
+def test_pooler_restarts(sandbox: MigrationSandbox, server: Target) -> None:
+    """A pooler that is killed and started again does not end a migration."""
+    path = sandbox.numbers("t.json", 2000)
+    with running_pooler(server) as pooler:
+        through = replace(sandbox, target=pooler.target)
+        with through.start("--batch-size", "10", "--connections", "5") as process:
+            for records in (100, 600, 1100):
+                wait_while_running(process, lambda records=records: sandbox.committed() > records)
+                pooler.stop()
+                pooler.start()
+            output, _ = process.communicate()
+    assert process.returncode == 0, output
+    sandbox.check(path)
+
+
+def test_no_connection_within_the_time(sandbox: MigrationSandbox, server: Target) -> None:
+    """A batch for which the pooler has no connection to the server in time is retried."""
+    path = sandbox.numbers("t.json", 200)
+    with pooled(server, query_wait_timeout=1) as target, sandbox.locked() as cursor:
+        through = replace(sandbox, target=target)
+        with through.start("--batch-size", "10", "--connections", "5") as process:
+            log = through.outputs / "migration.log"
+            wait_while_running(process, lambda: log.exists() and "retries: " in log.read_text())
+            cursor.execute("ROLLBACK")
+            output, _ = process.communicate()
+    assert process.returncode == 0, output
+    sandbox.check(path)
+    assert sandbox.output("migration_results.json")["retries"] > 0

@@ -29,16 +29,50 @@ POOL = 3  # connections to the server, for each database and user
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 
 
+class Pooler:
+    """A running PgBouncer, its files in `folder`."""
+
+    def __init__(self, target: Target, folder: Path) -> None:
+        self.target = target  # as the pooler gives it
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        assert PROGRAM is not None
+        process: dict[str, Any] = {}
+        if os.geteuid() == 0:  # PgBouncer refuses to run as root
+            nobody = pwd.getpwnam("nobody")
+            process = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            for path in (self._folder, *self._folder.iterdir()):
+                os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        pooler = self._process = subprocess.Popen(
+            [PROGRAM, "--quiet", "pgbouncer.ini"],
+            cwd=self._folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **process,
+        )
+        wait_until(lambda: pooler.poll() is not None or _answers(self.target))
+        assert pooler.poll() is None, (self._folder / "log").read_text()
+
+    def stop(self) -> None:
+        """Kill it, which cuts all connections."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
 @contextmanager
-def pooled(target: Target, **settings: Any) -> Iterator[Target]:
-    """The target as a PgBouncer gives it; `settings` are PgBouncer's own."""
+def running_pooler(target: Target, **settings: Any) -> Iterator[Pooler]:
+    """A PgBouncer in front of the target; `settings` are PgBouncer's own."""
     if PROGRAM is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("pgbouncer is not installed")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    user = str(target.parameters["user"])
-    own = {
+    values = {
         "listen_addr": "127.0.0.1",
         "listen_port": port,
         "unix_socket_dir": "",
@@ -51,35 +85,26 @@ def pooled(target: Target, **settings: Any) -> Iterator[Target]:
     } | settings
     server = f"host={target.parameters['host']} port={target.parameters.get('port', 5432)}"
     lines = ["[databases]", f"* = {server}", "[pgbouncer]"]
+    lines += [f"{name} = {value}" for name, value in values.items()]
+    address = {"host": "127.0.0.1", "port": port, "password": SECRET, "sslmode": "disable"}
+    found = replace(target, parameters={**target.parameters, **address})
     with tempfile.TemporaryDirectory(prefix="pgload-") as name:
         folder = Path(name)
-        (folder / "pgbouncer.ini").write_text(
-            "\n".join([*lines, *(f"{key} = {value}" for key, value in own.items()), ""])
-        )
-        (folder / "users.txt").write_text(f'"{user}" "{SECRET}"\n')
-        process: dict[str, Any] = {}
-        if os.geteuid() == 0:  # PgBouncer refuses to run as root
-            nobody = pwd.getpwnam("nobody")
-            process = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-            for path in (folder, *folder.iterdir()):
-                os.chown(path, nobody.pw_uid, nobody.pw_gid)
-        pooler = subprocess.Popen(
-            [PROGRAM, "--quiet", "pgbouncer.ini"],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            **process,
-        )
-        address = {"host": "127.0.0.1", "port": port, "password": SECRET, "sslmode": "disable"}
-        found = replace(target, parameters={**target.parameters, **address})
+        (folder / "pgbouncer.ini").write_text("\n".join([*lines, ""]))
+        (folder / "users.txt").write_text(f'"{target.parameters["user"]}" "{SECRET}"\n')
+        pooler = Pooler(found, folder)
         try:
-            wait_until(lambda: pooler.poll() is not None or _answers(found))
-            assert pooler.poll() is None, (folder / "log").read_text()
-            yield found
+            pooler.start()
+            yield pooler
         finally:
-            pooler.terminate()
-            pooler.wait()
+            pooler.stop()
+
+
+@contextmanager
+def pooled(target: Target, **settings: Any) -> Iterator[Target]:
+    """The target as a PgBouncer gives it; `settings` are PgBouncer's own."""
+    with running_pooler(target, **settings) as pooler:
+        yield pooler.target
 
 
 def _answers(target: Target) -> bool:
