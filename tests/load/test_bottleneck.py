@@ -42,6 +42,8 @@ def make_observation(*states: str) -> Observation:
         ("IPC:BufferIO", "io"),
         ("LWLock:BufferIO", "io"),  # 13
         ("LWLock:BufferContent", "locks"),
+        ("BufferPin:BufferPin", "locks"),
+        ("Buffer:BufferExclusive", "locks"),  # since 19, instead of both
         ("Lock:extend", "locks"),
         ("Lock:relation", "locks"),
         ("IPC:ParallelFinish", "server_cpu"),
