@@ -134,6 +134,8 @@ def attribute(result: LoadResult, observation: Observation, rtt: float) -> Attri
     rest -= travelling
     client_delay = usage.client.delay if usage is not None else 0.0
     interpreter = rest * min(1.0, result.cpu_share + client_delay / result.seconds)
+    if observation.pooled:  # most of the rest is the server's work, which is not seen
+        interpreter = 0.0
     rest -= interpreter
     seconds["client"] += result.total("wait") + worker_cpu + interpreter
     seconds["network"] += travelling

@@ -97,6 +97,17 @@ def test_nothing_observed() -> None:
     assert seconds["unknown"] == pytest.approx(8)
 
 
+def test_pooled() -> None:
+    """Through a pooler the server's work is unknown, however busy the client was meanwhile."""
+    result, observation = make_result(cpu=10.0), Observation(pooled=True)
+    seconds = attribute(result, observation, rtt=0.2).seconds
+    assert seconds["network"] == pytest.approx(4)
+    assert seconds["unknown"] == pytest.approx(16)
+    assert (
+        "a connection pooler hides" in bottleneck_of([attribute(result, observation, 0.2)]).advice
+    )
+
+
 @pytest.mark.parametrize(
     ("usage", "commit_delay", "expected"),
     [

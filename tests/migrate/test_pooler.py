@@ -166,6 +166,20 @@ def test_in_a_row(through: MigrationSandbox, pooler: Target) -> None:
         assert left_behind(pooler, through.name) == []
 
 
+def test_interrupted(sandbox: MigrationSandbox, through: MigrationSandbox) -> None:
+    """Ctrl-C cancels batches that wait on the server, and signs the run off in the ledger."""
+    path = sandbox.numbers("t.json", 200)
+    with sandbox.locked() as cursor, through.start("--batch-size", "10") as process:
+        wait_for_lock(cursor, process)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+        assert process.returncode == 130, output
+        assert through.sql(BEGUN) == [(0,)]
+        cursor.execute("ROLLBACK")
+    assert through.migrate("--resume") == 0
+    through.check(path)
+
+
 def test_pooler_restarts(sandbox: MigrationSandbox, server: Target) -> None:
     """A pooler that is killed and started again does not end a migration."""
     path = sandbox.numbers("t.json", 2000)
