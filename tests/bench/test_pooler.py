@@ -22,6 +22,7 @@ from pgload.bench.schema import SCHEMA
 from pgload.bench.target import prepare
 from pgload.contract import METHODS
 from pgload.errors import TargetError
+from pgload.load import heartbeat
 from pgload.load.loader import Loader
 from pgload.load.observe import Observer
 from pgload.targets.target import Target
@@ -80,9 +81,12 @@ def test_direct_and_pooled(run: Run, checkout: Path, database: Database, through
     assert database.sql("SELECT to_regnamespace('pgload_bench')") is None
 
 
-def test_one_at_a_time(database: Database, through: Target, dataset: Dataset) -> None:
+def test_one_at_a_time(
+    database: Database, through: Target, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While a benchmark runs, others in the same database are refused, whichever of them go through
     the pooler; at its end the schema is dropped."""
+    monkeypatch.setattr(heartbeat, "INTERVAL", 0.1)
     direct = database.target
     for one, other in ((through, direct), (direct, through), (through, through)):
         with prepare(one, dataset):
