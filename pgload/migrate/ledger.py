@@ -201,6 +201,7 @@ class Ledger:
             self.being_written(self.look_up(files))
         with self._exclusively():
             holders = self._liveness.holders()
+            holders.pop(_BEGIN_LOCK, None)
             others = self._liveness.others(holders)
             shared = self._shared(files, others)
             if refuse_shared and shared:

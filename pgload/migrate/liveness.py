@@ -86,11 +86,11 @@ class Liveness:
 
     def begin(self, *, pooled: bool) -> None:
         """Show that this run is alive; belongs into the transaction in which it begins files."""
+        if self._dead:
+            self._execute(self._delete(self._dead))
         if not pooled:
             self.lock()
             return
-        if self._dead:
-            self._execute(self._delete(self._dead))
         self._before = self._beats()
         self._execute(self._beat())
         self._begun_at = time.monotonic()

@@ -221,12 +221,13 @@ class RetryingWriter(Writer):
         """
         upsert, connection = self._upserts.get(table), session.connection
         if session.pooled is None:
-            session.pooled = is_pooled(connection)
-            if session.pooled:
+            pooled = is_pooled(connection)
+            if pooled:
                 session.settings = transaction_settings(self._retry_timeout, connection)
             else:
                 with connection.cursor() as cursor:
                     cursor.execute(session_settings(self._retry_timeout))
+            session.pooled = pooled
         if session.pooled:
             staging = upsert.prepare(connection, pooled=True) if upsert else b""
             return [session.settings, staging]
