@@ -13,9 +13,10 @@ from pgload.bench.dataset import Dataset
 from pgload.bench.journal import Journal
 from pgload.bench.options import SAMPLE_RECORDS
 from pgload.bench.runner import Runner
+from pgload.bench.schema import SCHEMA
 from pgload.bench.selection import pass_id
 from pgload.bench.session import SESSION, BenchSession
-from pgload.bench.target import DECIDING_SETTINGS, SCHEMA, BenchTarget, prepare
+from pgload.bench.target import DECIDING_SETTINGS, BenchTarget, prepare
 from pgload.contract import Setting
 from pgload.errors import PgloadError, TargetError, UsageError
 from pgload.sample.generator import sample_dir
@@ -86,8 +87,18 @@ def bench_targets(
             else:
                 targets[cloud] = target
                 bench_session.servers[cloud] = target.facts
-                console.line(f"{cloud}: PostgreSQL {target.facts['version']}")
+                console.line(f"{cloud}: PostgreSQL {target.facts['version']}{_pooler(target)}")
         yield targets
+
+
+def _pooler(target: BenchTarget) -> str:
+    """A note on a target whose connections go through a pooler."""
+    if not target.pooled:
+        return ""
+    return (
+        ", through a connection pooler: what the server's processes wait for cannot be observed, "
+        "so that part of the time is of an unknown bottleneck"
+    )
 
 
 @pytest.fixture

@@ -221,7 +221,9 @@ def measure(
     with (
         server_errors(target.target),
         Loader(target.target.connect, setting.method, connections=setting.connections) as loader,
-        Observer(target.target.connect, loader.pids, loader.sending) as observer,
+        Observer(
+            target.target.connect, loader.pids, loader.sending, pooled=target.pooled
+        ) as observer,
     ):
         loader.prepare(dataset.tables.values())
         target.check_unchanged()

@@ -9,25 +9,25 @@ import statistics
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgload.bench.dataset import Dataset
-from pgload.errors import LoadError, TargetError
+from pgload.bench.schema import RUN, BenchSchema
+from pgload.errors import LoadError
 from pgload.load.verify import Fingerprint, expected_fingerprint, fingerprint
 from pgload.schema.table import Table, create_table, qualified_name
 from pgload.targets.connection_errors import check_server, one_line_errors
+from pgload.targets.pooler import is_pooled
 from pgload.targets.target import Target
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-SCHEMA = "pgload_bench"
-SCHEMA_COMMENT = "made by pgload for a benchmark, which drops it"  # tells it from a user's
 RTT_PROBES = 20  # at least; at most ten times as many, as fit into RTT_SECONDS
 RTT_SECONDS = 0.2
 CHECKSUM_BATCH = 500  # records of which the server computes the expected checksum at a time
@@ -50,6 +50,11 @@ class BenchTarget:
     expected: dict[Table, Fingerprint] = field(default_factory=dict)
     may_checkpoint: bool = True  # False once the server has refused a CHECKPOINT
     at_start: dict[str, Any] = field(default_factory=dict)  # the deciding facts, before any load
+
+    @property
+    def pooled(self) -> bool:
+        """Whether its connections go through a pooler."""
+        return bool(self.facts["pooled"])
 
     def reset(self) -> None:
         """Empty the tables, and flush what earlier rounds left in the cache, if that is allowed."""
@@ -111,21 +116,26 @@ class BenchTarget:
 
 
 @contextmanager
-def prepare(target: Target, dataset: Dataset) -> Iterator[BenchTarget]:
+def prepare(target: Target, dataset: Dataset, *, run: str = RUN) -> Iterator[BenchTarget]:
     """Make the benchmark's schema and tables on the target; drop them at the end.
 
-    Raises `TargetError` when another benchmark uses the schema, or when no benchmark made it.
+    Two targets of a run may be the same database, direct and through a pooler, for example. Raises
+    `TargetError` when another benchmark uses the schema, or when no benchmark made it.
     """
     connection = target.connect()
     try:
         with server_errors(target):
-            _make_schema(target, connection)
+            _check_server(target, connection)
+            facts = server_facts(target, connection)
+            schema = BenchSchema(target, connection, pooled=facts["pooled"], run=run)
+            made = schema.make()
         try:
             with server_errors(target):
-                prepared = _prepare_tables(target, connection, dataset)
+                prepared = BenchTarget(target, connection, facts)
+                _prepare_tables(prepared, dataset, create=made)
             yield prepared
         finally:
-            _drop_schema(target, connection)
+            schema.drop()
     finally:
         connection.close()
 
@@ -138,42 +148,10 @@ def server_errors(target: Target) -> AbstractContextManager[None]:
     )
 
 
-def _drop_schema(target: Target, connection: Connection) -> None:
-    """Drop the schema, over a new connection if the old one is gone.
-
-    If that fails as well, the next benchmark drops it.
-    """
-    import psycopg2
-
-    with suppress(psycopg2.Error, TargetError):
-        usable = target.connect() if connection.closed else connection
-        with usable.cursor() as cursor:
-            cursor.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
-        if usable is not connection:
-            usable.close()
-
-
-def _make_schema(target: Target, connection: Connection) -> None:
+def _check_server(target: Target, connection: Connection) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT version()")
         check_server(target, connection.server_version, str(_value(cursor)))
-        cursor.execute("SELECT pg_try_advisory_lock(hashtext(%s))", (SCHEMA,))
-        if not _value(cursor):
-            raise TargetError(
-                f"{target.cloud}: another benchmark is running in this database; "
-                "wait until it has ended (or do two clouds of this run name the same database?)"
-            )
-        cursor.execute("SELECT to_regnamespace(%s) IS NOT NULL", (SCHEMA,))
-        if _value(cursor):
-            cursor.execute("SELECT obj_description(%s::regnamespace, 'pg_namespace')", (SCHEMA,))
-            if _value(cursor) != SCHEMA_COMMENT:
-                raise TargetError(
-                    f"{target.cloud}: the schema {SCHEMA} exists and was not made by a benchmark; "
-                    "rename or drop it"
-                )
-            cursor.execute(f"DROP SCHEMA {SCHEMA} CASCADE")  # left by a run that was killed
-        # In one transaction: a schema without the comment would be taken for a user's.
-        cursor.execute(f"CREATE SCHEMA {SCHEMA}; COMMENT ON SCHEMA {SCHEMA} IS '{SCHEMA_COMMENT}'")
 
 
 def _value(cursor: Cursor) -> Any:
@@ -183,18 +161,19 @@ def _value(cursor: Cursor) -> Any:
     return row[0]
 
 
-def _prepare_tables(target: Target, connection: Connection, dataset: Dataset) -> BenchTarget:
-    prepared = BenchTarget(target, connection, server_facts(target, connection))
+def _prepare_tables(prepared: BenchTarget, dataset: Dataset, *, create: bool) -> None:
+    """Create the tables, and have the server compute the rows that they have to hold."""
+    connection = prepared.connection
     with connection.cursor() as cursor:
         for table in dict.fromkeys(dataset.tables.values()):
-            cursor.execute(create_table(table, connection, unique_key=False))
+            if create:
+                cursor.execute(create_table(table, connection, unique_key=False))
             prepared.expected[table] = Fingerprint(0, 0)
     for table, pairs in groupby(dataset.batches(CHECKSUM_BATCH), key=lambda pair: pair[0]):
         rows, checksum = prepared.expected[table]
         more = expected_fingerprint(table, (batch for _, batch in pairs), connection)
         prepared.expected[table] = Fingerprint(rows + more.rows, checksum + more.checksum)
     prepared.at_start = deciding_facts(connection, list(prepared.expected))
-    return prepared
 
 
 # Changed during a run, they make its numbers those of two different servers.
@@ -258,14 +237,13 @@ _SETTINGS_QUERY = """
 def server_facts(target: Target, connection: Connection) -> dict[str, Any]:
     """Version, settings, encryption, instance type and price of a server, for the saved JSON.
 
-    `settings` holds RECORDED_SETTINGS and those that are not the default, without addresses and
-    secrets.
+    `tls` is the version that the client's connection has, `pooled` whether it goes through a
+    pooler. `settings` holds RECORDED_SETTINGS and those that are not the default, without addresses
+    and secrets.
     """
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT version(), (SELECT max(version) FROM pg_stat_ssl WHERE pid = pg_backend_pid())"
-        )
-        ((build, tls),) = cursor.fetchall()
+        cursor.execute("SELECT version()")
+        build = _value(cursor)
         names = (list(RECORDED_SETTINGS), list(SAFE_STRINGS), list(ADDRESS_SETTINGS))
         cursor.execute(_SETTINGS_QUERY, names)
         settings = dict(cursor.fetchall())
@@ -273,7 +251,8 @@ def server_facts(target: Target, connection: Connection) -> dict[str, Any]:
         "version": connection.info.parameter_status("server_version"),
         "build": build,
         "settings": settings,
-        "tls": tls,
+        "tls": connection.info.ssl_attribute("protocol"),
+        "pooled": is_pooled(connection),
         "instance_type": target.instance_type,
         "price_per_hour": target.price_per_hour,
         **_shape(target.instance_type),

@@ -16,6 +16,7 @@ class Circumstances:
     connections: int = 1
     bandwidth: bool = False  # most of the network's share is not round trips
     hidden: bool = False  # the server did not show the states of the load's backends
+    pooled: bool = False  # a pooler hides which backends those are
     same_machine: bool = False  # client and server run on one machine
     others: float = 0.0  # share of this machine's processors that other processes used
     lost: float = 0.0  # share of the load's time that it waited for processors they used
@@ -30,6 +31,7 @@ class Circumstances:
             connections=loads[0].connections,
             bandwidth=sum(load.bandwidth for load in loads) * 2 > len(loads),
             hidden=all(load.hidden for load in loads),
+            pooled=loads[0].pooled,
             same_machine=loads[0].same_machine,
             others=sum(load.others for load in loads) / len(loads),
             lost=sum(load.lost for load in loads) / len(loads),
@@ -98,6 +100,11 @@ def _for_one(name: str, circumstances: Circumstances, event: str) -> str:
         return (
             f"a wait within the server is the bottleneck ({event or 'without a name'}): find what "
             "causes it, such as a trigger, and disable it while loading"
+        )
+    if circumstances.pooled:
+        return (
+            "most of the time cannot be attributed, since a connection pooler hides what the "
+            "server's processes wait for: connect to the server directly to see it"
         )
     if circumstances.hidden:
         return (

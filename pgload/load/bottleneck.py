@@ -152,6 +152,8 @@ def attribute(result: LoadResult, observation: Observation, rtt: float) -> Attri
     rest -= travelling
     busy_share, delay_share = result.cpu_share, client_delay / result.seconds
     interpreter = rest * min(1.0, busy_share + delay_share)
+    if observation.pooled:  # most of the rest is the server's work, which is not seen
+        interpreter = 0.0
     rest -= interpreter
     client = worker_cpu
     starved = interpreter * others * _share(delay_share, busy_share + delay_share)
@@ -175,6 +177,7 @@ def attribute(result: LoadResult, observation: Observation, rtt: float) -> Attri
             connections=result.connections,
             bandwidth=over_network and 2 * round_trips < travelling + behind + rest,
             hidden=not any(sample.states for sample in observation.samples),
+            pooled=observation.pooled,
             same_machine=not elsewhere,
             others=usage.others if usage is not None else 0.0,
             lost=_share(lost, sum(seconds.values())),

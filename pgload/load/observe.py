@@ -68,6 +68,17 @@ COUNTERS = (
         "FROM pg_stat_wal",
     ),
     CounterQuery(
+        19_00_00,
+        NEVER,
+        "SELECT wal_fpi_bytes AS wal_full_page_bytes FROM pg_stat_wal",
+    ),
+    CounterQuery(
+        19_00_00,
+        NEVER,
+        "SELECT sum(waits) AS lock_waits, sum(wait_time) / 1000 AS lock_wait_seconds "
+        "FROM pg_stat_lock",
+    ),
+    CounterQuery(
         18_00_00,
         NEVER,
         "SELECT sum(fsyncs) AS wal_syncs, nullif(sum(fsync_time), 0) / 1000 AS wal_sync_seconds "
@@ -134,6 +145,7 @@ class Observation:
     counters: Mapping[str, float] = field(default_factory=dict)
     checkpoints: Sequence[float] = ()  # when one was noticed, on the clock of `time.perf_counter`
     usage: machine.Usage | None = None
+    pooled: bool = False  # a pooler hides which of the server's processes worked for the load
     direct: bool = False  # the server runs on this machine, with no proxy in front of it
     commit_delay: float = 0.0  # seconds that a commit waits for others before it flushes
 
@@ -155,8 +167,9 @@ class Observer:
 
     `pids` returns the process ids of the load's backends, and `sending` the number of connections
     whose data is on its way to the server. They are called for every sample, because a worker may
-    have to open its connection again. No failure in here ends a load: what cannot be
-    observed is missing in the `Observation`.
+    have to open its connection again. Through a pooler (`pooled`) the ids are not those of the
+    server's processes, so only its counters are observed. No failure in here ends a load: what
+    cannot be observed is missing in the `Observation`.
     """
 
     def __init__(
@@ -164,10 +177,13 @@ class Observer:
         connect: Callable[[], Connection],
         pids: Callable[[], Sequence[int]],
         sending: Callable[[], int] = lambda: 0,
+        *,
+        pooled: bool = False,
     ) -> None:
         self._connect = connect
         self._pids = pids
         self._sending = sending
+        self._pooled = pooled
         self._connection: Connection | None = None
         self._counters_query = ""
         self._settings: ServerSettings | None = None
@@ -180,8 +196,9 @@ class Observer:
             self._connection = self._connect()
         except PgloadError:  # the load may have taken the last one
             return self
-        self._query(PREPARE)
-        self._server_here = machine.runs_here(self._connection)
+        if not self._pooled:
+            self._query(PREPARE)
+            self._server_here = machine.runs_here(self._connection)
         if (found := self._query(SETTINGS_QUERY)) is not None:
             self._settings = ServerSettings(*found[1][0])
             self._direct = machine.is_direct(self._connection, self._settings.port)
@@ -212,7 +229,9 @@ class Observer:
         self._stopped.clear()
         if self._connection is not None:
             self._thread = threading.Thread(
-                target=self._sample, name="pgload-observer", daemon=True
+                target=self._watch_checkpoints if self._pooled else self._sample,
+                name="pgload-observer",
+                daemon=True,
             )
             self._thread.start()
         self._before = self._read_machine()
@@ -231,6 +250,7 @@ class Observer:
             counters=counters,
             checkpoints=tuple(self._checkpoints),
             usage=machine.usage(self._before, after, server_here=self._server_here),
+            pooled=self._pooled,
             direct=self._server_here and self._direct,
             commit_delay=settings.commit_delay if settings and delays else 0.0,
         )
@@ -259,6 +279,11 @@ class Observer:
                 self._look_for_checkpoint()
             # Less often where the server is far away or slow to answer, and in a long load.
             pause = max(SAMPLE_INTERVAL, now - start, (now - begin) / SAMPLES)
+
+    def _watch_checkpoints(self) -> None:
+        """The thread's task where the load's backends are not known."""
+        while not self._stopped.wait(COUNTERS_INTERVAL):
+            self._look_for_checkpoint()
 
     def _read_machine(self) -> machine.Reading:
         return machine.read(self._pids(), server_here=self._server_here)

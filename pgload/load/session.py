@@ -36,12 +36,16 @@ class Session:
         self.worker = worker  # its number, from 0
         self.connection = connect()
         self.prepared: set[Table] = set()  # the tables that a writer has set this connection up for
+        # Through a pooler, whose connections keep no settings; None until a writer has found out.
+        self.pooled: bool | None = None
+        self.settings = b""  # of each transaction, through a pooler
         self._connect = connect
 
     def renew(self) -> None:
         """Close the connection and open a new one. Raises `TargetError`."""
         self.close()
         self.prepared.clear()
+        self.pooled = None
         self.connection = self._connect()
 
     def is_sending(self) -> bool:

@@ -31,6 +31,7 @@ from pgload.targets.cloud import (
     open_target,
 )
 from pgload.targets.connection_errors import check_server, one_line_errors
+from pgload.targets.pooler import is_pooled
 from pgload.targets.target import Target
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def migrate(options: MigrateOptions, forecast: Forecast | None = None) -> int:
         target = with_timeouts(target, options.retry_timeout)
         stack.enter_context(one_line_errors(target, PRIVILEGES))
         with connected(target) as connection:
-            say(f"{cloud}: PostgreSQL {connection.info.parameter_status('server_version')}")
+            pooler = ", through a connection pooler" if is_pooled(connection) else ""
+            say(f"{cloud}: PostgreSQL {connection.info.parameter_status('server_version')}{pooler}")
         if cloud == "EMBEDDED":
             say("EMBEDDED is a temporary server: it is removed with its data at the end")
         folder = read_folder(options.data)
@@ -76,7 +78,7 @@ def migrate(options: MigrateOptions, forecast: Forecast | None = None) -> int:
 
         def prepare(connection: Connection) -> tuple[Plan, Ledger | None, dict[Path, str]]:
             plan = make_plan(folder, connection, options)
-            ledger = Ledger(connection) if options.ledger else None
+            ledger = Ledger(connection, target.connect, say) if options.ledger else None
             return plan, ledger, check_ledger(plan, ledger, options) if ledger else {}
 
         plan, ledger, notes = control.run(prepare, say)
@@ -88,8 +90,10 @@ def migrate(options: MigrateOptions, forecast: Forecast | None = None) -> int:
             more = f" and {len(plan.problems) - 1} more" if len(plan.problems) > 1 else ""
             raise UsageError(f"nothing was written: {plan.problems[0]}{more}")
         if options.dry_run:
-            return _dry_run(plan, options, control, target, forecast)
+            return _dry_run(plan, ledger, options, control, target, forecast)
         control.run(partial(_add_columns, plan, options.retry_timeout), say)
+        if ledger:
+            stack.callback(ledger.close)
         run = MigrationRun(
             options,
             target=target,
@@ -107,6 +111,7 @@ def migrate(options: MigrateOptions, forecast: Forecast | None = None) -> int:
 
 def _dry_run(
     plan: Plan,
+    ledger: Ledger | None,
     options: MigrateOptions,
     control: Control,
     target: Target,
@@ -116,7 +121,7 @@ def _dry_run(
     checks = {file.path.name: control.run(partial(check_sample, file), say) for file in plan.files}
     for line in describe_checks(checks, plan.records):
         say(line)
-    records, size = control.run(partial(_to_load, plan, options), say)
+    records, size = control.run(partial(_to_load, plan, ledger, options), say)
     if forecast and records:
         setting = Setting(options.method, options.batch_size, options.connections)
         for line in forecast(target.cloud, setting, records, size, target.price_per_hour):
@@ -126,11 +131,14 @@ def _dry_run(
     return ExitCode.INCOMPLETE if refused or plan.broken else ExitCode.COMPLETE
 
 
-def _to_load(plan: Plan, options: MigrateOptions, connection: Connection) -> tuple[int, int]:
+def _to_load(
+    plan: Plan, ledger: Ledger | None, options: MigrateOptions, connection: Connection
+) -> tuple[int, int]:
     """The records that are not committed yet, and about how many bytes they have."""
     entries = {}
-    if options.ledger and not options.writes_again:
-        entries = Ledger(connection).look_up([file.in_ledger for file in plan.files if file.match])
+    if ledger and not options.writes_again:
+        ledger.use(connection)
+        entries = ledger.look_up([file.in_ledger for file in plan.files if file.match])
     records = size = 0
     for file in plan.files:
         entry = entries.get(file.in_ledger.key, EMPTY)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pgload.errors import TargetError
 from pgload.migrate.retry import FIRST_PAUSE, LONGEST_PAUSE, session_settings
 from pgload.migrate.sqlstates import is_transient, must_reconnect
+from pgload.targets.pooler import is_pooled
 from pgload.targets.target import Target
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ class Control:
         """The connection; opened if there is none. Raises `TargetError`."""
         if self._connection is None or self._connection.closed:
             self._connection = interruptible(self._target.connect)
-            with self._connection.cursor() as cursor:
-                cursor.execute(session_settings(self._retry_timeout))
+            if not is_pooled(self._connection):
+                with self._connection.cursor() as cursor:
+                    cursor.execute(session_settings(self._retry_timeout))
         return self._connection
 
     def run(self, action: Callable[[Connection], Result], note: Callable[[str], None]) -> Result:

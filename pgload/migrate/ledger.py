@@ -6,26 +6,27 @@ that writes the same batch waits for the first one and then fails. For that, all
 file into the same batches, so the batch size is recorded too, in a row for record 0, by the first
 run that writes the file.
 
-A run holds one advisory lock, however many files it writes; the rows for record 0 name the runs
-that write the file, so whose lock is held is running.
+The rows for record 0 name the runs that write the file; `liveness` finds out which are alive.
 """
 
 from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
-from uuid import uuid4
 
 from pgload.errors import SourceError, UsageError
 from pgload.migrate.counts import NONE, RowCounts
 from pgload.migrate.ledger_table import NAME, columns_of, create_statements, find_ledger
+from pgload.migrate.liveness import Liveness
 from pgload.schema.table import Table, literal, qualified_name
 from pgload.source.reader import Batch
+from pgload.targets.pooler import is_pooled
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -35,11 +36,6 @@ POLL = 0.1  # seconds between two attempts to take a lock; Ctrl-C is noticed in 
 # Unique violation and duplicate table: another run created it at the same moment.
 _ALREADY_CREATED = ("23505", "42P07", "42701")
 _BEGIN_LOCK = int.from_bytes(blake2b(NAME.encode(), digest_size=8).digest(), signed=True)
-# Keys of the advisory locks that are held in this database, and by which backend.
-_HELD = """
-    SELECT classid::bigint << 32 | objid::bigint, pid FROM pg_catalog.pg_locks
-    WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND database =
-        (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"""
 # Changes when the table, or a partition of it, is made anew, truncated or rewritten. The catalog
 # is read without a lock on the table.
 _STORAGE = """
@@ -79,7 +75,7 @@ class Entry:
     rejected: int
     counts: RowCounts = NONE
     storage: str = ""  # of the table when the file was last begun
-    writers: Sequence[int] = ()  # the lock keys of the runs that have begun the file
+    writers: Sequence[int] = ()  # the keys of the runs that have begun the file
     partitions: str = ""  # how the file's records are divided, if they are
 
     def holds(self, batch: Batch) -> bool:
@@ -130,16 +126,27 @@ class Begun(NamedTuple):
     """A file that this run has begun."""
 
     entry: Entry
-    shared: bool  # whether another run writes it as well
+    shared: bool  # whether another run writes it as well, or may do so
+    certain: bool  # whether that run is known to be alive
 
 
 class Ledger:
-    """The ledger in a database, over a connection of its own."""
+    """The ledger in a database, over the connection of the main thread.
 
-    def __init__(self, connection: Connection) -> None:
+    `connect` opens another one, which is needed only through a pooler; `note` is called before a
+    wait with the reason.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        connect: Callable[[], Connection],
+        note: Callable[[str], None],
+    ) -> None:
         self._connection = connection
-        self._run_id = uuid4().hex
-        self._run_key = int.from_bytes(bytes.fromhex(self._run_id)[:8], signed=True)
+        self._pooled = is_pooled(connection)
+        self._liveness = Liveness(self._run, connect, note)
+        self._run_id = self._liveness.run_id
         self._name: str | None = None  # with its schema: the workers' search path may differ
         self._source = ""  # the ledger in a FROM clause, with every column
         # Literals for the workers' statements, since this connection may be lost by then.
@@ -151,8 +158,13 @@ class Ledger:
         """Use this connection from now on, and hold the run's lock over it."""
         if connection is not self._connection:
             self._connection = connection
-            if self._literals:
-                self._lock_run()
+            self._pooled = is_pooled(connection)
+            if self._literals and not self._pooled:
+                self._liveness.lock()
+
+    def close(self) -> None:
+        """Show other runs that this one has ended."""
+        self._liveness.close()
 
     def create(self) -> None:
         """Create the table in the first schema of the search path, unless one of them has it.
@@ -229,25 +241,30 @@ class Ledger:
         One run at a time is in this method.
         """
         begun: dict[FileKey, Begun] = {}
-        while not self._one("SELECT pg_catalog.pg_try_advisory_lock(%s)", (_BEGIN_LOCK,)):
-            time.sleep(POLL)
-        try:
-            held = dict(self._run(_HELD))
-            self._lock_run()
-            shared = self._shared(files, held)
+        if forget or refuse_shared:
+            self.being_written(self.look_up(files))
+        with self._exclusively():
+            holders = self._liveness.holders()
+            holders.pop(_BEGIN_LOCK, None)
+            others = self._liveness.others(holders)
+            shared = self._shared(files, others)
             if refuse_shared and shared:
-                name, pid = next(iter(shared.values()))
+                name, runs = next(iter(shared.values()))
+                backends = [f" (backend {holders[run]})" for run in runs if run in holders]
                 raise UsageError(
-                    f"{name}: another migration is writing this file (backend {pid}): wait until "
-                    "it has ended, or join it without --restart"
+                    f"{name}: another migration is writing this file{''.join(backends[:1])}: wait "
+                    "until it has ended, or join it without --restart"
                 )
+            self._liveness.begin(pooled=self._pooled)
             storages = {table: self._storage(table) for table in {file.table for file in files}}
             for chunk in chunks(files):
                 if forget:
                     self._delete([file for file in chunk if file.key not in shared])
-                self._insert_files(chunk, batch_size, partitions or {}, storages, list(held))
+                self._insert_files(chunk, batch_size, partitions or {}, storages, list(others))
                 for key, entry in self._read(chunk):
-                    begun[key] = Begun(entry, key in shared)
+                    runs = shared[key][1] if key in shared else []
+                    certain = any(self._liveness.is_certain(run, holders) for run in runs)
+                    begun[key] = Begun(entry, key in shared, certain)
             for file in files:
                 self._literals[file.key] = (
                     literal(file.name, self._connection),
@@ -255,9 +272,8 @@ class Ledger:
                 )
                 self._names[file.table] = self._table(file.table)
                 self._tables[file.table] = literal(self._names[file.table], self._connection)
-        finally:
-            if not self._connection.closed:
-                self._run("SELECT pg_catalog.pg_advisory_unlock(%s)", (_BEGIN_LOCK,))
+        if self._pooled:
+            self._liveness.start()
         return begun
 
     def delete_statement(self, table: Table) -> str:
@@ -270,9 +286,9 @@ class Ledger:
         return f'DELETE FROM {self._name} WHERE "table" = {name}'
 
     def being_written(self, entries: Mapping[FileKey, Entry]) -> set[FileKey]:
-        """The files that another run writes now."""
-        held = {key for key, _ in self._run(_HELD)} - {self._run_key}
-        return {key for key, entry in entries.items() if held.intersection(entry.writers)}
+        """The files that another run writes now; through a pooler it may take seconds to know."""
+        alive = self._liveness.find({run for entry in entries.values() for run in entry.writers})
+        return {key for key, entry in entries.items() if alive.intersection(entry.writers)}
 
     def rows_missing(self, table: Table, entries: Sequence[Entry]) -> tuple[int, int] | None:
         """How many rows the ledger relies on, and how many are there, if these are fewer.
@@ -376,22 +392,36 @@ class Ledger:
             f"AND first_record = {batch.first_record}"
         )
 
-    def _lock_run(self) -> None:
-        self._run("SELECT pg_catalog.pg_advisory_lock(%s)", (self._run_key,))
+    @contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        """A transaction; other runs wait for its end before they begin theirs."""
+        import psycopg2
+
+        while True:
+            # Each statement sees what other runs have committed, whatever the role's default is.
+            self._run("BEGIN ISOLATION LEVEL READ COMMITTED")
+            if self._one("SELECT pg_catalog.pg_try_advisory_xact_lock(%s)", (_BEGIN_LOCK,)):
+                break
+            self._run("ROLLBACK")
+            time.sleep(POLL)
+        try:
+            yield
+            self._run("COMMIT")
+        except BaseException:
+            with suppress(psycopg2.Error):  # the connection may be lost
+                self._run("ROLLBACK")
+            raise
 
     def _shared(
-        self, files: Sequence[LedgerFile], held: Mapping[int, int]
-    ) -> dict[FileKey, tuple[str, int]]:
-        """The files that another run writes, each with its name and that run's backend."""
-        shared: dict[FileKey, tuple[str, int]] = {}
-        if not held.keys() - {_BEGIN_LOCK, self._run_key}:
-            return shared
-        for chunk in chunks(files):
+        self, files: Sequence[LedgerFile], others: Collection[int]
+    ) -> dict[FileKey, tuple[str, list[int]]]:
+        """The files that other runs write, each with its name and those runs."""
+        shared: dict[FileKey, tuple[str, list[int]]] = {}
+        for chunk in chunks(files) if others else ():
             names = {file.key: file.name for file in chunk}
             for key, entry in self._read(chunk):
-                for writer in entry.writers:
-                    if writer in held and writer != self._run_key:
-                        shared[key] = (names[key], held[writer])
+                if runs := [run for run in entry.writers if run in others]:
+                    shared[key] = (names[key], runs)
         return shared
 
     def _delete(self, files: Sequence[LedgerFile]) -> None:
@@ -407,7 +437,7 @@ class Ledger:
         batch_size: int,
         partitions: Mapping[FileKey, str],
         storages: Mapping[Table, str],
-        held: list[int],
+        others: list[int],
     ) -> None:
         """Add the rows for record 0, or this run to their writers."""
         self._run(
@@ -422,12 +452,12 @@ class Ledger:
             (
                 batch_size,
                 self._run_id,
-                self._run_key,
+                self._liveness.key,
                 *self._columns(files),
                 [file.name for file in files],
                 [storages[file.table] for file in files],
                 [partitions.get(file.key, "") for file in files],
-                held,
+                others,
             ),
         )
 
@@ -462,6 +492,7 @@ class Ledger:
             self._name = find_ledger(self._connection)
             if self._name is not None:
                 self._source = columns_of(self._name, self._connection)
+                self._liveness.name, self._liveness.source = self._name, self._source
         return self._name is not None
 
     def _table(self, table: Table) -> str:

@@ -32,8 +32,9 @@ _ADDED = {
     "updated": ("integer", "0"),
     "suppressed": ("integer", "0"),
     "storage": ("text", "''"),  # which files of the server the table has; see `Ledger`
-    "writers": ("bigint[]", "'{}'"),  # keys of the locks of the runs that write the file
+    "writers": ("bigint[]", "'{}'"),  # keys of the runs that write the file
     "partitions": ("text", "''"),  # how the file's records are divided; see `Partitioning`
+    "beat": ("bigint", "0"),  # of a run, in a row of its own; see `Ledger`
 }
 _DEFAULTS = ("now()", "0", "''::text", "'{}'::bigint[]")
 # All tables of that name in the search path, the first one first.

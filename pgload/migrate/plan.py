@@ -244,7 +244,9 @@ def check_ledger(plan: Plan, ledger: Ledger, options: MigrateOptions) -> dict[Pa
     entries = ledger.look_up(list(asked.values()))
     begun = {key for key, entry in entries.items() if entry.batches}
     others = ledger.records_of_other_versions([f for f in asked.values() if f.key not in begun])
-    running = ledger.being_written(entries)
+    # With --resume it makes no difference, and through a pooler it may take seconds to know.
+    asks = not (options.resume or options.writes_again)
+    running = ledger.being_written({key: entries[key] for key in begun}) if asks else set()
     missing: dict[Table, str] = {}
     for each in {file.table for file in known if asked[file.path].key in begun}:
         of_table = [entry for (_, table), entry in entries.items() if table == each]

@@ -35,7 +35,7 @@ class Prepared:
 
     plan: Plan
     entries: Mapping[Path, Entry]  # what is committed of each file
-    shared: Sequence[FilePlan]  # files that another migration writes as well
+    shared: Sequence[FilePlan]  # files that another migration writes as well, or may do so
     upserts: Mapping[Table, Upsert]
     may_suppress: set[Table]
     partitionings: Mapping[Path, Partitioning]  # of files that are divided or written in order
@@ -201,10 +201,11 @@ def _begin_files(
     shared: list[FilePlan] = []
     for file in plan.files:
         name = file.path.name
-        entry, is_shared = begun[file.in_ledger.key]
+        entry, is_shared, certain = begun[file.in_ledger.key]
         entries[file.path] = entry
         if is_shared:
             shared.append(file)
+        if certain:
             note(f"{name}: another migration writes this file as well")
         if entry.batch_size != options.batch_size:
             note(f"{name}: continued with batch size {entry.batch_size:,}, as begun")

@@ -25,8 +25,10 @@ from pgload.migrate.run_files import Reject
 from pgload.migrate.sqlstates import is_data_error, is_transient, must_reconnect
 from pgload.migrate.upsert import Upsert
 from pgload.schema.table import Table
+from pgload.targets.pooler import is_pooled
 
 if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 32.0  # seconds between attempts, doubled each time
@@ -53,6 +55,19 @@ def session_settings(retry_timeout: float) -> bytes:
         SELECT pg_catalog.set_config('lock_timeout', '{wait}', false) FROM pg_catalog.pg_settings
         WHERE name = 'lock_timeout' AND setting::bigint NOT BETWEEN 1 AND {wait}
     """.encode()
+
+
+def transaction_settings(retry_timeout: float, connection: Connection) -> bytes:
+    """The settings of a transaction, where a pooler leaves none to the session: `lock_timeout`."""
+    wait = round(1000 * min(retry_timeout, LONGEST_LOCK_WAIT))  # ms
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT setting::bigint NOT BETWEEN 1 AND %s FROM pg_catalog.pg_settings "
+            "WHERE name = 'lock_timeout'",
+            (wait,),
+        )
+        ((longer,),) = cursor.fetchall()
+    return f"SET LOCAL lock_timeout = {wait}".encode() if longer else b""
 
 
 class Reporter(Protocol):
@@ -175,11 +190,11 @@ class RetryingWriter(Writer):
 
         if session.connection.closed:
             session.renew()
-        self._prepare(session, encoded.table)
-        before = b""
+        first = self._prepare(session, encoded.table)
         if self._ledger:
             file = self._file_ids[encoded.batch.path]
-            before = self._ledger.insert_statement(file, encoded.table, encoded.batch)
+            first.append(self._ledger.insert_statement(file, encoded.table, encoded.batch))
+        before = b"; ".join(filter(None, first))
         try:
             if not isinstance(encoded.payload, RecordError):
                 try:
@@ -195,15 +210,28 @@ class RetryingWriter(Writer):
             session.roll_back()
             return self._already_committed(session, encoded)
 
-    def _prepare(self, session: Session, table: Table) -> None:
-        """Set up a connection for a table, once."""
-        if table not in session.prepared:
-            with session.connection.cursor() as cursor:
-                if not session.prepared:
+    def _prepare(self, session: Session, table: Table) -> list[bytes]:
+        """Set up a connection, and it for a table, once; gives what each transaction begins with.
+
+        That is the same through a pooler, where nothing outlives a transaction.
+        """
+        upsert, connection = self._upserts.get(table), session.connection
+        if session.pooled is None:
+            pooled = is_pooled(connection)
+            if pooled:
+                session.settings = transaction_settings(self._retry_timeout, connection)
+            else:
+                with connection.cursor() as cursor:
                     cursor.execute(session_settings(self._retry_timeout))
-                if table in self._upserts:
-                    cursor.execute(self._upserts[table].prepare(session.connection))
+            session.pooled = pooled
+        if session.pooled:
+            staging = upsert.prepare(connection, pooled=True) if upsert else b""
+            return [session.settings, staging]
+        if upsert and table not in session.prepared:
+            with connection.cursor() as cursor:
+                cursor.execute(upsert.prepare(connection))
             session.prepared.add(table)
+        return []
 
     def _already_committed(self, session: Session, encoded: EncodedBatch) -> Outcome:
         """What is recorded of a committed batch; nothing where another run wrote it.

@@ -312,11 +312,12 @@ class MigrationRun:
                 mine, others, bad = written.get(file.in_ledger.key, (0, 0, 0))
                 others = max(others - prepared.entries[file.path].records, 0)
                 out.written_by_others(file.path.name, others)
-                self._note(
-                    out,
-                    f"{file.path.name}: {mine:,} records were written by this migration, "
-                    f"{others:,} by another one at the same time",
-                )
+                if others:
+                    self._note(
+                        out,
+                        f"{file.path.name}: {mine:,} records were written by this migration, "
+                        f"{others:,} by another one at the same time",
+                    )
                 rejected |= bad > 0
         return rejected
 

@@ -20,7 +20,7 @@ UPDATED_AT = ("updatedAt", "updated_at")
 _ORDER = "pgload_order"  # column of the staging table: the records' order in their batch
 # A crash must not take a batch after which others are written, with newer records of its keys.
 _IN_ORDER = (
-    "; SELECT pg_catalog.set_config('synchronous_commit', 'local', false) "
+    "; SELECT pg_catalog.set_config('synchronous_commit', 'local', {local}) "
     "WHERE pg_catalog.current_setting('synchronous_commit') = 'off'"
 )
 
@@ -93,16 +93,20 @@ class Upsert:
         self._defaults = defaults
         self._kept = {*table.key, *keeps}
 
-    def prepare(self, connection: Connection) -> bytes:
-        """The statements that create the staging table, which is empty after every transaction."""
+    def prepare(self, connection: Connection, *, pooled: bool = False) -> bytes:
+        """The statements that create the staging table, which is empty after every transaction.
+
+        `pooled`: they belong into each transaction, at whose end the table is dropped.
+        """
         staging, columns = qualified_name(self.staging, connection), self._columns(connection)
         target = qualified_name(self.table, connection)
         (name,) = quoted([self.staging.name], connection)
+        on_commit = "DROP" if pooled else "DELETE ROWS"
         return (
-            f"CREATE TEMPORARY TABLE {name} ON COMMIT DELETE ROWS AS "
+            f"CREATE TEMPORARY TABLE {name} ON COMMIT {on_commit} AS "
             f"SELECT {columns} FROM {target} WITH NO DATA; "
             f"ALTER TABLE {staging} ADD COLUMN {_ORDER} bigint GENERATED ALWAYS AS IDENTITY"
-            f"{_IN_ORDER if self._update else ''}"
+            f"{_IN_ORDER.format(local=str(pooled).lower()) if self._update else ''}"
         ).encode()
 
     def statement(self, connection: Connection, *, records: int, note: str = "") -> bytes:

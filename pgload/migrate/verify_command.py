@@ -23,6 +23,7 @@ from pgload.migrate.verification import VerifiedTable, describe, to_results
 from pgload.migrate.verify import verify as verify_files
 from pgload.targets.cloud import LOCAL_CLOUDS, environment, open_target
 from pgload.targets.connection_errors import one_line_errors
+from pgload.targets.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +90,7 @@ def verify(options: VerifyOptions) -> int:
         plan = control.run(lambda connection: make_plan(folder, connection, migration), say)
         if plan.problems:
             raise UsageError("; ".join(plan.problems))
-        tables = _compare(options, plan, control)
+        tables = _compare(options, plan, target, control)
     seconds = (datetime.now().astimezone() - started).total_seconds()
     _write(options.output_dir, _results(cloud, plan, tables, started, seconds))
     for path, first in plan.duplicates.items():
@@ -103,7 +104,9 @@ def verify(options: VerifyOptions) -> int:
     return ExitCode.COMPLETE if verified else ExitCode.INCOMPLETE
 
 
-def _compare(options: VerifyOptions, plan: Plan, control: Control) -> list[VerifiedTable]:
+def _compare(
+    options: VerifyOptions, plan: Plan, target: Target, control: Control
+) -> list[VerifiedTable]:
     ledger: Ledger | None = None
 
     def on_server(action: Callable[[Connection], Result]) -> Result:
@@ -116,7 +119,9 @@ def _compare(options: VerifyOptions, plan: Plan, control: Control) -> list[Verif
         return control.run(run, say)
 
     if options.ledger:
-        ledger = found = control.run(Ledger, say)
+        ledger = found = control.run(
+            lambda connection: Ledger(connection, target.connect, say), say
+        )
         for text in on_server(lambda _: list(settle_rejects(options.output_dir, found))):
             say(text)
     return verify_files(

@@ -11,6 +11,7 @@ from pgload.errors import RefusedLoginError, TargetError
 from pgload.targets.connection_errors import connection_error
 from pgload.targets.identity import Identity, stored_password
 from pgload.targets.parameters import variable_name
+from pgload.targets.pooler import is_pooled
 
 if TYPE_CHECKING:  # the driver is imported on the first connection
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -55,9 +56,19 @@ class Target:
                 raise
             connection = self._open()
         connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute("SET standard_conforming_strings = on")
         status = connection.info.parameter_status
+        # Only where it is off: a proxy may reserve a server connection for a client that sets
+        # something.
+        if status("standard_conforming_strings") != "on":
+            if is_pooled(connection):
+                connection.close()
+                raise TargetError(
+                    f"{self.cloud}: standard_conforming_strings is off, and a pooler keeps no "
+                    "setting for its clients: run ALTER ROLE … SET standard_conforming_strings = "
+                    "on, or connect to the server directly"
+                )
+            with connection.cursor() as cursor:
+                cursor.execute("SET standard_conforming_strings = on")
         for name, wanted in (("client_encoding", "UTF8"), ("standard_conforming_strings", "on")):
             if status(name) != wanted:
                 connection.close()

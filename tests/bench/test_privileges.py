@@ -99,6 +99,6 @@ def test_second_benchmark(server: Target, dataset: Dataset) -> None:
     with (
         prepare(server, dataset),
         pytest.raises(TargetError, match="another benchmark is running in this database"),
-        prepare(server, dataset),
+        prepare(server, dataset, run="another"),
     ):
         pass

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pgload.bench.dataset import Dataset
-from pgload.bench.target import SCHEMA, BenchTarget, client_facts, prepare, server_facts
+from pgload.bench.schema import SCHEMA
+from pgload.bench.target import BenchTarget, client_facts, prepare, server_facts
 from pgload.errors import LoadError
 from pgload.targets.target import Target
 from tests.support.loading import write_json

@@ -42,6 +42,8 @@ def make_observation(*states: str) -> Observation:
         ("IPC:BufferIO", "io"),
         ("LWLock:BufferIO", "io"),  # 13
         ("LWLock:BufferContent", "locks"),
+        ("BufferPin:BufferPin", "locks"),
+        ("Buffer:BufferExclusive", "locks"),  # since 19, instead of both
         ("Lock:extend", "locks"),
         ("Lock:relation", "locks"),
         ("IPC:ParallelFinish", "server_cpu"),
@@ -127,6 +129,17 @@ def test_nothing_observed() -> None:
     seconds = attribute(make_result(batches=10), Observation(), rtt=0.2).seconds
     assert seconds["network"] == pytest.approx(2)
     assert seconds["unknown"] == pytest.approx(8)
+
+
+def test_pooled() -> None:
+    """Through a pooler the server's work is unknown, however busy the client was meanwhile."""
+    result, observation = make_result(cpu=10.0), Observation(pooled=True)
+    seconds = attribute(result, observation, rtt=0.2).seconds
+    assert seconds["network"] == pytest.approx(4)
+    assert seconds["unknown"] == pytest.approx(16)
+    assert (
+        "a connection pooler hides" in bottleneck_of([attribute(result, observation, 0.2)]).advice
+    )
 
 
 @pytest.mark.parametrize(

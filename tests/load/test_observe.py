@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgload.errors import TargetError
-from pgload.load.observe import CLIENT, CPU, Observation, Observer, Sample
+from pgload.load import observe as observe_module
+from pgload.load.observe import CLIENT, COUNTERS, CPU, Observation, Observer, Sample
 from pgload.targets.target import Target
 from tests.support.waiting import wait_until
 
@@ -112,6 +113,25 @@ def test_hidden_views(guarded: Target, server: Target) -> None:
     assert not observed.samples
     assert observed.counters.keys() >= {"wal_bytes", "wal_records", "checkpoints"}
     assert not observed.counters.keys() & {"wal_syncs", "backend_extends"}
+
+
+def test_counters_of_version_19(
+    server: Target, connection: Connection, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The counters that PostgreSQL 19 has are read where they are, here in a table instead of the
+    view, and left out where they are not."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"CREATE TABLE {schema}.pg_stat_lock (locktype text, waits bigint, wait_time bigint, "
+            "fastpath_exceeded bigint)"
+        )
+        cursor.execute(f"INSERT INTO {schema}.pg_stat_lock VALUES ('relation', 2, 1500, 0)")
+    new = [each for each in COUNTERS if each.since == 19_00_00]
+    monkeypatch.setattr(observe_module, "COUNTERS", [each._replace(since=0) for each in new])
+    assert observe(server.connect, connection).counters == {}
+    options = {"options": f"-c search_path={schema}"}
+    target = Target("GCP", {**server.parameters, **options})
+    assert observe(target.connect, connection).counters == {"lock_waits": 0, "lock_wait_seconds": 0}
 
 
 def test_no_connection_left(connection: Connection) -> None:
