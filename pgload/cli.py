@@ -107,7 +107,13 @@ def _add_migrate(commands: Commands) -> None:
         example="--cloud GCP --data data --method copy --batch-size 1000 --connections 5",
     )
     add = _group(command, "source and target")
-    add("--data", type=Path, default=Path("data"), help="the folder of JSON files")
+    add(
+        "--data",
+        default="data",
+        metavar="DIR|FILE|URL",
+        help="a folder of JSON files, a file, a pattern in quotes, - for standard input, or a URL: "
+        "s3://, gs://, az:// or https://; also .gz, .zst, .bz2 and .xz",
+    )
     add(
         "--cloud",
         metavar="NAME",

@@ -13,7 +13,6 @@ from pgload.migrate.ledger import Ledger, LedgerFile
 from pgload.migrate.ledger_table import NAME as LEDGER
 from pgload.migrate.options import MigrateOptions, OnUnknown
 from pgload.schema.mapping import (
-    MAPPING_NAME,
     Rule,
     check_width,
     column_name,
@@ -27,8 +26,9 @@ from pgload.schema.mapping import (
 )
 from pgload.schema.match import Catalog, Match
 from pgload.schema.table import Column, Table, describe, snake_case
+from pgload.source.compression import plain_name
 from pgload.source.scan import Fields, Scan, scan
-from pgload.source.stores import data_files, other_files
+from pgload.source.stores import MAPPING_NAME, find
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -43,25 +43,26 @@ class Folder:
     path: Path
     rules: list[Rule]
     others: tuple[str, ...]  # entries that are not JSON files
+    note: str = ""  # on where the data is
     scans: dict[Path, Scan] = field(default_factory=dict)
     empty: list[Path] = field(default_factory=list)  # files without records
     broken: dict[Path, SourceError] = field(default_factory=dict)
 
 
-def read_folder(path: Path) -> Folder:
-    """Read every file once, to its end.
+def read_folder(data: str | Path) -> Folder:
+    """Read every file at the place that `--data` names once, to its end.
 
     A file without data is `broken`; the others are read all the same. Raises `SourceError` for a
-    folder without JSON files, `UsageError` for a wrong mapping file.
+    place without JSON files, `UsageError` for a wrong mapping file.
     """
-    files = data_files(path)  # first, as it explains why a folder cannot be read
-    others = tuple(name for name in other_files(path) if name != MAPPING_NAME)
-    folder = Folder(path, read_mapping(path), others)
-    for file in files:
+    there = find(data)  # first, as it explains why a folder cannot be read
+    folder = Folder(there.folder, read_mapping(there.folder), tuple(there.others), there.note)
+    for source in there.sources:
+        file = source.path
         try:
             _, rule = table_for(file, folder.rules)
             infer = rule is None or rule.infer
-            found = scan(file, infer=infer, form=format_for(file, folder.rules))
+            found = scan(source, infer=infer, form=format_for(file, folder.rules))
             if found.records and not found.fields:
                 raise SourceError(
                     f"{file.name}: its records have no field, so there is nothing to store"
@@ -298,6 +299,8 @@ def _written_again(options: MigrateOptions) -> str:
 
 def describe_plan(plan: Plan, notes: Mapping[Path, str]) -> Iterator[str]:
     """Lines on what would be done, each file with its note."""
+    if plan.folder.note:
+        yield plan.folder.note
     for table in plan.create:
         yield f"new table {describe(table)}"
     for table, columns in plan.add:
@@ -331,7 +334,7 @@ def describe_plan(plan: Plan, notes: Mapping[Path, str]) -> Iterator[str]:
 def _digits_note(file: FilePlan, rules: list[Rule]) -> str:
     """Whether the table's name has the digits at the end of the file's name, if there are any."""
     table, rule = table_for(file.path, rules)
-    if rule is not None or without_digits(file.path) == file.path.stem:
+    if rule is not None or Path(plain_name(file.path)).stem == without_digits(file.path):
         return ""
     if snake_case(file.table.name) != snake_case(table.name):
         return " (the file's name without the digits)"

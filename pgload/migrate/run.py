@@ -377,7 +377,7 @@ class MigrationRun:
             error, read = None, 0
             try:
                 size = entry.batch_size or self._options.batch_size
-                for batch in read_batches(file.path, size, file.scan.stamp, file.scan.form):
+                for batch in read_batches(file.scan.source, size, file.scan.stamp, file.scan.form):
                     if not entry.holds(batch):
                         self._batch_opened(name)
                         yield file.table, batch

@@ -142,7 +142,7 @@ def _verify_files(
         for number, file in enumerate(files):
             head = f"INSERT INTO {_EXPECTED} SELECT {number}, {_HASH} FROM ({before}".encode()
             tail = f"{after}) AS r".encode()
-            for batch in read_batches(file.path, BATCH, file.scan.stamp, file.scan.form):
+            for batch in read_batches(file.scan.source, BATCH, file.scan.stamp, file.scan.form):
                 read[number] += len(batch.records)
                 hashed[number] += _hash(cursor, head, list(batch.records), tail)
         cursor.execute(

@@ -2,7 +2,8 @@
 
 A record is cut out as bytes (`msgspec.Raw`), not turned into Python objects. A window is read into
 a buffer instead of being mapped: a mapped file that is truncated while it is read ends the process
-with SIGBUS. Only the windows whose records are in use stay in memory.
+with SIGBUS. Only the windows whose records are in use stay in memory. What follows the last
+complete record of a window is copied to the beginning of the next one: each byte is read once.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from msgspec import Raw
 
 from pgload.errors import SourceError
 from pgload.source.envelopes import Decode, check_reply
-from pgload.source.stores import DataFile
+from pgload.source.stream import Stream
 
 WINDOW_BYTES = 4 << 20
-SALVAGE_BYTES = 64 << 20  # the longest text in which the end of a malformed record is searched for
+MAX_RECORD_BYTES = 32 << 20  # of one record, as a window has to hold it
+MAX_WINDOW_RECORDS = 100_000  # as each costs some 60 bytes beside its text
 
 _decode_lines = msgspec.json.Decoder(Raw).decode_lines
 _decode_array = msgspec.json.Decoder(list[Raw]).decode
@@ -51,48 +53,81 @@ class Window(NamedTuple):
 
 
 def array_windows(
-    data: DataFile, offset: int, prefix: bytes = b"", decode: Decode = _decode_array
+    data: Stream, prefix: bytes = b"", decode: Decode = _decode_array
 ) -> Iterator[Window]:
-    """The records of the array whose `[` is the byte before `offset`.
+    """The records of the array whose `[` was just taken from `data`.
 
     `prefix` is the document's text before that bracket; `decode` gets the list of records from the
     whole document. A malformed record is given as it is if its end can be found.
-    Raises `SourceError` when the array is broken in any other way.
+    Raises `SourceError` when the array is broken in any other way, and for a record that is longer
+    than `MAX_RECORD_BYTES`.
     """
-    size, first = WINDOW_BYTES, offset
+    size, offset, first = WINDOW_BYTES, data.offset, data.offset
+    rest = memoryview(b"")  # read, but in no window yet
     while True:
         # A spare byte on each side for brackets, which make the records between two cuts an array.
         buffer = bytearray(size + 2)
-        end = 1 + data.fill(offset, memoryview(buffer)[1:-1])
+        end = 1 + len(rest)
+        buffer[1:end] = rest
+        end += data.fill(memoryview(buffer)[end:-1])
         buffer[0] = ord("[")
         at_end = end <= size
+        found: tuple[list[Raw], int] | None = None
+        error = None
         try:
-            if at_end:
-                text = b"".join((prefix, memoryview(buffer)[:end]))
-                records, used = decode(text), end - 1
-                if prefix and not records and offset == first:
-                    check_reply(text)  # an error may be reported after an empty list
-            elif cut := _cut(buffer, end):
-                records, used = cut
+            if _has_few_objects(buffer, end):
+                pass  # perhaps millions of values, so they are not decoded all at once
+            elif at_end:
+                document = prefix + memoryview(buffer)[:end] if prefix else buffer[:end]
+                found = decode(document), end - 1
+                if prefix and not found[0] and offset == first:
+                    check_reply(document)  # an error may be reported after an empty list
             else:
-                size *= 2
+                found = _cut(buffer, end)
+        except msgspec.DecodeError as problem:
+            error = problem
+        if found is None:
+            if salvaged := _salvage_array(buffer, end, prefix, at_end=at_end):
+                found, at_end = (salvaged.records, salvaged.used), salvaged.ended
+            elif at_end:
+                document = prefix + memoryview(buffer)[:end]
+                raise broken(data, document, offset - 1 - len(prefix), error)
+            elif size < MAX_RECORD_BYTES:
+                size, rest = 2 * size, memoryview(buffer)[1:end]
                 continue
-        except msgspec.DecodeError as error:
-            salvaged = _salvage_array(buffer, end, prefix, at_end=at_end)
-            if salvaged is None:
-                if not at_end and size < SALVAGE_BYTES:
-                    size *= 2
-                    continue
-                if at_end:
-                    raise broken(data, text, offset - 1 - len(prefix), error) from None
-                raise broken(data, buffer, offset - 1, error) from None
-            records, used, at_end = salvaged
+            elif error is not None:
+                raise broken(data, buffer, offset - 1, error)
+            else:
+                raise too_long(data, offset)
+        records, used = found
         if records:
             yield Window(records, buffer, offset - 1)
         if at_end:
             return
         offset += used
-        size = WINDOW_BYTES
+        rest = memoryview(buffer)[1 + used : end]
+        size = _size_for(rest)
+
+
+def _size_for(rest: memoryview) -> int:
+    """The size of a window that begins with `rest` and holds more."""
+    size = WINDOW_BYTES
+    while size <= len(rest):
+        size *= 2
+    return size
+
+
+def _has_few_objects(buffer: bytearray, end: int) -> bool:
+    """Whether most of `buffer[1:end]` are not objects: many values, or a few long ones."""
+    return buffer.count(b"{", 1, end) < end >> 16 and buffer.count(b",", 1, end) > end >> 6
+
+
+def too_long(data: Stream, offset: int) -> SourceError:
+    """The error for a record at byte `offset` that no window can hold."""
+    return SourceError(
+        f"{data.name}: the value at byte {offset:,} is longer than {MAX_RECORD_BYTES >> 20} MB, "
+        "too long for one record: split it, or remove it"
+    )
 
 
 def _cut(buffer: bytearray, end: int) -> tuple[list[Raw], int] | None:
@@ -149,21 +184,29 @@ def _depth(buffer: bytearray, start: int, end: int) -> int:
     return count(b"{") + count(b"[") - count(b"}") - count(b"]")
 
 
-def line_windows(data: DataFile, offset: int) -> Iterator[Window]:
-    """The records of JSON Lines from `offset` on; a malformed record is given as it is.
+def line_windows(data: Stream) -> Iterator[Window]:
+    """The records of JSON Lines, from where `data` is; a malformed record is given as it is.
 
-    Raises `SourceError` for a line that does not hold exactly one record.
+    Raises `SourceError` for a line that does not hold exactly one record, or a longer one than
+    `MAX_RECORD_BYTES`.
     """
-    size = WINDOW_BYTES
+    size, offset = WINDOW_BYTES, data.offset
+    rest = memoryview(b"")
     while True:
         buffer = bytearray(size)
-        end = data.fill(offset, memoryview(buffer))
-        used = end if end < size else buffer.rfind(b"\n") + 1
+        end = len(rest)
+        buffer[:end] = rest
+        end += data.fill(memoryview(buffer)[end:])
         if end == 0:
             return
+        used = end if end < size else buffer.rfind(b"\n") + 1
         if used == 0:
-            size *= 2
+            if size >= MAX_RECORD_BYTES:
+                raise too_long(data, offset)
+            size, rest = 2 * size, memoryview(buffer)[:end]
             continue
+        if buffer.count(b"\n", 0, used) > MAX_WINDOW_RECORDS:
+            used = buffer.find(b"\n", MAX_WINDOW_RECORDS, used) + 1
         text = memoryview(buffer)[:used]
         try:
             records = _decode_lines(text)
@@ -172,10 +215,11 @@ def line_windows(data: DataFile, offset: int) -> Iterator[Window]:
         if records:
             yield Window(records, buffer, offset)
         offset += used
-        size = WINDOW_BYTES
+        rest = memoryview(buffer)[used:end]
+        size = _size_for(rest)
 
 
-def _salvage_lines(data: DataFile, text: bytes, offset: int) -> Iterator[Raw]:
+def _salvage_lines(data: Stream, text: bytes, offset: int) -> Iterator[Raw]:
     for line in re.findall(rb"[^\n]*\n|[^\n]+", text):
         try:
             yield from _decode_lines(line)
@@ -189,12 +233,12 @@ def _salvage_lines(data: DataFile, text: bytes, offset: int) -> Iterator[Raw]:
         offset += len(line)
 
 
-def is_one_record(line: bytes) -> bool:
+def is_one_record(line: bytes | bytearray) -> bool:
     """Whether the line holds one record, well-formed or not."""
     return _salvage_line(line) is not None
 
 
-def _salvage_line(line: bytes) -> Raw | None:
+def _salvage_line(line: bytes | bytearray) -> Raw | None:
     """The record on a line, as it is written; None if it may begin or end on another one."""
     salvaged = salvage(line + b"]")
     complete = salvaged is not None and salvaged.ended and len(salvaged.records) == 1
@@ -209,11 +253,11 @@ class Salvage(NamedTuple):
     ended: bool  # whether that was the bracket that ends the array
 
 
-def salvage(text: bytes) -> Salvage | None:
+def salvage(text: bytes | bytearray | memoryview) -> Salvage | None:
     """The records in `text`, which begins after an array's opening bracket or a comma in it.
 
-    A record that does not end in `text` is left for later. None when the brackets, quotes and
-    commas do not show where the records end.
+    These are at most `MAX_WINDOW_RECORDS`. A record that does not end in `text` is left for later.
+    None when the brackets, quotes and commas do not show where the records end.
     """
     records: list[Raw] = []
     depth = start = at = 0
@@ -227,7 +271,7 @@ def salvage(text: bytes) -> Salvage | None:
             break
         else:
             ended = char == b"]"
-            record = text[start : at - 1].strip()
+            record = bytes(text[start : at - 1]).strip()
             if record:
                 records.append(Raw(record))
             elif records or not ended:
@@ -235,24 +279,23 @@ def salvage(text: bytes) -> Salvage | None:
             start = at
             if ended:
                 return Salvage(records, start, ended=True)
+            if len(records) == MAX_WINDOW_RECORDS:
+                break
     return Salvage(records, start, ended=False) if records else None
 
 
-def _salvage_array(
-    buffer: bytearray, end: int, prefix: bytes, *, at_end: bool
-) -> tuple[list[Raw], int, bool] | None:
-    """Records, their length in bytes, and whether the array ended; None if nothing is certain."""
-    salvaged = salvage(bytes(memoryview(buffer)[1:end]))
-    if salvaged is None or (at_end and not salvaged.ended):
+def _salvage_array(buffer: bytearray, end: int, prefix: bytes, *, at_end: bool) -> Salvage | None:
+    """The records in `buffer[1:end]`, as they are written; None if nothing is certain."""
+    salvaged = salvage(memoryview(buffer)[1:end])
+    if salvaged is None:
         return None
     if salvaged.ended:
-        tail = bytes(memoryview(buffer)[1 + salvaged.used : end])
-        if not at_end or not is_json(prefix + b"[]" + tail):
-            return None
-    return salvaged.records, salvaged.used, salvaged.ended
+        tail = prefix + b"[]" + memoryview(buffer)[1 + salvaged.used : end]
+        return salvaged if at_end and is_json(tail) else None
+    return None if at_end and len(salvaged.records) < MAX_WINDOW_RECORDS else salvaged
 
 
-def is_json(text: bytes) -> bool:
+def is_json(text: bytes | bytearray) -> bool:
     """Whether the text is one JSON document."""
     try:
         msgspec.json.decode(text, type=Raw)
@@ -262,7 +305,7 @@ def is_json(text: bytes) -> bool:
 
 
 def broken(
-    data: DataFile,
+    data: Stream,
     text: bytes | bytearray,
     offset: int,
     error: msgspec.DecodeError | None = None,
@@ -289,4 +332,4 @@ def broken(
         fix = "get the whole file"
     elif _NOT_A_NUMBER.match(text, at) or _NOT_A_NUMBER.match(text, max(0, at - 1)):
         reason, fix = "NaN and Infinity are not JSON", "write null instead"
-    return SourceError(f"{data.path.name}: broken JSON at byte {offset + at:,}: {reason}; {fix}")
+    return SourceError(f"{data.name}: broken JSON at byte {offset + at:,}: {reason}; {fix}")
