@@ -22,6 +22,7 @@ from pgload.source.stream import Stream
 WINDOW_BYTES = 4 << 20
 MAX_RECORD_BYTES = 32 << 20  # of one record, as a window has to hold it
 MAX_WINDOW_RECORDS = 100_000  # as each costs some 60 bytes beside its text
+SAMPLES, SAMPLE_BYTES = 16, 512  # of a window, which show whether it holds many short values
 
 _decode_lines = msgspec.json.Decoder(Raw).decode_lines
 _decode_array = msgspec.json.Decoder(list[Raw]).decode
@@ -63,7 +64,7 @@ def array_windows(
     than `MAX_RECORD_BYTES`.
     """
     size, offset, first = WINDOW_BYTES, data.offset, data.offset
-    rest = memoryview(b"")  # read, but in no window yet
+    rest = b""  # read, but in no window yet; a copy, so that the buffer's memory is used again
     while True:
         # A spare byte on each side for brackets, which make the records between two cuts an array.
         buffer = bytearray(size + 2)
@@ -93,7 +94,7 @@ def array_windows(
                 document = prefix + memoryview(buffer)[:end]
                 raise broken(data, document, offset - 1 - len(prefix), error)
             elif size < MAX_RECORD_BYTES:
-                size, rest = 2 * size, memoryview(buffer)[1:end]
+                size, rest = 2 * size, bytes(memoryview(buffer)[1:end])
                 continue
             elif error is not None:
                 raise broken(data, buffer, offset - 1, error)
@@ -105,11 +106,11 @@ def array_windows(
         if at_end:
             return
         offset += used
-        rest = memoryview(buffer)[1 + used : end]
+        rest = bytes(memoryview(buffer)[1 + used : end])
         size = _size_for(rest)
 
 
-def _size_for(rest: memoryview) -> int:
+def _size_for(rest: bytes) -> int:
     """The size of a window that begins with `rest` and holds more."""
     size = WINDOW_BYTES
     while size <= len(rest):
@@ -118,8 +119,20 @@ def _size_for(rest: memoryview) -> int:
 
 
 def _has_few_objects(buffer: bytearray, end: int) -> bool:
-    """Whether most of `buffer[1:end]` are not objects: many values, or a few long ones."""
-    return buffer.count(b"{", 1, end) < end >> 16 and buffer.count(b",", 1, end) > end >> 6
+    """Whether an array in `buffer[1:end]` has many values, and few of them can be objects."""
+    return (
+        _has_short_parts(buffer, end, b",")
+        and buffer.count(b"{", 1, end) < end >> 16
+        and buffer.count(b",", 1, end) > MAX_WINDOW_RECORDS
+    )
+
+
+def _has_short_parts(buffer: bytearray, end: int, separator: bytes) -> bool:
+    """Whether the separator is frequent in one of `SAMPLES` places; to count all takes longer."""
+    return any(
+        buffer.count(separator, at, at + SAMPLE_BYTES) > SAMPLE_BYTES >> 3
+        for at in range(0, end, end // SAMPLES + 1)
+    )
 
 
 def too_long(data: Stream, offset: int) -> SourceError:
@@ -191,7 +204,7 @@ def line_windows(data: Stream) -> Iterator[Window]:
     `MAX_RECORD_BYTES`.
     """
     size, offset = WINDOW_BYTES, data.offset
-    rest = memoryview(b"")
+    rest = b""
     while True:
         buffer = bytearray(size)
         end = len(rest)
@@ -203,9 +216,12 @@ def line_windows(data: Stream) -> Iterator[Window]:
         if used == 0:
             if size >= MAX_RECORD_BYTES:
                 raise too_long(data, offset)
-            size, rest = 2 * size, memoryview(buffer)[:end]
+            size, rest = 2 * size, bytes(memoryview(buffer)[:end])
             continue
-        if buffer.count(b"\n", 0, used) > MAX_WINDOW_RECORDS:
+        if (
+            _has_short_parts(buffer, used, b"\n")
+            and buffer.count(b"\n", 0, used) > MAX_WINDOW_RECORDS
+        ):
             used = buffer.find(b"\n", MAX_WINDOW_RECORDS, used) + 1
         text = memoryview(buffer)[:used]
         try:
@@ -215,7 +231,7 @@ def line_windows(data: Stream) -> Iterator[Window]:
         if records:
             yield Window(records, buffer, offset)
         offset += used
-        rest = memoryview(buffer)[used:end]
+        rest = bytes(memoryview(buffer)[used:end])
         size = _size_for(rest)
 
 
