@@ -71,7 +71,7 @@ Decode = Callable[[bytes | bytearray], Any]
 MAX_GUESSES = 20  # fields of the name of a list that are tried
 
 _ITEMS = re.compile(rb'"items?"\s*:\s*(?=\[)')
-_ANY_LIST = re.compile(rb'"(?:[^"\\\\]|\\\\.)*"\s*:\s*(?=\[\s*\{)')
+_ANY_LIST = re.compile(rb'"(?:[^"\\]++|\\.)*+"\s*:\s*(?=\[\s*\{)')
 _decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _XML_ELEMENT = re.compile(rb"<(\w+)>\s*([^<]*?)\s*</\1>")

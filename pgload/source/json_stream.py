@@ -21,13 +21,17 @@ from pgload.source.stream import Stream
 
 WINDOW_BYTES = 4 << 20
 MAX_RECORD_BYTES = 32 << 20  # of one record, as a window has to hold it
-MAX_WINDOW_RECORDS = 100_000  # as each costs some 60 bytes beside its text
-SAMPLES, SAMPLE_BYTES = 16, 512  # of a window, which show whether it holds many short values
+# A record costs some 60 bytes beside its text. Where many are very short, so that this matters,
+# fewer bytes are decoded at once; a few samples of the window show it.
+SHORT_BYTES = 1 << 20
+SAMPLES, SAMPLE_BYTES = 16, 512
+MAX_SALVAGED = 100_000  # records
 
 _decode_lines = msgspec.json.Decoder(Raw).decode_lines
 _decode_array = msgspec.json.Decoder(list[Raw]).decode
 
-_BETWEEN_RECORDS = re.compile(rb"\}\s*,\s*(?=\{)")
+_BETWEEN_OBJECTS = re.compile(rb"\}\s*,\s*(?=\{)")
+_AFTER_OBJECT = re.compile(rb"\}\s*,\s*(?=[^\s\]])")  # what follows may be null
 _ERROR_BYTE = re.compile(r" \(byte (\d+)\)$")
 _NOT_A_NUMBER = re.compile(rb"-?(NaN|Infinity|nan|inf)")
 # What may stand before the next bracket, or the next comma between records: strings, words, and
@@ -75,19 +79,19 @@ def array_windows(
         at_end = end <= size
         found: tuple[list[Raw], int] | None = None
         error = None
+        part = _part(buffer, end, b",")
         try:
-            if _has_few_objects(buffer, end):
-                pass  # perhaps millions of values, so they are not decoded all at once
-            elif at_end:
+            if at_end and part == end:
                 document = prefix + memoryview(buffer)[:end] if prefix else buffer[:end]
                 found = decode(document), end - 1
                 if prefix and not found[0] and offset == first:
                     check_reply(document)  # an error may be reported after an empty list
             else:
-                found = _cut(buffer, end)
+                found, at_end = _cut(buffer, part), False
         except msgspec.DecodeError as problem:
             error = problem
         if found is None:
+            at_end = end <= size
             if salvaged := _salvage_array(buffer, end, prefix, at_end=at_end):
                 found, at_end = (salvaged.records, salvaged.used), salvaged.ended
             elif at_end:
@@ -118,21 +122,15 @@ def _size_for(rest: bytes) -> int:
     return size
 
 
-def _has_few_objects(buffer: bytearray, end: int) -> bool:
-    """Whether an array in `buffer[1:end]` has many values, and few of them can be objects."""
-    return (
-        _has_short_parts(buffer, end, b",")
-        and buffer.count(b"{", 1, end) < end >> 16
-        and buffer.count(b",", 1, end) > MAX_WINDOW_RECORDS
-    )
+def _part(buffer: bytearray, end: int, separator: bytes) -> int:
+    """How much of a window to decode at once: less when it may hold very many short values.
 
-
-def _has_short_parts(buffer: bytearray, end: int, separator: bytes) -> bool:
-    """Whether the separator is frequent in one of `SAMPLES` places; to count all takes longer."""
-    return any(
-        buffer.count(separator, at, at + SAMPLE_BYTES) > SAMPLE_BYTES >> 3
-        for at in range(0, end, end // SAMPLES + 1)
-    )
+    The separator is counted in a few places, as counting all takes a third of the time of decoding.
+    """
+    for at in range(0, end, end // SAMPLES + 1):
+        if buffer.count(separator, at, at + SAMPLE_BYTES) > SAMPLE_BYTES >> 3:
+            return min(end, SHORT_BYTES)
+    return end
 
 
 def too_long(data: Stream, offset: int) -> SourceError:
@@ -148,8 +146,8 @@ def _cut(buffer: bytearray, end: int) -> tuple[list[Raw], int] | None:
 
     A cut between two records looks like `}, {`, which nested objects and strings can hold as well.
     So a place is tried, and is right exactly when the text before it parses: the last such place
-    nearly always does; the last one with balanced brackets is the second try. None if both fail.
-    Raises msgspec's error for text that does not parse wherever it is cut.
+    nearly always does; the last one outside of strings and brackets is the second try. None if
+    both fail. Raises msgspec's error for text that does not parse wherever it is cut.
     """
     for position, after in _possible_cuts(buffer, end):
         hidden, buffer[position] = buffer[position], ord("]")
@@ -164,31 +162,41 @@ def _cut(buffer: bytearray, end: int) -> tuple[list[Raw], int] | None:
 
 
 def _possible_cuts(buffer: bytearray, end: int) -> Iterator[tuple[int, int]]:
-    """At most two places: (the byte after a record, the first byte of the next record)."""
-    last = next(_places_like_a_cut(buffer, end), None)
-    if last is None:
-        return
-    yield last
-    # Counting brackets takes longer than parsing, so it is only done when the first try failed.
-    checked, depth = end, _depth(buffer, 1, end)
-    for position, after in _places_like_a_cut(buffer, end):
-        depth -= _depth(buffer, position, checked)
-        checked = position
-        if depth == 0:
-            if (position, after) != last:
+    """A few places: (the byte after a record, the first byte of what follows)."""
+    last = next(_places_like_a_cut(buffer, end, _BETWEEN_OBJECTS), None)
+    if last is not None:
+        yield last
+    # To remove strings and count brackets takes much longer than parsing, so it is only done when
+    # the first try failed, and at first for a part.
+    for part in sorted({min(end, SHORT_BYTES), min(end, WINDOW_BYTES)}):
+        text = _without_strings(memoryview(buffer)[:part])
+        checked, depth = part, _depth(text, 1, part)
+        for position, after in _places_like_a_cut(text, part, _AFTER_OBJECT):
+            depth -= _depth(text, position, checked)
+            checked = position
+            if depth == 0:
                 yield position, after
-            return
+                break
 
 
-def _places_like_a_cut(buffer: bytearray, end: int) -> Iterator[tuple[int, int]]:
-    """Backwards: the places where a `}` is followed by a comma and a `{`."""
+def _places_like_a_cut(
+    buffer: bytes | bytearray, end: int, between: re.Pattern[bytes]
+) -> Iterator[tuple[int, int]]:
+    """Backwards: the places where `between` matches from a `}` on."""
     position = end
     while (position := buffer.rfind(b"}", 1, position)) > 0:
-        if between := _BETWEEN_RECORDS.match(buffer, position, end):
-            yield position + 1, between.end()
+        if found := between.match(buffer, position, end):
+            yield position + 1, found.end()
 
 
-def _depth(buffer: bytearray, start: int, end: int) -> int:
+def _without_strings(text: memoryview) -> bytes:
+    """The JSON text with spaces instead of the content of strings."""
+    parts = bytes(text).replace(b"\\\\", b"  ").replace(b'\\"', b"  ").split(b'"')
+    parts[1::2] = [b" " * len(part) for part in parts[1::2]]
+    return b'"'.join(parts)
+
+
+def _depth(buffer: bytes, start: int, end: int) -> int:
     """How many more brackets are opened than closed in `buffer[start:end]`."""
 
     def count(char: bytes) -> int:
@@ -218,11 +226,7 @@ def line_windows(data: Stream) -> Iterator[Window]:
                 raise too_long(data, offset)
             size, rest = 2 * size, bytes(memoryview(buffer)[:end])
             continue
-        if (
-            _has_short_parts(buffer, used, b"\n")
-            and buffer.count(b"\n", 0, used) > MAX_WINDOW_RECORDS
-        ):
-            used = buffer.find(b"\n", MAX_WINDOW_RECORDS, used) + 1
+        used = buffer.rfind(b"\n", 0, _part(buffer, used, b"\n")) + 1 or used
         text = memoryview(buffer)[:used]
         try:
             records = _decode_lines(text)
@@ -272,7 +276,7 @@ class Salvage(NamedTuple):
 def salvage(text: bytes | bytearray | memoryview) -> Salvage | None:
     """The records in `text`, which begins after an array's opening bracket or a comma in it.
 
-    These are at most `MAX_WINDOW_RECORDS`. A record that does not end in `text` is left for later.
+    These are at most `MAX_SALVAGED`. A record that does not end in `text` is left for later.
     None when the brackets, quotes and commas do not show where the records end.
     """
     records: list[Raw] = []
@@ -295,7 +299,7 @@ def salvage(text: bytes | bytearray | memoryview) -> Salvage | None:
             start = at
             if ended:
                 return Salvage(records, start, ended=True)
-            if len(records) == MAX_WINDOW_RECORDS:
+            if len(records) == MAX_SALVAGED:
                 break
     return Salvage(records, start, ended=False) if records else None
 
@@ -308,7 +312,7 @@ def _salvage_array(buffer: bytearray, end: int, prefix: bytes, *, at_end: bool) 
     if salvaged.ended:
         tail = prefix + b"[]" + memoryview(buffer)[1 + salvaged.used : end]
         return salvaged if at_end and is_json(tail) else None
-    return None if at_end and len(salvaged.records) < MAX_WINDOW_RECORDS else salvaged
+    return None if at_end and len(salvaged.records) < MAX_SALVAGED else salvaged
 
 
 def is_json(text: bytes | bytearray) -> bool:
