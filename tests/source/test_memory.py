@@ -39,14 +39,14 @@ print(high_water() - before)
 
 
 def repeated(
-    start: str, part: str, end: str, separator: str = ","
+    start: str, part: str, end: str, separator: str = ",", size: int = FILE_BYTES
 ) -> Callable[[], Iterator[bytes]]:
-    """A file of `FILE_BYTES` in which a part is repeated."""
+    """A file of about `size` bytes in which a part is repeated."""
 
     def write() -> Iterator[bytes]:
         chunk = separator.join([part] * (MB // len(part))).encode()
         yield start.encode() + chunk
-        for _ in range(FILE_BYTES // len(chunk)):
+        for _ in range(size // len(chunk)):
             yield separator.encode() + chunk
         yield end.encode()
 
@@ -63,7 +63,7 @@ SHAPES = {
     "null between records": (repeated("[", f"{RECORD},null", "]"), None),
     "numbers": (repeated("[", "1234567", "]"), "none of the first 10,000 records can be read"),
     "lines of numbers": (repeated("", "1234567", "", "\n"), "none of the first 10,000 records"),
-    "short records": (repeated("[", '{"a":1,"b":2}', "]"), None),
+    "short records": (repeated("[", '{"a":1,"b":2}', "]", size=12 * MB), None),
     "a long value": (repeated('[{"a": "', "x" * 1000, '"}]', "x"), "the value at byte 1 is longer"),
     "a long list": (
         repeated('[{"a": [', "1234567", "]}]"),
