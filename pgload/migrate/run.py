@@ -32,6 +32,7 @@ from pgload.migrate.upsert import Upsert, make_upserts
 from pgload.migrate.verify import VerifiedTable, describe, to_results, verify
 from pgload.schema.table import Table, create_table
 from pgload.source.reader import read_batches
+from pgload.source.stores import without_secrets
 from pgload.targets.cloud import LOCAL_CLOUDS
 from pgload.targets.target import Target
 
@@ -125,7 +126,8 @@ class MigrationRun:
         """The command line that resumes the run; None without a ledger, or for a local cloud."""
         if self._ledger is None or self._target.cloud in LOCAL_CLOUDS:
             return None
-        words = [each for each in self._options.command if each not in ("--resume", "--restart")]
+        given = map(without_secrets, self._options.command)
+        words = [each for each in given if each not in ("--resume", "--restart")]
         return shlex.join([*words, "--resume"])
 
     def _facts_of_all_files(self) -> list[FileFacts]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from pgload.source.stores import Source, changed, is_data, no_data, without_secr
 from pgload.source.stream import Prefetch, Stream
 
 PIECE_BYTES = 4 << 20  # of a request
+ATTEMPTS = 4  # for a request
+PAUSE = 1.0  # seconds before the second one; each is longer by as much
 # By scheme: the package that fsspec needs.
 PACKAGES = {
     "s3": "s3fs",
@@ -44,7 +47,9 @@ class Version:
     @classmethod
     def of(cls, facts: dict[str, Any]) -> Version:
         names = (*CHECKSUMS, *VERSIONS, *TIMES)
-        facts = facts | (facts.get("content_settings") or {})  # Azure's
+        azure = facts.get("content_settings") or {}
+        md5 = azure.get("content_md5") if isinstance(azure, dict) else azure.content_md5
+        facts = facts | {"content_md5": bytes(md5).hex() if md5 else None}
         values = tuple((name, str(facts[name])) for name in names if facts.get(name))
         return cls(facts.get("size"), values)
 
@@ -76,14 +81,32 @@ class ObjectFile(Source):
         return identity_of(without_secrets(self.url), stamp)
 
     def _pieces(self, version: Version) -> Iterator[bytes]:
-        try:
-            file = self.system.open(self.url, "rb", block_size=PIECE_BYTES, cache_type="none")
-            with file:
-                while piece := file.read(PIECE_BYTES):
-                    self._check(version)
-                    yield piece
-        except Exception as error:
-            raise _unreadable(self.path.name, error) from None
+        """The content in requests one after the other; a request that fails is repeated."""
+        offset = failures = 0
+        block = PIECE_BYTES
+        while True:
+            try:
+                with self.system.open(self.url, "rb", block_size=block, cache_type="none") as file:
+                    _go_to(file, offset, by_reading=not block)
+                    while piece := file.read(PIECE_BYTES):
+                        self._check(version)
+                        yield piece
+                        offset += len(piece)
+                        failures = 0
+                    if version.size not in (None, offset):
+                        raise EOFError(f"ended after {offset:,} of {version.size:,} bytes")
+                    return
+            except SourceError:
+                raise
+            except Exception as error:
+                self._check(version)  # of an object that was replaced, stores refuse the rest
+                if block and "range requests" in str(error):
+                    block = 0  # a web server without ranges: one request for all
+                    continue
+                failures += 1
+                if failures == ATTEMPTS:
+                    raise _unreadable(self.path.name, error) from None
+                time.sleep(PAUSE * failures)
 
     def _check(self, version: Version) -> None:
         now = self._version()
@@ -96,6 +119,13 @@ class ObjectFile(Source):
             return Version.of(self.system.info(self.url))
         except Exception as error:
             raise _unreadable(self.path.name, error) from None
+
+
+def _go_to(file: Any, offset: int, *, by_reading: bool) -> None:
+    if not by_reading:
+        file.seek(offset)
+    while by_reading and offset and (piece := file.read(min(offset, PIECE_BYTES))):
+        offset -= len(piece)
 
 
 def identity_of(place: str, version: Version) -> str | None:
