@@ -9,7 +9,9 @@ complete record of a window is copied to the beginning of the next one: each byt
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -41,20 +43,25 @@ _TO_BRACKET = re.compile(_WITHIN % b"," + rb"([][{}])", re.DOTALL)
 _TO_COMMA = re.compile(_WITHIN % b"" + rb"([][{},])", re.DOTALL)
 
 
-class Window(NamedTuple):
+@dataclass(eq=False, slots=True)
+class Window:
     """Consecutive records of a file, and the text that holds them."""
 
     records: list[Raw]
     text: bytes | bytearray
     offset: int  # of the text's first byte in the file
+    _offsets: array[int] | None = None
 
-    def offsets(self) -> Iterator[int]:
-        """The byte of the file at which each record begins."""
-        at = 0
-        for record in self.records:
-            at = self.text.index(bytes(record), at)
-            yield self.offset + at
-            at += len(record)
+    def offsets(self) -> Sequence[int]:
+        """The byte of the file at which each record begins; the first call searches the text."""
+        if self._offsets is None:
+            found, at = array("q"), 0
+            for record in self.records:
+                at = self.text.index(bytes(record), at)
+                found.append(self.offset + at)
+                at += len(record)
+            self._offsets = found
+        return self._offsets
 
 
 def array_windows(

@@ -65,9 +65,7 @@ def test_found_and_read(any_store: Store) -> None:
         batches = list(read_batches(source, 25, scanned.stamp))
         assert [len(batch.records) for batch in batches] == [25, 25, 10]
         assert batches[1].offset(26) == CONTENT.index(b'{"n": 25')
-    with pytest.raises(
-        SourceError, match=r"d/none\.json does not exist: name an object or"
-    ):
+    with pytest.raises(SourceError, match=r"d/none\.json does not exist: name an object or"):
         find(f"{url}none.json")
 
 
