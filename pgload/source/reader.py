@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,11 +62,11 @@ class Batch:
     def offset(self, record: int) -> int | None:
         """The byte, counted from 0, at which the record of that number begins in the file.
 
-        None for a batch that was not read from a file.
+        None for a batch that was not read from a file. Slow: the window's text is searched.
         """
         for first, window in self.windows:
             if first <= record < first + len(window.records):
-                return window.offsets()[record - first]
+                return next(islice(window.offsets(), record - first, None))
         return None
 
 
