@@ -12,13 +12,13 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import msgspec
 from msgspec import Raw
 
 from pgload.errors import SourceError
 from pgload.source.envelopes import Decode, check_reply
+from pgload.source.salvage import MAX_SALVAGED, Salvage, salvage, salvage_line
 from pgload.source.stream import Stream
 
 WINDOW_BYTES = 4 << 20
@@ -27,7 +27,6 @@ MAX_RECORD_BYTES = 32 << 20  # of one record, as a window has to hold it
 # fewer bytes are decoded at once; a few samples of the window show it.
 SHORT_BYTES = 1 << 20
 SAMPLES, SAMPLE_BYTES = 16, 512
-MAX_SALVAGED = 100_000  # records
 
 _decode_lines = msgspec.json.Decoder(Raw).decode_lines
 _decode_array = msgspec.json.Decoder(list[Raw]).decode
@@ -36,11 +35,6 @@ _BETWEEN_OBJECTS = re.compile(rb"\}\s*,\s*(?=\{)")
 _AFTER_OBJECT = re.compile(rb"\}\s*,\s*(?=[^\s\]])")  # what follows may be null
 _ERROR_BYTE = re.compile(r" \(byte (\d+)\)$")
 _NOT_A_NUMBER = re.compile(rb"-?(NaN|Infinity|nan|inf)")
-# What may stand before the next bracket, or the next comma between records: strings, words, and
-# numbers. Anything else means that a quote is missing, so that what looks like a string is not one.
-_WITHIN = rb'(?:[\s:\w.+%s-]++|"(?:[^"\\]++|\\.)*+")*+'
-_TO_BRACKET = re.compile(_WITHIN % b"," + rb"([][{}])", re.DOTALL)
-_TO_COMMA = re.compile(_WITHIN % b"" + rb"([][{},])", re.DOTALL)
 
 
 @dataclass(eq=False, slots=True)
@@ -251,64 +245,13 @@ def _salvage_lines(data: Stream, text: bytes, offset: int) -> Iterator[Raw]:
         try:
             yield from _decode_lines(line)
         except (msgspec.DecodeError, RecursionError) as error:
-            salvaged = _salvage_line(line)
+            salvaged = salvage_line(line)
             if salvaged is None:
                 # Cut off, or a part of a record that continues on the next lines.
                 known = error if isinstance(error, msgspec.DecodeError) else None
                 raise broken(data, line, offset, known) from None
             yield salvaged
         offset += len(line)
-
-
-def is_one_record(line: bytes | bytearray) -> bool:
-    """Whether the line holds one record, well-formed or not."""
-    return _salvage_line(line) is not None
-
-
-def _salvage_line(line: bytes | bytearray) -> Raw | None:
-    """The record on a line, as it is written; None if it may begin or end on another one."""
-    salvaged = salvage(line + b"]")
-    complete = salvaged is not None and salvaged.ended and len(salvaged.records) == 1
-    return salvaged.records[0] if salvaged and complete else None
-
-
-class Salvage(NamedTuple):
-    """Records as they are written, well-formed or not."""
-
-    records: list[Raw]
-    used: int  # bytes, including the comma or bracket after the last record
-    ended: bool  # whether that was the bracket that ends the array
-
-
-def salvage(text: bytes | bytearray | memoryview) -> Salvage | None:
-    """The records in `text`, which begins after an array's opening bracket or a comma in it.
-
-    These are at most `MAX_SALVAGED`. A record that does not end in `text` is left for later.
-    None when the brackets, quotes and commas do not show where the records end.
-    """
-    records: list[Raw] = []
-    depth = start = at = 0
-    while mark := (_TO_BRACKET if depth else _TO_COMMA).match(text, at):
-        char, at = mark[1], mark.end()
-        if char in b"{[":
-            depth += 1
-        elif depth > 0:
-            depth -= 1
-        elif char == b"}":
-            break
-        else:
-            ended = char == b"]"
-            record = bytes(text[start : at - 1]).strip()
-            if record:
-                records.append(Raw(record))
-            elif records or not ended:
-                return None  # two commas, or one before the bracket
-            start = at
-            if ended:
-                return Salvage(records, start, ended=True)
-            if len(records) == MAX_SALVAGED:
-                break
-    return Salvage(records, start, ended=False) if records else None
 
 
 def _salvage_array(buffer: bytearray, end: int, prefix: bytes, *, at_end: bool) -> Salvage | None:

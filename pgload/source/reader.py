@@ -28,10 +28,10 @@ from pgload.source.json_stream import (
     array_windows,
     broken,
     is_json,
-    is_one_record,
     line_windows,
     too_long,
 )
+from pgload.source.salvage import is_one_record
 from pgload.source.stores import Source, source_of
 from pgload.source.stream import Stream
 

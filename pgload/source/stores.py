@@ -84,10 +84,8 @@ def find(data: str | Path) -> Found:
         found = Found(sources, Path())
     elif Path(text).is_dir() or not (glob.has_magic(text) or os.path.lexists(text)):
         found = _in_folder(Path(text))
-    elif os.path.lexists(text):
-        found = _one_file(Path(text))
     else:
-        found = _matching(text)
+        found = _one_file(Path(text)) if os.path.lexists(text) else _matching(text)
     names = set[str]()
     for source in found.sources:
         if source.path.name in names:
@@ -108,8 +106,8 @@ def without_secrets(data: str | Path) -> str:
 def is_missing(data: str | Path) -> bool:
     """Whether a place on this machine, which is not a pattern, does not exist."""
     text = os.fspath(data)
-    other = text == STDIN or _URL.match(text) or glob.has_magic(text)
-    return not other and not os.path.lexists(text)
+    elsewhere = text == STDIN or _URL.match(text) or glob.has_magic(text)
+    return not elsewhere and not os.path.lexists(text)
 
 
 def is_data(name: Path) -> bool:
@@ -119,10 +117,8 @@ def is_data(name: Path) -> bool:
 
 def no_data(place: str) -> SourceError:
     """The error for a place without data."""
-    return SourceError(
-        f"{place} holds no file that ends in {', '.join(DATA_SUFFIXES)}: "
-        "name the folder that holds them"
-    )
+    suffixes = ", ".join(DATA_SUFFIXES)
+    return SourceError(f"{place} holds no file that ends in {suffixes}: name one that does")
 
 
 def _in_folder(folder: Path) -> Found:
@@ -185,8 +181,7 @@ def _standard_input() -> Found:
 
 def _spooled(pipe: IO[bytes], path: Path, what: str) -> Found:
     """A pipe's content in a temporary file that only this process can open."""
-    size = 0
-    number = -1
+    size, number = 0, -1
     try:
         number, name = tempfile.mkstemp(prefix="pgload-")  # mode 0600
         os.unlink(name)  # noqa: PTH108 - it goes with the process, however that ends
