@@ -28,7 +28,7 @@ def test_bounds() -> None:
     """Every requirement, those of the extras too, has a lower and an upper bound."""
     extras = PROJECT["project"]["optional-dependencies"].values()
     for line in (*requirements("requirements.txt"), *chain(*extras)):
-        assert re.fullmatch(r"[\w-]+>=[\d.]+,<[\d.]+", line), line
+        assert re.fullmatch(r"[\w.-]+(\[\w+\])?>=[\d.]+,<[\d.]+(; \w+ .+)?", line), line
 
 
 def test_data_files() -> None:

@@ -21,6 +21,7 @@ from pgload.contract import Setting
 from pgload.errors import PgloadError, TargetError, UsageError
 from pgload.sample.generator import sample_dir
 from pgload.schema.table import describe
+from pgload.source.stores import without_secrets
 from pgload.targets.cloud import open_target
 
 CLIENT_ROUNDS = 3  # at most: work without a server varies little
@@ -37,14 +38,14 @@ def dataset(bench_session: BenchSession) -> Dataset:
     """The records that every load of this run writes."""
     options, console = bench_session.options, bench_session.console
     interruptible = bench_session.interrupts.interruptible
-    folder, limit = options.data, options.records
+    data, limit = options.data, options.records
     try:
-        if folder is None:
+        if data is None:
             records, cache = options.records or SAMPLE_RECORDS, options.sample_cache
             console.status(f"generating {records:,} notices, cached in {cache}")
-            folder = interruptible(partial(sample_dir, cache, records, options.seed))
+            data = str(interruptible(partial(sample_dir, cache, records, options.seed)))
             limit = None
-        found = interruptible(partial(Dataset.read, folder, schema=SCHEMA, limit=limit))
+        found = interruptible(partial(Dataset.read, data, schema=SCHEMA, limit=limit))
     except PgloadError as error:
         bench_session.stop(error)
     tables = "; ".join(map(describe, dict.fromkeys(found.tables.values())))
@@ -132,7 +133,7 @@ def runner(
             "warmup_rounds": options.effort.warmup_rounds,
             "max_time_per_setting": options.effort.seconds,
             "rtt": options.rtt_ms,
-            "data": str(options.data),
+            "data": str(options.data and without_secrets(options.data)),
             "exact_records": options.records,
             "servers": {
                 cloud: [

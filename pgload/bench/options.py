@@ -15,6 +15,7 @@ from pgload.bench.load_size import MIN_BATCHES, LoadSize
 from pgload.bench.race import MAX_PASSES
 from pgload.contract import METHODS
 from pgload.errors import UsageError
+from pgload.source.stores import STDIN, is_missing
 from pgload.targets.cloud import check_cloud, default_cloud, environment
 from pgload.targets.container import IMAGE, Shape
 
@@ -44,7 +45,7 @@ class BenchOptions:
     sweep: Mapping[str, tuple[Any, ...]]  # by name in SWEEP; only the options that were given
     sample_cache: Path  # the folder of generated notices
     records: int | None
-    data: Path | None
+    data: str | None  # the place, as for `pgload.source.stores.find`
     seed: int
     effort: Effort
     passes: int
@@ -137,9 +138,9 @@ def add_options(parser: pytest.Parser) -> None:
     )
     add(
         "--data",
-        type=Path,
-        metavar="DIR",
-        help="load the JSON files of this folder instead of generated notices",
+        metavar="DIR|FILE|URL",
+        help="load these JSON files instead of generated notices: a folder, a file, a pattern in "
+        "quotes, or a URL (s3://, gs://, az://, https://); also compressed",
     )
     add = parser.getgroup("pgload-sweep", "pgload: settings").addoption
     add(
@@ -249,9 +250,11 @@ def checked_options(config: pytest.Config) -> BenchOptions:
         raise UsageError("--cloud is empty: omit it, or write --cloud GCP")
     for cloud in clouds:
         check_cloud(cloud, variables, option.rtt)
-    if option.data is not None and not option.data.is_dir():
+    if option.data == STDIN:
+        raise UsageError("--data -: a benchmark has no standard input; name a folder or a file")
+    if option.data is not None and is_missing(option.data):
         raise UsageError(
-            f"--data {option.data}: there is no such folder; name one that holds JSON files"
+            f"--data {option.data}: there is no such folder or file; name one that holds JSON"
         )
     sweep = {name: getattr(option, name) for name in SWEEP}
     return BenchOptions(

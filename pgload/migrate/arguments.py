@@ -20,7 +20,13 @@ from pgload.migrate.options import (
 def add_migrate_arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments, in groups."""
     add = group(command, "source and target")
-    add("--data", type=Path, default=Path("data"), help="the folder of JSON files")
+    add(
+        "--data",
+        default="data",
+        metavar="DIR|FILE|URL",
+        help="a folder of JSON files, a file, a pattern in quotes, - for standard input, or a URL: "
+        "s3://, gs://, az:// or https://; also .gz, .zst, .bz2 and .xz",
+    )
     add(
         "--cloud",
         metavar="NAME",
@@ -139,7 +145,13 @@ def _limit(text: str) -> int:
 def add_verify_arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments of the `verify` command, in groups."""
     add = group(command, "what is compared")
-    add("--data", type=Path, default=Path("data"), help="the folder of JSON files")
+    add(
+        "--data",
+        default="data",
+        metavar="DIR|FILE|URL",
+        help="a folder of JSON files, a file, a pattern in quotes, - for standard input, or a URL: "
+        "s3://, gs://, az:// or https://; also .gz, .zst, .bz2 and .xz",
+    )
     add(
         "--cloud",
         metavar="NAME",

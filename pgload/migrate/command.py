@@ -180,7 +180,7 @@ def _advance_sequences(plan: Plan, target: Target) -> ExitCode:
 def check_output_dir(options: MigrateOptions) -> None:
     """Raise `UsageError` for outputs among the data, which the next run would load."""
     data, outputs = (Path(os.path.realpath(path)) for path in (options.data, options.output_dir))
-    if outputs.is_relative_to(data):
+    if data.is_dir() and outputs.is_relative_to(data):
         raise UsageError(
             f"--output-dir {options.output_dir} is in --data {options.data}: choose a folder "
             "outside of it"

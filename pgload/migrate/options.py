@@ -23,7 +23,7 @@ OnConflict = Literal["error", "skip", "update"]
 class MigrateOptions:
     """What a migration is asked to do; each field is the option of the same name."""
 
-    data: Path
+    data: str | Path  # a folder, a file, a pattern, - or a URL
     cloud: str | None = None
     method: str = "values"
     batch_size: int = 1000

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from math import ceil
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import msgspec
@@ -24,11 +25,9 @@ from pgload.errors import RecordError
 from pgload.load.encode import NULLS, SEPARATOR, RowEncoder, Tokens
 from pgload.schema.table import Column, Table, qualified_name
 from pgload.source.reader import Batch, Format, read_batches
-from pgload.source.stores import Stamp
+from pgload.source.stores import Source
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 UNEVEN = 2  # times the batch size that a batch may have where the keys are divided unevenly
@@ -129,10 +128,10 @@ def key_of(table: Table, connection: Connection, *, may_change: bool) -> TableKe
 
 
 def read_divided(
-    path: Path,
+    source: Source | Path,
     batch_size: int,
     partitioning: Partitioning | None,
-    stamp: Stamp | None = None,
+    stamp: Any = None,
     form: Format | None = None,
 ) -> Iterator[Batch]:
     """The file's batches as `read_batches` gives them, or by partition; those of one in order.
@@ -141,14 +140,14 @@ def read_divided(
     partition has about one batch of them. No partitioning: batches in any order.
     """
     if partitioning is None:
-        yield from read_batches(path, batch_size, stamp, form)
+        yield from read_batches(source, batch_size, stamp, form)
         return
     if partitioning.count == 1:
-        for batch in read_batches(path, batch_size, stamp, form):
-            yield Batch(path, batch.first_record, batch.records, batch.windows, partition=0)
+        for batch in read_batches(source, batch_size, stamp, form):
+            yield Batch(batch.path, batch.first_record, batch.records, batch.windows, partition=0)
         return
     partitioner = Partitioner(partitioning)
-    for group in read_batches(path, batch_size * partitioning.count, stamp, form):
+    for group in read_batches(source, batch_size * partitioning.count, stamp, form):
         for batch in partitioner.divide(group):
             yield from batch.parts(UNEVEN * batch_size)
 

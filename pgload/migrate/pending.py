@@ -80,7 +80,7 @@ class PendingBatches:
             error, read = None, 0
             try:
                 for batch in read_divided(
-                    file.path,
+                    file.scan.source,
                     self.batch_size(file),
                     self._partitionings.get(file.path),
                     file.scan.stamp,

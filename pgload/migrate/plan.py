@@ -12,7 +12,6 @@ from pgload.migrate.ledger import Ledger, LedgerFile
 from pgload.migrate.ledger_table import NAME as LEDGER
 from pgload.migrate.options import MigrateOptions, OnUnknown
 from pgload.schema.mapping import (
-    MAPPING_NAME,
     Rule,
     check_width,
     column_name,
@@ -26,7 +25,7 @@ from pgload.schema.mapping import (
 from pgload.schema.match import Catalog, Match
 from pgload.schema.table import Column, Table, snake_case
 from pgload.source.scan import Fields, Scan, scan
-from pgload.source.stores import data_files, other_files
+from pgload.source.stores import MAPPING_NAME, find
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -41,25 +40,26 @@ class Folder:
     path: Path
     rules: list[Rule]
     others: tuple[str, ...]  # entries that are not JSON files
+    note: str = ""  # on where the data is
     scans: dict[Path, Scan] = field(default_factory=dict)
     empty: list[Path] = field(default_factory=list)  # files without records
     broken: dict[Path, SourceError] = field(default_factory=dict)
 
 
-def read_folder(path: Path) -> Folder:
-    """Read every file once, to its end.
+def read_folder(data: str | Path) -> Folder:
+    """Read every file at the place that `--data` names once, to its end.
 
     A file without data is `broken`; the others are read all the same. Raises `SourceError` for a
-    folder without JSON files, `UsageError` for a wrong mapping file.
+    place without JSON files, `UsageError` for a wrong mapping file.
     """
-    files = data_files(path)  # first, as it explains why a folder cannot be read
-    others = tuple(name for name in other_files(path) if name != MAPPING_NAME)
-    folder = Folder(path, read_mapping(path), others)
-    for file in files:
+    there = find(data)  # first, as it explains why a folder cannot be read
+    folder = Folder(there.folder, read_mapping(there.folder), tuple(there.others), there.note)
+    for source in there.sources:
+        file = source.path
         try:
             _, rule = table_for(file, folder.rules)
             infer = rule is None or rule.infer
-            found = scan(file, infer=infer, form=format_for(file, folder.rules))
+            found = scan(source, infer=infer, form=format_for(file, folder.rules))
             if found.records and not found.fields:
                 raise SourceError(
                     f"{file.name}: its records have no field, so there is nothing to store"

@@ -11,10 +11,13 @@ from pgload.migrate.plan import FilePlan, Plan, listed
 from pgload.schema.mapping import Rule, table_for, without_digits
 from pgload.schema.match import Match
 from pgload.schema.table import SERVER_COLUMNS, Table, describe, snake_case
+from pgload.source.compression import plain_name
 
 
 def describe_plan(plan: Plan, notes: Mapping[Path, str], *, columns: bool) -> Iterator[str]:
     """Lines on what will be done, each file with its note; with `columns`, those of new tables."""
+    if plan.folder.note:
+        yield plan.folder.note
     for table in plan.create:
         yield f"new table {describe(table)}"
         if columns:
@@ -66,7 +69,7 @@ def _columns(table: Table) -> Iterator[str]:
 def _digits_note(file: FilePlan, rules: list[Rule]) -> str:
     """Whether the table's name has the digits at the end of the file's name, if there are any."""
     table, rule = table_for(file.path, rules)
-    if rule is not None or without_digits(file.path) == file.path.stem:
+    if rule is not None or Path(plain_name(file.path)).stem == without_digits(file.path):
         return ""
     if snake_case(file.table.name) != snake_case(table.name):
         return " (the file's name without the digits)"

@@ -30,6 +30,7 @@ from pgload.migrate.retry import RetryingWriter
 from pgload.migrate.sqlstates import is_transient
 from pgload.migrate.verification import describe, to_results
 from pgload.migrate.verify import verify
+from pgload.source.stores import without_secrets
 from pgload.targets.cloud import LOCAL_CLOUDS
 from pgload.targets.target import Target
 
@@ -114,7 +115,8 @@ class MigrationRun:
         """The command line that resumes the run; None without a ledger, or for a local cloud."""
         if self._ledger is None or self._target.cloud in LOCAL_CLOUDS:
             return None
-        words = [each for each in self._options.command if each not in ("--resume", "--restart")]
+        given = map(without_secrets, self._options.command)
+        words = [each for each in given if each not in ("--resume", "--restart")]
         return shlex.join([*words, "--resume"])
 
     def _facts_of_all_files(self) -> list[FileFacts]:

@@ -202,7 +202,7 @@ class _TableCheck:
     def _batches(self, file: FileRows) -> Iterator[Batch]:
         plan = self._files[file.index]
         self._progress.state = plan.path.name
-        for batch in read_batches(plan.path, BATCH, plan.scan.stamp, plan.scan.form):
+        for batch in read_batches(plan.scan.source, BATCH, plan.scan.stamp, plan.scan.form):
             yield batch
             self._progress.add(len(batch.records))
 

@@ -29,10 +29,11 @@ from pgload.schema.table import (
     Table,
     snake_case,
 )
+from pgload.source.compression import plain_name
 from pgload.source.reader import Format
 from pgload.source.scan import Fields, fields_of
+from pgload.source.stores import MAPPING_NAME
 
-MAPPING_NAME = "tables.toml"
 _QUOTED = re.compile(r'"([^"]+)"')
 _ITEMS = re.compile(r'[^."\\]+(\.[^."\\]+)*')
 
@@ -107,7 +108,7 @@ def _rules(path: Path) -> list[Rule]:
 def format_for(path: Path, rules: Iterable[Rule]) -> Format | None:
     """What the rules say of a file's format; None if that is nothing."""
     for rule in rules:
-        if fnmatchcase(path.name, rule.files):
+        if _is_meant(path, rule):
             items = tuple(rule.items.split(".")) if rule.items else ()
             return Format(rule.format, items) if rule.format or items else None
     return None
@@ -119,11 +120,11 @@ def table_for(path: Path, rules: Iterable[Rule]) -> tuple[Table, Rule | None]:
     Without a rule it has the file's name, with the digits at its end; see `name_tables`.
     """
     for rule in rules:
-        if fnmatchcase(path.name, rule.files):
+        if _is_meant(path, rule):
             columns = tuple(Column(name, type_) for name, type_ in rule.types.items())
             schema, name = _split(rule.name)
             return Table(name, columns, rule.key, schema), rule
-    return Table(_identifier(snake_case(path.stem) or path.stem, path)), None
+    return Table(_identifier(snake_case(_stem(path)) or _stem(path), path)), None
 
 
 def with_empty_strings(table: Table, rule: Rule | None) -> Table:
@@ -144,7 +145,7 @@ def other_names(path: Path) -> list[Table]:
 
     `orders_202501.json` belongs to a table orders, and `shop.orders.json` to shop.orders.
     """
-    stems = dict.fromkeys((path.stem, without_digits(path)))
+    stems = dict.fromkeys((_stem(path), without_digits(path)))
     found = [Table(snake_case(stem) or stem) for stem in list(stems)[1:]]
     for stem in stems:
         schema, dot, name = stem.partition(".")
@@ -155,7 +156,16 @@ def other_names(path: Path) -> list[Table]:
 
 def without_digits(path: Path) -> str:
     """The file's name without the number or date at its end."""
-    return re.sub(r"[\W_]*\d[\d\W_]*$", "", path.stem) or path.stem
+    return re.sub(r"[\W_]*\d[\d\W_]*$", "", _stem(path)) or _stem(path)
+
+
+def _stem(path: Path) -> str:
+    """The file's name without the suffixes of its format and its compression."""
+    return Path(plain_name(path)).stem
+
+
+def _is_meant(path: Path, rule: Rule) -> bool:
+    return any(fnmatchcase(name, rule.files) for name in (path.name, plain_name(path)))
 
 
 def _split(name: str) -> tuple[str | None, str]:

@@ -7,6 +7,7 @@ An object is read as an envelope only if all its fields are an envelope's: a rec
 from __future__ import annotations
 
 import re
+from codecs import getincrementaldecoder
 from collections.abc import Callable
 from functools import cache
 from itertools import islice
@@ -52,25 +53,27 @@ REPLY_KEYS = ENVELOPE_KEYS | {
 }
 LONG_LIST = 100  # objects in a list that a record does not have, in all likelihood
 LIST_DEPTH = 3  # objects around a list that is searched for
+OUTLINE_DEPTH = 5  # objects around the records, and one more
+UTF8_BYTES = 1 << 20  # checked at a time
 
 CODE_KEYS = ("resultCode", "returnReasonCode")
 MESSAGE_KEYS = ("resultMsg", "returnAuthMsg", "errMsg")
 
-# By the first bytes of a file.
+# By the first bytes of a file; what is read compressed, `compression` recognises.
 COMPRESSED = {
-    b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": "Zstandard",
     b"PK\x03\x04": "zip",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ\0": "xz",
+    b"\x04\x22\x4d\x18": "LZ4",
+    b"\xff\x06\0\0sNaPpY": "Snappy",
 }
 
-Decode = Callable[[bytes], Any]
+Decode = Callable[[bytes | bytearray], Any]
 
 MAX_GUESSES = 20  # fields of the name of a list that are tried
 
 _ITEMS = re.compile(rb'"items?"\s*:\s*(?=\[)')
-_ANY_LIST = re.compile(rb'"(?:[^"\\\\]|\\\\.)*"\s*:\s*(?=\[\s*\{)')
+_ANY_LIST = re.compile(rb'"(?:[^"\\]++|\\.)*+"\s*:\s*(?=\[\s*\{)')
+_decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_list = msgspec.json.Decoder(list[Raw]).decode
 _XML_ELEMENT = re.compile(rb"<(\w+)>\s*([^<]*?)\s*</\1>")
 
 
@@ -103,7 +106,7 @@ def find_list(head: bytes, path: tuple[str, ...]) -> tuple[bytes, Decode] | None
     return None
 
 
-def items_of(document: bytes) -> list[Raw]:
+def items_of(document: bytes | bytearray) -> list[Raw]:
     """The records of a whole document that is an object: its items, or the object itself.
 
     Raises `NoDataError` for an error reply, and for an object that seems to hold the records in a
@@ -127,13 +130,13 @@ def items_of(document: bytes) -> list[Raw]:
     return [Raw(document)]
 
 
-def explain_long_object(head: bytes, size: int) -> NoDataError:
-    """The error for an object of `size` bytes, too many for a record; `head` is its beginning."""
+def explain_long_object(head: bytes, limit: int) -> NoDataError:
+    """The error for an object of more than `limit` bytes; `head` is its beginning."""
     path = None
     for match in islice(_ANY_LIST.finditer(head), MAX_GUESSES):
         for depth in range(1, LIST_DEPTH + 1):
             path = path or _last_path(_completed(head[: match.end()], depth), depth)
-    return one_object(f"one object of {size / 1e6:,.0f} MB", path or ("…",))
+    return one_object(f"one object of more than {limit >> 20:,} MB", path or ("…",))
 
 
 def one_object(what: str, path: tuple[str, ...]) -> NoDataError:
@@ -155,7 +158,7 @@ def _path_of_list(document: Any) -> tuple[str, ...]:
         collection = value.get("type") == "FeatureCollection"  # GeoJSON
         for key, inner in value.items():
             only = is_reply and (collection or value.keys() - {key} <= REPLY_KEYS)
-            if isinstance(inner, list) and inner and all(isinstance(each, dict) for each in inner):
+            if isinstance(inner, list) and inner and all(map(_is_object, inner)):
                 known = (*path, key) in ITEMS_PATHS or (collection and key == "features")
                 if known or only or len(inner) >= LONG_LIST:
                     return (*path, key)
@@ -167,6 +170,10 @@ def _path_of_list(document: Any) -> tuple[str, ...]:
     return search(document, (), True) if isinstance(document, dict) else ()
 
 
+def _is_object(value: Raw) -> bool:
+    return bytes(memoryview(value)[:1]) == b"{"
+
+
 def _completed(prefix: bytes, depth: int) -> Any:
     """The document that begins with `prefix`, completed by null and `depth` closing braces.
 
@@ -174,7 +181,7 @@ def _completed(prefix: bytes, depth: int) -> Any:
     string.
     """
     try:
-        return msgspec.json.decode(prefix + b"null" + b"}" * depth)
+        return _outline(prefix + b"null" + b"}" * depth, max(depth + 1, OUTLINE_DEPTH))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
@@ -190,10 +197,13 @@ def _last_path(document: Any, depth: int) -> tuple[str, ...] | None:
     return tuple(path)
 
 
-def check_reply(document: bytes) -> Any:
-    """The parsed document. Raises `NoDataError` if it is an error reply or not UTF-8."""
+def check_reply(document: bytes | bytearray) -> Any:
+    """The document's outline. Raises `NoDataError` if it is an error reply or not UTF-8."""
     try:
-        parsed = msgspec.json.decode(document)
+        parsed = _outline(document)
+        decode_utf8 = getincrementaldecoder("utf-8")().decode
+        for at in range(0, len(document), UTF8_BYTES):
+            decode_utf8(document[at : at + UTF8_BYTES])
     except UnicodeDecodeError as error:
         raise NoDataError(f"is not UTF-8: {error.reason}; convert it to UTF-8 first") from None
     _check(parsed)
@@ -206,7 +216,7 @@ def explain_no_data(text: bytes) -> str:
         return "is empty; remove it, or get it again"
     for first_bytes, what in COMPRESSED.items():
         if text.startswith(first_bytes):
-            return f"is compressed ({what}): decompress it first"
+            return f"is compressed ({what}): decompress it first, or use .gz, .zst, .bz2 or .xz"
     if not text.strip(b"\0"):
         return "begins with NUL bytes only, as after a crash or a full disk; get it again"
     if text.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in text[:4]:
@@ -219,6 +229,19 @@ def explain_no_data(text: bytes) -> str:
         return _explain_reply(elements) or "is XML, not JSON: ask the API for type=json"
     line = text.split(b"\n", 1)[0][:80].decode(errors="replace").strip()
     return f"is not JSON but begins with {line!r}; if it is an API's reply, request it again"
+
+
+def _outline(text: bytes | bytearray | Raw, depth: int = OUTLINE_DEPTH) -> Any:
+    """The JSON value as Python objects, down to `depth` objects; lists are lists of `Raw`.
+
+    A document of many MB would take ten times as much memory if all of it was parsed.
+    """
+    first = bytes(memoryview(text)[:1])
+    if first == b"{" and depth:
+        return {key: _outline(value, depth - 1) for key, value in _decode_object(text).items()}
+    if first == b"[":
+        return _decode_list(text)
+    return Raw(text) if first == b"{" else msgspec.json.decode(text)
 
 
 def _check(document: Any) -> None:
@@ -263,7 +286,7 @@ def _decoder(path: tuple[str, ...], leaf: Any = list[Raw]) -> Decode:
         shape = msgspec.defstruct("Reply", [("below", shape)], rename={"below": key})
     decode = msgspec.json.Decoder(shape).decode
 
-    def at_path(document: bytes) -> Any:
+    def at_path(document: bytes | bytearray) -> Any:
         node = decode(document)
         for _ in path:
             node = node.below
@@ -276,7 +299,7 @@ def _envelope_decoder(path: tuple[str, ...]) -> Decode:
     """As `_decoder`, for a document that has to be an envelope."""
     decode = _decoder(path)
 
-    def checked(document: bytes) -> Any:
+    def checked(document: bytes | bytearray) -> Any:
         records = decode(document)
         keys = msgspec.json.decode(document, type=dict[str, Raw]).keys()
         if others := keys - ENVELOPE_KEYS:

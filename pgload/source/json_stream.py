@@ -2,97 +2,144 @@
 
 A record is cut out as bytes (`msgspec.Raw`), not turned into Python objects. A window is read into
 a buffer instead of being mapped: a mapped file that is truncated while it is read ends the process
-with SIGBUS. Only the windows whose records are in use stay in memory.
+with SIGBUS. Only the windows whose records are in use stay in memory. What follows the last
+complete record of a window is copied to the beginning of the next one: each byte is read once.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import msgspec
 from msgspec import Raw
 
 from pgload.errors import SourceError
 from pgload.source.envelopes import Decode, check_reply
-from pgload.source.stores import DataFile
+from pgload.source.salvage import MAX_SALVAGED, Salvage, salvage, salvage_line
+from pgload.source.stream import Stream
 
 WINDOW_BYTES = 4 << 20
-SALVAGE_BYTES = 64 << 20  # the longest text in which the end of a malformed record is searched for
+MAX_RECORD_BYTES = 32 << 20  # of one record, as a window has to hold it
+# A record costs some 60 bytes beside its text. Where many are very short, so that this matters,
+# fewer bytes are decoded at once; a few samples of the window show it.
+SHORT_BYTES = 1 << 20
+SAMPLES, SAMPLE_BYTES = 16, 512
 
 _decode_lines = msgspec.json.Decoder(Raw).decode_lines
 _decode_array = msgspec.json.Decoder(list[Raw]).decode
 
-_BETWEEN_RECORDS = re.compile(rb"\}\s*,\s*(?=\{)")
+_BETWEEN_OBJECTS = re.compile(rb"\}\s*,\s*(?=\{)")
+_AFTER_OBJECT = re.compile(rb"\}\s*,\s*(?=[^\s\]])")  # what follows may be null
 _ERROR_BYTE = re.compile(r" \(byte (\d+)\)$")
 _NOT_A_NUMBER = re.compile(rb"-?(NaN|Infinity|nan|inf)")
-# What may stand before the next bracket, or the next comma between records: strings, words, and
-# numbers. Anything else means that a quote is missing, so that what looks like a string is not one.
-_WITHIN = rb'(?:[\s:\w.+%s-]++|"(?:[^"\\]++|\\.)*+")*+'
-_TO_BRACKET = re.compile(_WITHIN % b"," + rb"([][{}])", re.DOTALL)
-_TO_COMMA = re.compile(_WITHIN % b"" + rb"([][{},])", re.DOTALL)
 
 
-class Window(NamedTuple):
+@dataclass(eq=False, slots=True)
+class Window:
     """Consecutive records of a file, and the text that holds them."""
 
     records: list[Raw]
     text: bytes | bytearray
     offset: int  # of the text's first byte in the file
+    _offsets: array[int] | None = None
 
-    def offsets(self) -> Iterator[int]:
-        """The byte of the file at which each record begins."""
-        at = 0
-        for record in self.records:
-            at = self.text.index(bytes(record), at)
-            yield self.offset + at
-            at += len(record)
+    def offsets(self) -> Sequence[int]:
+        """The byte of the file at which each record begins; the first call searches the text."""
+        if self._offsets is None:
+            found, at = array("q"), 0
+            for record in self.records:
+                at = self.text.index(bytes(record), at)
+                found.append(self.offset + at)
+                at += len(record)
+            self._offsets = found
+        return self._offsets
 
 
 def array_windows(
-    data: DataFile, offset: int, prefix: bytes = b"", decode: Decode = _decode_array
+    data: Stream, prefix: bytes = b"", decode: Decode = _decode_array
 ) -> Iterator[Window]:
-    """The records of the array whose `[` is the byte before `offset`.
+    """The records of the array whose `[` was just taken from `data`.
 
     `prefix` is the document's text before that bracket; `decode` gets the list of records from the
     whole document. A malformed record is given as it is if its end can be found.
-    Raises `SourceError` when the array is broken in any other way.
+    Raises `SourceError` when the array is broken in any other way, and for a record that is longer
+    than `MAX_RECORD_BYTES`.
     """
-    size, first = WINDOW_BYTES, offset
+    size, offset, first = WINDOW_BYTES, data.offset, data.offset
+    rest = b""  # read, but in no window yet; a copy, so that the buffer's memory is used again
     while True:
         # A spare byte on each side for brackets, which make the records between two cuts an array.
         buffer = bytearray(size + 2)
-        end = 1 + data.fill(offset, memoryview(buffer)[1:-1])
+        end = 1 + len(rest)
+        buffer[1:end] = rest
+        end += data.fill(memoryview(buffer)[end:-1])
         buffer[0] = ord("[")
         at_end = end <= size
+        found: tuple[list[Raw], int] | None = None
+        error = None
+        part = _part(buffer, end, b",")
         try:
-            if at_end:
-                text = b"".join((prefix, memoryview(buffer)[:end]))
-                records, used = decode(text), end - 1
-                if prefix and not records and offset == first:
-                    check_reply(text)  # an error may be reported after an empty list
-            elif cut := _cut(buffer, end):
-                records, used = cut
+            if at_end and part == end:
+                document = prefix + memoryview(buffer)[:end] if prefix else buffer[:end]
+                found = decode(document), end - 1
+                if prefix and not found[0] and offset == first:
+                    check_reply(document)  # an error may be reported after an empty list
             else:
-                size *= 2
+                found, at_end = _cut(buffer, part), False
+        except msgspec.DecodeError as problem:
+            error = problem
+        if found is None:
+            at_end = end <= size
+            if salvaged := _salvage_array(buffer, end, prefix, at_end=at_end):
+                found, at_end = (salvaged.records, salvaged.used), salvaged.ended
+            elif at_end:
+                document = prefix + memoryview(buffer)[:end]
+                raise broken(data, document, offset - 1 - len(prefix), error)
+            elif size < MAX_RECORD_BYTES:
+                size, rest = 2 * size, bytes(memoryview(buffer)[1:end])
                 continue
-        except msgspec.DecodeError as error:
-            salvaged = _salvage_array(buffer, end, prefix, at_end=at_end)
-            if salvaged is None:
-                if not at_end and size < SALVAGE_BYTES:
-                    size *= 2
-                    continue
-                if at_end:
-                    raise broken(data, text, offset - 1 - len(prefix), error) from None
-                raise broken(data, buffer, offset - 1, error) from None
-            records, used, at_end = salvaged
+            elif error is not None:
+                raise broken(data, buffer, offset - 1, error)
+            else:
+                raise too_long(data, offset)
+        records, used = found
         if records:
             yield Window(records, buffer, offset - 1)
         if at_end:
             return
         offset += used
-        size = WINDOW_BYTES
+        rest = bytes(memoryview(buffer)[1 + used : end])
+        size = _size_for(rest)
+
+
+def _size_for(rest: bytes) -> int:
+    """The size of a window that begins with `rest` and holds more."""
+    size = WINDOW_BYTES
+    while size <= len(rest):
+        size *= 2
+    return size
+
+
+def _part(buffer: bytearray, end: int, separator: bytes) -> int:
+    """How much of a window to decode at once: less when it may hold very many short values.
+
+    The separator is counted in a few places, as counting all takes a third of the time of decoding.
+    """
+    for at in range(0, end, end // SAMPLES + 1):
+        if buffer.count(separator, at, at + SAMPLE_BYTES) > SAMPLE_BYTES >> 3:
+            return min(end, SHORT_BYTES)
+    return end
+
+
+def too_long(data: Stream, offset: int) -> SourceError:
+    """The error for a record at byte `offset` that no window can hold."""
+    return SourceError(
+        f"{data.name}: the value at byte {offset:,} is longer than {MAX_RECORD_BYTES >> 20} MB, "
+        "too long for one record: split it, or remove it"
+    )
 
 
 def _cut(buffer: bytearray, end: int) -> tuple[list[Raw], int] | None:
@@ -100,8 +147,8 @@ def _cut(buffer: bytearray, end: int) -> tuple[list[Raw], int] | None:
 
     A cut between two records looks like `}, {`, which nested objects and strings can hold as well.
     So a place is tried, and is right exactly when the text before it parses: the last such place
-    nearly always does; the last one with balanced brackets is the second try. None if both fail.
-    Raises msgspec's error for text that does not parse wherever it is cut.
+    nearly always does; the last one outside of strings and brackets is the second try. None if
+    both fail. Raises msgspec's error for text that does not parse wherever it is cut.
     """
     for position, after in _possible_cuts(buffer, end):
         hidden, buffer[position] = buffer[position], ord("]")
@@ -116,31 +163,41 @@ def _cut(buffer: bytearray, end: int) -> tuple[list[Raw], int] | None:
 
 
 def _possible_cuts(buffer: bytearray, end: int) -> Iterator[tuple[int, int]]:
-    """At most two places: (the byte after a record, the first byte of the next record)."""
-    last = next(_places_like_a_cut(buffer, end), None)
-    if last is None:
-        return
-    yield last
-    # Counting brackets takes longer than parsing, so it is only done when the first try failed.
-    checked, depth = end, _depth(buffer, 1, end)
-    for position, after in _places_like_a_cut(buffer, end):
-        depth -= _depth(buffer, position, checked)
-        checked = position
-        if depth == 0:
-            if (position, after) != last:
+    """A few places: (the byte after a record, the first byte of what follows)."""
+    last = next(_places_like_a_cut(buffer, end, _BETWEEN_OBJECTS), None)
+    if last is not None:
+        yield last
+    # To remove strings and count brackets takes much longer than parsing, so it is only done when
+    # the first try failed, and at first for a part.
+    for part in sorted({min(end, SHORT_BYTES), min(end, WINDOW_BYTES)}):
+        text = _without_strings(memoryview(buffer)[:part])
+        checked, depth = part, _depth(text, 1, part)
+        for position, after in _places_like_a_cut(text, part, _AFTER_OBJECT):
+            depth -= _depth(text, position, checked)
+            checked = position
+            if depth == 0:
                 yield position, after
-            return
+                break
 
 
-def _places_like_a_cut(buffer: bytearray, end: int) -> Iterator[tuple[int, int]]:
-    """Backwards: the places where a `}` is followed by a comma and a `{`."""
+def _places_like_a_cut(
+    buffer: bytes | bytearray, end: int, between: re.Pattern[bytes]
+) -> Iterator[tuple[int, int]]:
+    """Backwards: the places where `between` matches from a `}` on."""
     position = end
     while (position := buffer.rfind(b"}", 1, position)) > 0:
-        if between := _BETWEEN_RECORDS.match(buffer, position, end):
-            yield position + 1, between.end()
+        if found := between.match(buffer, position, end):
+            yield position + 1, found.end()
 
 
-def _depth(buffer: bytearray, start: int, end: int) -> int:
+def _without_strings(text: memoryview) -> bytes:
+    """The JSON text with spaces instead of the content of strings."""
+    parts = bytes(text).replace(b"\\\\", b"  ").replace(b'\\"', b"  ").split(b'"')
+    parts[1::2] = [b" " * len(part) for part in parts[1::2]]
+    return b'"'.join(parts)
+
+
+def _depth(buffer: bytes, start: int, end: int) -> int:
     """How many more brackets are opened than closed in `buffer[start:end]`."""
 
     def count(char: bytes) -> int:
@@ -149,21 +206,28 @@ def _depth(buffer: bytearray, start: int, end: int) -> int:
     return count(b"{") + count(b"[") - count(b"}") - count(b"]")
 
 
-def line_windows(data: DataFile, offset: int) -> Iterator[Window]:
-    """The records of JSON Lines from `offset` on; a malformed record is given as it is.
+def line_windows(data: Stream) -> Iterator[Window]:
+    """The records of JSON Lines, from where `data` is; a malformed record is given as it is.
 
-    Raises `SourceError` for a line that does not hold exactly one record.
+    Raises `SourceError` for a line that does not hold exactly one record, or a longer one than
+    `MAX_RECORD_BYTES`.
     """
-    size = WINDOW_BYTES
+    size, offset = WINDOW_BYTES, data.offset
+    rest = b""
     while True:
         buffer = bytearray(size)
-        end = data.fill(offset, memoryview(buffer))
-        used = end if end < size else buffer.rfind(b"\n") + 1
+        end = len(rest)
+        buffer[:end] = rest
+        end += data.fill(memoryview(buffer)[end:])
         if end == 0:
             return
+        used = end if end < size else buffer.rfind(b"\n") + 1
         if used == 0:
-            size *= 2
+            if size >= MAX_RECORD_BYTES:
+                raise too_long(data, offset)
+            size, rest = 2 * size, bytes(memoryview(buffer)[:end])
             continue
+        used = buffer.rfind(b"\n", 0, _part(buffer, used, b"\n")) + 1 or used
         text = memoryview(buffer)[:used]
         try:
             records = _decode_lines(text)
@@ -172,15 +236,16 @@ def line_windows(data: DataFile, offset: int) -> Iterator[Window]:
         if records:
             yield Window(records, buffer, offset)
         offset += used
-        size = WINDOW_BYTES
+        rest = bytes(memoryview(buffer)[used:end])
+        size = _size_for(rest)
 
 
-def _salvage_lines(data: DataFile, text: bytes, offset: int) -> Iterator[Raw]:
+def _salvage_lines(data: Stream, text: bytes, offset: int) -> Iterator[Raw]:
     for line in re.findall(rb"[^\n]*\n|[^\n]+", text):
         try:
             yield from _decode_lines(line)
         except (msgspec.DecodeError, RecursionError) as error:
-            salvaged = _salvage_line(line)
+            salvaged = salvage_line(line)
             if salvaged is None:
                 # Cut off, or a part of a record that continues on the next lines.
                 known = error if isinstance(error, msgspec.DecodeError) else None
@@ -189,70 +254,18 @@ def _salvage_lines(data: DataFile, text: bytes, offset: int) -> Iterator[Raw]:
         offset += len(line)
 
 
-def is_one_record(line: bytes) -> bool:
-    """Whether the line holds one record, well-formed or not."""
-    return _salvage_line(line) is not None
-
-
-def _salvage_line(line: bytes) -> Raw | None:
-    """The record on a line, as it is written; None if it may begin or end on another one."""
-    salvaged = salvage(line + b"]")
-    complete = salvaged is not None and salvaged.ended and len(salvaged.records) == 1
-    return salvaged.records[0] if salvaged and complete else None
-
-
-class Salvage(NamedTuple):
-    """Records as they are written, well-formed or not."""
-
-    records: list[Raw]
-    used: int  # bytes, including the comma or bracket after the last record
-    ended: bool  # whether that was the bracket that ends the array
-
-
-def salvage(text: bytes) -> Salvage | None:
-    """The records in `text`, which begins after an array's opening bracket or a comma in it.
-
-    A record that does not end in `text` is left for later. None when the brackets, quotes and
-    commas do not show where the records end.
-    """
-    records: list[Raw] = []
-    depth = start = at = 0
-    while mark := (_TO_BRACKET if depth else _TO_COMMA).match(text, at):
-        char, at = mark[1], mark.end()
-        if char in b"{[":
-            depth += 1
-        elif depth > 0:
-            depth -= 1
-        elif char == b"}":
-            break
-        else:
-            ended = char == b"]"
-            record = text[start : at - 1].strip()
-            if record:
-                records.append(Raw(record))
-            elif records or not ended:
-                return None  # two commas, or one before the bracket
-            start = at
-            if ended:
-                return Salvage(records, start, ended=True)
-    return Salvage(records, start, ended=False) if records else None
-
-
-def _salvage_array(
-    buffer: bytearray, end: int, prefix: bytes, *, at_end: bool
-) -> tuple[list[Raw], int, bool] | None:
-    """Records, their length in bytes, and whether the array ended; None if nothing is certain."""
-    salvaged = salvage(bytes(memoryview(buffer)[1:end]))
-    if salvaged is None or (at_end and not salvaged.ended):
+def _salvage_array(buffer: bytearray, end: int, prefix: bytes, *, at_end: bool) -> Salvage | None:
+    """The records in `buffer[1:end]`, as they are written; None if nothing is certain."""
+    salvaged = salvage(memoryview(buffer)[1:end])
+    if salvaged is None:
         return None
     if salvaged.ended:
-        tail = bytes(memoryview(buffer)[1 + salvaged.used : end])
-        if not at_end or not is_json(prefix + b"[]" + tail):
-            return None
-    return salvaged.records, salvaged.used, salvaged.ended
+        tail = prefix + b"[]" + memoryview(buffer)[1 + salvaged.used : end]
+        return salvaged if at_end and is_json(tail) else None
+    return None if at_end and len(salvaged.records) < MAX_SALVAGED else salvaged
 
 
-def is_json(text: bytes) -> bool:
+def is_json(text: bytes | bytearray) -> bool:
     """Whether the text is one JSON document."""
     try:
         msgspec.json.decode(text, type=Raw)
@@ -262,7 +275,7 @@ def is_json(text: bytes) -> bool:
 
 
 def broken(
-    data: DataFile,
+    data: Stream,
     text: bytes | bytearray,
     offset: int,
     error: msgspec.DecodeError | None = None,
@@ -289,4 +302,4 @@ def broken(
         fix = "get the whole file"
     elif _NOT_A_NUMBER.match(text, at) or _NOT_A_NUMBER.match(text, max(0, at - 1)):
         reason, fix = "NaN and Infinity are not JSON", "write null instead"
-    return SourceError(f"{data.path.name}: broken JSON at byte {offset + at:,}: {reason}; {fix}")
+    return SourceError(f"{data.name}: broken JSON at byte {offset + at:,}: {reason}; {fix}")

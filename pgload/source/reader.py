@@ -7,12 +7,14 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Raw
 
 from pgload.errors import SourceError
+from pgload.source.compression import plain_name
 from pgload.source.envelopes import (
+    Decode,
     NoDataError,
     explain_long_object,
     explain_no_data,
@@ -21,17 +23,21 @@ from pgload.source.envelopes import (
     items_of,
 )
 from pgload.source.json_stream import (
+    MAX_RECORD_BYTES,
     Window,
     array_windows,
     broken,
     is_json,
-    is_one_record,
     line_windows,
+    too_long,
 )
-from pgload.source.stores import DataFile, Stamp, opened
+from pgload.source.salvage import is_one_record
+from pgload.source.stores import Source, source_of
+from pgload.source.stream import Stream
 
-HEAD_BYTES = 64 << 10  # where an envelope's list of items is looked for
-LINE_BYTES = 32 << 20  # where the end of the first line is looked for
+HEAD_BYTES = 64 << 10  # what shows the format
+ITEMS_BYTES = 4 << 20  # where an envelope's list of items is looked for
+LINE_BYTES = MAX_RECORD_BYTES  # where the end of the first line is looked for
 BATCH_BYTES = 64 << 20  # of records in a batch, however many may be asked for
 LINES_SUFFIXES = (".jsonl", ".ndjson")  # of files with a record on each line
 BOM = b"\xef\xbb\xbf"
@@ -104,7 +110,7 @@ class Format:
 
 
 def read_batches(
-    path: Path, batch_size: int, stamp: Stamp | None = None, form: Format | None = None
+    file: Path | Source, batch_size: int, stamp: Any = None, form: Format | None = None
 ) -> Iterator[Batch]:
     """The file's records in order, `batch_size` at a time; the last batch may be smaller.
 
@@ -112,8 +118,9 @@ def read_batches(
     least one record. The boundaries depend on the file's content and the batch size alone.
     Raises `SourceError` as `read_records` does, after the complete batches before the fault.
     """
+    path = source_of(file).path
     first, waiting, windows = 1, list[Raw](), list[tuple[int, Window]]()
-    for window in _read(path, stamp, form):
+    for window in _read(file, stamp, form):
         windows.append((first + len(waiting), window))
         waiting += window.records
         at = 0
@@ -137,7 +144,7 @@ def _batch_length(records: Sequence[Raw], at: int, batch_size: int) -> int:
 
 
 def read_records(
-    path: Path, stamp: Stamp | None = None, form: Format | None = None
+    file: Path | Source, stamp: Any = None, form: Format | None = None
 ) -> Iterator[list[Raw]]:
     """The file's records in order, as many at a time as fit into a window.
 
@@ -147,94 +154,117 @@ def read_records(
     the file's own text and not checked: it may be something other than an object, not UTF-8, or
     malformed, as long as its end can be found. The caller rejects such records.
 
-    Raises `SourceError`, naming the file, when it is unreadable, empty, broken (with the byte
-    counted from 0), an error reply instead of data, changes while it is read, or has changed since
-    the `stamp` was taken.
+    Raises `SourceError`, naming the file, when it is unreadable, empty, broken (with the byte,
+    counted from 0, of the decompressed content), an error reply instead of data, changes while it
+    is read, or has changed since the `stamp` was taken.
     """
-    for window in _read(path, stamp, form):
+    for window in _read(file, stamp, form):
         yield window.records
 
 
-def _read(path: Path, stamp: Stamp | None, form: Format | None) -> Iterator[Window]:
+def _read(file: Path | Source, stamp: Any, form: Format | None) -> Iterator[Window]:
+    source = source_of(file)
+    with source.opened(stamp) as stream:
+        yield from read_windows(source, stream, form)
+
+
+def read_windows(source: Source, stream: Stream, form: Format | None) -> Iterator[Window]:
+    """The records as `read_records` gives them, from the source's stream, to its end."""
+    name = source.path.name
     if form is None or form == Format():
-        form = Format("lines" if path.suffix.lower() in LINES_SUFFIXES else None)
+        lines = plain_name(source.path).lower().endswith(LINES_SUFFIXES)
+        form = Format("lines" if lines else None)
     try:
-        with opened(path, stamp) as data:
-            yield from _windows(data, form)
+        yield from _windows(stream, form)
     except RecursionError:
         raise SourceError(
-            f"{path.name}: holds values nested too deeply to be read; fix or remove the file"
+            f"{name}: holds values nested too deeply to be read; fix or remove the file"
         ) from None
     except NoDataError as reason:
-        raise SourceError(f"{path.name}: {reason}") from None
+        raise SourceError(f"{name}: {reason}") from None
 
 
-def _windows(data: DataFile, form: Format) -> Iterator[Window]:
+def _windows(data: Stream, form: Format) -> Iterator[Window]:
     """The file's windows, in the format that is given or that its content shows."""
-    head = data.read(0, HEAD_BYTES)
+    head = bytes(data.ahead(HEAD_BYTES)[:HEAD_BYTES])
     bom = len(BOM) if head.startswith(BOM) else 0
     start = len(head) - len(head[bom:].lstrip())
-    first = head[start : start + 1]
-    if b"\n" not in head[start:] and first in (b"[", b"{"):
-        long_head = head if first == b"[" else data.read(0, LINE_BYTES)
-    else:
-        long_head = head
     if b"\0" in head[:8]:
         raise NoDataError(explain_no_data(head[start:]))
+    first = head[start : start + 1]
+    data.skip(start)
+    head = head[start:]
     if first == b"[":
-        yield from array_windows(data, start + 1)
-    elif _has_lines(data, long_head[start:], len(long_head), form):
-        yield from line_windows(data, start)
+        data.skip(1)
+        yield from array_windows(data)
+    elif _has_lines(data, head, form):
+        yield from line_windows(data)
     elif first != b"{":
-        raise NoDataError(explain_no_data(head[start:]))
-    elif form.items:
-        found = find_list(data.read(start, LINE_BYTES), form.items)
+        raise NoDataError(explain_no_data(head))
+    elif found := _items(data, head, form):
+        prefix, decode = found
+        data.skip(len(prefix) + 1)
+        yield from array_windows(data, prefix, decode)
+    else:
+        yield _document(data, form)
+
+
+def _items(data: Stream, head: bytes, form: Format) -> tuple[bytes, Decode] | None:
+    """The text before the list of records in an object, and a decoder; None without a list."""
+    if form.kind == "object":
+        return None
+    if form.items:
+        found = find_list(head, form.items) or find_list(_beginning(data), form.items)
         if found is None:
             items = ".".join(form.items)
             raise NoDataError(f"has no list {items!r}, as tables.toml has it: check its items")
-        prefix, decode = found
-        yield from array_windows(data, start + len(prefix) + 1, prefix, decode)
-    elif form.kind != "object" and (found := find_items(head[start:])):
-        prefix, decode = found
-        yield from array_windows(data, start + len(prefix) + 1, prefix, decode)
-    else:
-        yield _document(data, start, head[start:], form)
+        return found
+    if found := find_items(head):
+        return found
+    return find_items(_beginning(data)) if len(head) >= HEAD_BYTES - len(BOM) else None
 
 
-def _document(data: DataFile, start: int, head: bytes, form: Format) -> Window:
+def _beginning(data: Stream) -> bytes:
+    return bytes(data.ahead(ITEMS_BYTES)[:ITEMS_BYTES])
+
+
+def _document(data: Stream, form: Format) -> Window:
     """The one record of a file that is an object, or the few records of an envelope."""
-    is_record = form.kind == "object"
-    if not is_record and data.stamp.size > BATCH_BYTES:
-        raise explain_long_object(head, data.stamp.size)
-    document = data.read(start, data.stamp.size)
+    is_record, offset = form.kind == "object", data.offset
+    document = bytes(data.ahead(MAX_RECORD_BYTES + 1))
+    if len(document) > MAX_RECORD_BYTES:
+        if is_record:
+            raise too_long(data, offset)
+        raise explain_long_object(document[:ITEMS_BYTES], MAX_RECORD_BYTES)
+    data.skip(len(document))
     if not is_json(document):
-        raise broken(data, document, start)
-    return Window([Raw(document)] if is_record else items_of(document), document, start)
+        raise broken(data, document, offset)
+    return Window([Raw(document)] if is_record else items_of(document), document, offset)
 
 
-def _has_lines(data: DataFile, text: bytes, end: int, form: Format) -> bool:
-    """Whether the file is JSON Lines; `text` is its beginning, up to the byte `end`.
+def _has_lines(data: Stream, head: bytes, form: Format) -> bool:
+    """Whether the file is JSON Lines; `head` is its beginning.
 
     A malformed first line is one too if its end is certain, as it would be further down.
     """
     if form.items or form.kind == "object":
         return False
-    first, newline, rest = text.partition(b"\n")
-    if not newline and end < data.stamp.size:
-        return form.kind == "lines" or _begins_a_second_line(data, end)
+    text: bytes | bytearray = head
+    if b"\n" not in head and head[:1] == b"{":
+        text, known = data.ahead(len(head)), 0
+        while (at := text.find(b"\n", known)) < 0 and len(text) < LINE_BYTES:
+            known = len(text)
+            text = data.ahead(min(2 * known, LINE_BYTES))
+            if len(text) == known:
+                break
+        if at < 0 and len(text) >= LINE_BYTES:
+            return form.kind == "lines"
+        if at >= 0:
+            text = data.ahead(at + HEAD_BYTES)
+    first, _, rest = text.partition(b"\n")
     second = rest.lstrip().partition(b"\n")[0]
     if is_json(first):
         return bool(second) or form.kind == "lines"
     if not second.startswith(b"{") or not is_one_record(first):
         return False
     return first.startswith(b"{") or (form.kind == "lines" and is_json(second))
-
-
-def _begins_a_second_line(data: DataFile, offset: int) -> bool:
-    """Whether an object begins on the line after the one that `offset` is in."""
-    while piece := data.read(offset, LINE_BYTES):
-        at = piece.find(b"\n")
-        if at >= 0:
-            return data.read(offset + at, HEAD_BYTES).lstrip().startswith(b"{")
-        offset += len(piece)
-    return False

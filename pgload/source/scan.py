@@ -8,17 +8,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from pgload.errors import RecordError, SourceError
-from pgload.source.reader import Format, read_records
-from pgload.source.stores import Stamp, content_id
+from pgload.source.reader import Format, read_windows
+from pgload.source.stores import Source, source_of
 
 BIGINT_DIGITS = 20  # the longest bigint, with its sign
 MAX_OFFSET = timedelta(hours=16)  # from UTC, for PostgreSQL
 SHOWN_BYTES = 60  # of a record, in a message
+HOPELESS = 10_000  # records; if none of the first ones can be read, the others are not tried
 # What msgspec raises for a record. A field that occurs twice is not an error: the last one counts,
 # as in PostgreSQL's own JSON functions.
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -37,40 +39,52 @@ _decode = msgspec.json.Decoder(dict[str, Raw]).decode
 class Scan:
     """What a file holds; `stamp` and `content` show later whether it is still the same."""
 
-    path: Path
+    source: Source
     form: Format | None
-    stamp: Stamp
-    content: str  # as `content_id` gives it
+    stamp: Any  # of the source
+    content: str  # what identifies it: SHA-256 of all that was read, or what the store knows
     records: int
     bytes: int  # of the records' JSON text
     fields: Fields
     unreadable: int  # records among them that cannot be decoded
     first_error: RecordError | None  # of those
 
+    @property
+    def path(self) -> Path:
+        """What names the file."""
+        return self.source.path
 
-def scan(path: Path, *, infer: bool = True, form: Format | None = None) -> Scan:
+
+def scan(file: Path | Source, *, infer: bool = True, form: Format | None = None) -> Scan:
     """Read a whole file, keeping none of it. With `infer` it gathers the values' types.
 
     `form` is the format, as for `read_records`.
 
     A record that cannot be read is counted and skipped. Raises `SourceError` as `read_records`
-    does, and for a file of which no record can be read.
+    does, and for a file of which no record, or none of the first `HOPELESS`, can be read.
     """
-    stamp, content = Stamp.of(path), content_id(path)
-    fields = Fields()
+    source, fields = source_of(file), Fields()
     records = size = unreadable = 0
     first_error: RecordError | None = None
-    for window in read_records(path, stamp, form):
-        for error in add_fields(fields, path, window, first=records + 1, infer=infer):
-            first_error, unreadable = first_error or error, unreadable + 1
-        records += len(window)
-        size += sum(map(len, window))
+    with source.opened(hashing=True) as stream:
+        for window in read_windows(source, stream, form):
+            found = window.records
+            for error in add_fields(fields, source.path, found, first=records + 1, infer=infer):
+                first_error, unreadable = first_error or error, unreadable + 1
+                if unreadable == HOPELESS and not fields:
+                    raise SourceError(
+                        f"{source.path.name}: none of the first {HOPELESS:,} records can be read: "
+                        f"{first_error.reason}"
+                    )
+            records += len(found)
+            size += sum(map(len, found))
+        content = source.identity(stream.stamp) or stream.digest()
     if first_error is not None and unreadable == records:
-        raise SourceError(f"{path.name}: no record can be read: {first_error.reason}")
+        raise SourceError(f"{source.path.name}: no record can be read: {first_error.reason}")
     return Scan(
-        path=path,
+        source=source,
         form=form,
-        stamp=stamp,
+        stamp=stream.stamp,
         content=content,
         records=records,
         bytes=size,

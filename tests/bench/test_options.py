@@ -72,7 +72,8 @@ def test_instance(tmp_path: Path) -> None:
         ({"cloud": ["EMBEDED"]}, "--cloud EMBEDED is not configured: did you mean EMBEDDED?"),
         ({"cloud": ["GCP"]}, "GCP is not configured: set GCP_DB_HOST, GCP_DB_NAME, GCP_DB_USER"),
         ({"cloud": [" ,"]}, "--cloud is empty: omit it, or write --cloud GCP"),
-        ({"data": Path("nowhere")}, "--data nowhere: there is no such folder"),
+        ({"data": "nowhere"}, "--data nowhere: there is no such folder or file; name one"),
+        ({"data": "-"}, "--data -: a benchmark has no standard input"),
         ({"instance": "huge"}, "--instance 'huge': write db-custom-"),
     ],
 )

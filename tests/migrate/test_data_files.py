@@ -72,9 +72,9 @@ def test_bad_first_line(sandbox: MigrationSandbox, bad: str) -> None:
 def test_files_that_are_not_read(
     sandbox: MigrationSandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The plan names what it does not read, and a compressed file as what it is."""
+    """The plan names what it does not read, and an unknown compression as what it is."""
     path = sandbox.file("t.json", [{"n": 1}])
-    for name in ("rest.csv", "t_2.json.gz", ".hidden", "tables.toml"):
+    for name in ("rest.csv", "t_2.json.zip", ".hidden", "tables.toml"):
         (sandbox.data / name).touch()
     (sandbox.data / "tables.toml").write_text('[[table]]\nfiles = "x"\nname = "t"\n')
     (sandbox.data / "more").mkdir()
@@ -82,12 +82,35 @@ def test_files_that_are_not_read(
     output = capsys.readouterr().out
     assert (
         "not read, as only files that end in .json, .jsonl, .ndjson are: "
-        "more/, rest.csv, t_2.json.gz\n" in output
+        "more/, rest.csv, t_2.json.zip\n" in output
     )
-    (sandbox.data / "t_3.json").write_bytes(gzip.compress(b"[{}]"))
+    (sandbox.data / "t_3.json").write_bytes(b"PK\x03\x04\x14\0")
     (sandbox.data / "t_4.json").write_bytes(bytes(100))
     assert sandbox.migrate("--resume") == 1
     output = capsys.readouterr().out
-    assert "not migrated: t_3.json: is compressed (gzip): decompress it first\n" in output
+    assert "not migrated: t_3.json: is compressed (zip): decompress it first" in output
     assert "not migrated: t_4.json: begins with NUL bytes only" in output
     sandbox.check(path)
+
+
+def test_compressed_file(sandbox: MigrationSandbox) -> None:
+    """A compressed file goes to the table of its name without suffixes, and is known again."""
+    path = sandbox.file("t.json", [{"n": n} for n in range(20)])
+    packed = path.with_name("t.json.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    assert sandbox.migrate("--create-tables", "--batch-size", "6") == 0
+    assert sandbox.migrate("--resume", "--batch-size", "6") == 0  # and writes nothing
+    path.write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
+    assert sandbox.migrate("--resume", "--batch-size", "6") == 0  # nor from the plain file
+    sandbox.check(path)
+
+
+def test_reject_of_a_compressed_file(sandbox: MigrationSandbox) -> None:
+    """A reject of a compressed file has the byte of the decompressed content."""
+    text = b'[{"n": 1}, {"n": }, {"n": 3}]'
+    (sandbox.data / "t.json.gz").write_bytes(gzip.compress(text))
+    assert sandbox.migrate("--create-tables") == 1
+    (reject,) = sandbox.output("rejects.jsonl")
+    assert (reject["file"], reject["record"], reject["offset"]) == ("t.json.gz", 2, 11)

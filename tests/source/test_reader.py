@@ -101,11 +101,12 @@ def test_bad_first_line(tmp_path: Path, first: str) -> None:
 def test_first_line_longer_than_the_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """JSON Lines are recognised by the second line, however long the first one is."""
     monkeypatch.setattr(reader, "HEAD_BYTES", 10)
-    monkeypatch.setattr(reader, "LINE_BYTES", 20)
     path = tmp_path / "x.json"
     path.write_text('{"a": "' + "x" * 100 + '"}\n{"a": "y"}')
     assert [len(record["a"]) for record in read(path)] == [100, 1]
     path.write_text('{"a": "' + "x" * 100 + '"}\n')
+    assert [len(record["a"]) for record in read(path)] == [100]
+    path.write_text('{"a": "' + "x" * 100 + '"}')
     assert [len(record["a"]) for record in read(path)] == [100]
 
 

@@ -1,40 +1,100 @@
-"""A folder's files are found, opened only if regular, and known by stamp and content."""
+"""Files and pipes are found, opened only if regular, and known by stamp and content."""
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import os
-import re
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
 from pgload.errors import SourceError
-from pgload.source import json_stream
+from pgload.source import json_stream, reader
 from pgload.source.reader import read_batches
 from pgload.source.scan import scan
-from pgload.source.stores import Stamp, content_id, data_files
+from pgload.source.stores import LocalFile, find
 from tests.support.files import as_nobody, read
+from tests.support.waiting import wait_until
 
 
-def test_data_files(tmp_path: Path) -> None:
+def names(data: Path | str) -> list[str]:
+    """The names of the files that are found."""
+    return [source.path.name for source in find(data).sources]
+
+
+def test_folder(tmp_path: Path) -> None:
     """A folder's JSON files come in name order; a folder without any is an error."""
     with pytest.raises(SourceError, match="holds no file that ends in"):
-        data_files(tmp_path)
-    for name in ("b.json", "a.jsonl", "tables.toml", "notes.txt"):
+        find(tmp_path)
+    for name in ("b.json", "a.jsonl", "c.JSON.gz", "d.json.zst", "tables.toml", "notes.txt"):
         (tmp_path / name).write_text("[]")
-    assert [path.name for path in data_files(tmp_path)] == ["a.jsonl", "b.json"]
+    (tmp_path / "more").mkdir()
+    assert names(tmp_path) == ["a.jsonl", "b.json", "c.JSON.gz", "d.json.zst"]
+    assert (find(tmp_path).folder, find(tmp_path).others) == (tmp_path, ["more/", "notes.txt"])
+
+
+def test_file_and_glob(tmp_path: Path) -> None:
+    """A file of any name, and those that match a pattern, are found; tables.toml is beside them."""
+    for name in ("b.json", "a.txt", "tables.toml", "x/a.json", "x/b.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("[]")
+    assert names(tmp_path / "a.txt") == ["a.txt"]
+    assert find(tmp_path / "a.txt").folder == tmp_path
+    assert names(tmp_path / "*") == ["a.txt", "b.json"]
+    assert names(f"{tmp_path}/**/a*") == ["a.txt", "a.json"]
+    assert find(tmp_path / "x" / "*.json").folder == tmp_path / "x"
+    with pytest.raises(SourceError, match=r"^b\.json: several files of .* have this name"):
+        find(f"{tmp_path}/**/*.json")
+    with pytest.raises(SourceError, match=r"/\*\.xml matches no file: name a folder or a file"):
+        find(tmp_path / "*.xml")
+    (tmp_path / "[1].json").write_text("[]")
+    assert names(tmp_path / "[1].json") == ["[1].json"]
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    """A folder that does not exist, or is a file, is an error."""
+    """A place that does not exist is an error."""
     with pytest.raises(SourceError, match=r"/none does not exist: name a folder"):
-        data_files(tmp_path / "none")
-    (tmp_path / "x.json").touch()
-    with pytest.raises(SourceError, match=r"/x\.json is not a folder"):
-        data_files(tmp_path / "x.json")
+        find(tmp_path / "none")
+
+
+def test_standard_input(tmp_path: Path) -> None:
+    """Standard input is kept in a temporary file, which is read as often as it is needed."""
+    code = (
+        "import os; from pgload.source.stores import find; from pgload.source.scan import scan; "
+        "found = find('-'); source, = found.sources; a, b = scan(source), scan(source); "
+        "print(a.path, a.records, a.content == b.content, os.listdir(os.environ['TMPDIR'])); "
+        "print(found.note)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=gzip.compress(b'[{"a": 1}, {"a": 2}]'),
+        stdout=subprocess.PIPE,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        check=True,
+    )
+    first, note = done.stdout.decode().splitlines()
+    assert first == "stdin 2 True []"  # no name: it is gone with the process, however that ends
+    assert note.startswith(f"standard input is kept in a temporary file in {tmp_path} (0.0 MB)")
+
+
+def test_pipe(tmp_path: Path) -> None:
+    """A pipe that is named is read once, into a temporary file."""
+    path = tmp_path / "x.json"
+    os.mkfifo(path)
+    with ThreadPoolExecutor() as pool:
+        written = pool.submit(path.write_text, '[{"a": 1}]')
+        found = find(path)
+        written.result()
+    (source,) = found.sources
+    assert scan(source).records == scan(source).records == 1
+    assert found.note.startswith(f"{path} is a pipe: its content is kept in a temporary file")
 
 
 def test_no_permission() -> None:
@@ -52,7 +112,7 @@ def test_no_permission() -> None:
             as_nobody(),
             pytest.raises(SourceError, match=r" cannot be read: permission denied; make"),
         ):
-            data_files(folder)
+            find(folder)
         folder.chmod(0o700)
 
 
@@ -73,7 +133,7 @@ def test_not_a_file(tmp_path: Path, make: Callable[[Path], object], message: str
     folder = tmp_path / "data"
     folder.mkdir()
     make(folder / "x.json")
-    for use in (read, scan, content_id, Stamp.of):
+    for use in (read, scan):
         with pytest.raises(SourceError, match=rf"^x\.json: {message}"):
             use(folder / "x.json")
 
@@ -86,7 +146,6 @@ def test_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("data")
     assert read(tmp_path / "data" / "x.json") == [{"a": 1}]
     assert read(tmp_path / "link" / "x.json") == [{"a": 1}]
-    content_id(tmp_path / "link" / "x.json")
 
 
 def test_name_not_utf8(tmp_path: Path) -> None:
@@ -125,6 +184,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_change_while_read(tmp_path: Path, monkeypatch, change: str, shape: str) -> None:
     """A change of a file that is being read is an error before more of it is used."""
     monkeypatch.setattr(json_stream, "WINDOW_BYTES", 1024)
+    monkeypatch.setattr(reader, "HEAD_BYTES", 1024)
     lines = [json.dumps({"n": n, "text": "x" * 70}) for n in range(60)]
     path = tmp_path / "x.json"
     path.write_text(f"[{','.join(lines)}]" if shape == "array" else "\n".join(lines))
@@ -148,11 +208,31 @@ def test_stamp(tmp_path: Path) -> None:
         next(read_batches(path, 10, stamp))
 
 
-def test_content_id(tmp_path: Path) -> None:
-    """The id depends on the content alone, not on the name or the time of writing."""
-    paths = [tmp_path / name for name in ("a.json", "b.json", "c.json")]
-    for path, text in zip(paths, ("[]", "[]", "[ ]"), strict=True):
-        path.write_text(text)
-    a, b, c = map(content_id, paths)
+def test_rewritten_in_place(tmp_path: Path) -> None:
+    """A file whose content and not its size changed is refused, though its time was put back."""
+    path = tmp_path / "x.json"
+    path.write_text('[{"a": 1}]')
+    before, stamp = path.stat(), scan(path).stamp
+
+    def has_changed() -> bool:  # once the clock of the file system has moved on
+        path.write_text('[{"a": 2}]')
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        return path.stat().st_ctime_ns != before.st_ctime_ns
+
+    wait_until(has_changed)
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    with pytest.raises(SourceError, match=r"^x\.json: changed while it was in use"):
+        list(read_batches(path, 10, stamp))
+
+
+def test_content(tmp_path: Path) -> None:
+    """The id depends on the content alone, not on the name, the time or the compression."""
+    paths = [tmp_path / name for name in ("a.json", "b.json.gz", "c.json")]
+    text = b'[{"a": 1}]'
+    for path, content in zip(paths, (text, gzip.compress(text), text + b" "), strict=True):
+        path.write_bytes(content)
+    a, b, c = (scan(path).content for path in paths)
     assert a == b != c
-    assert re.fullmatch("[0-9a-f]{64}", a)
+    assert a == hashlib.sha256(text).hexdigest()
+    with LocalFile(paths[1]).opened() as stream:
+        assert bytes(stream.ahead(100)) == text
