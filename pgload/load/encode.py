@@ -16,8 +16,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -29,16 +33,20 @@ from pgload.source.scan import DECODE_ERRORS, field_error, record_error
 
 SEPARATOR = b"\x1f"  # between the tokens of a record
 EMPTY = b'""'
-NULLS = (EMPTY, b"null")  # tokens that become NULL
+NULL = b"null"
+NULLS = (EMPTY, NULL)  # tokens that become NULL
+ORDER_RECORDS = 20  # of a file, which show the order of its fields
 
 # A string that stands for the token of a json column; JSON text cannot hold the character either.
 _PLACEHOLDER = b"\x1d"
 _PLACEHOLDER_TOKEN = b'"\x1d"'
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _NULL_TOKEN = re.compile(rb"(?<![^\x1f\n])null(?![^\x1f\n])")
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 Tokens = Sequence[bytes | Raw]
 Values = list[str | None]
+Picker = Callable[[Sequence[Any]], Sequence[Any]]  # takes some items of a sequence, as `itemgetter`
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +61,54 @@ class RowFormat:
     between: bytes  # two rows, and two lines
 
 
+class TableEncoder:
+    """Encodes batches for a table, the columns in the order of the fields in the batch's file.
+
+    msgspec finds a field of a Struct at once where it expects it and searches for it elsewhere,
+    which may double the time of decoding. The statements name their columns, so any order will do.
+    """
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._columns = columns
+        self._last: tuple[Path | None, RowEncoder] = (None, RowEncoder(columns))
+
+    def for_batch(self, batch: Batch) -> RowEncoder:
+        """The encoder for the batches of a file; the same one while the order is the same."""
+        path, encoder = self._last
+        if path is not batch.path:
+            columns = _in_file_order(self._columns, batch.records[:ORDER_RECORDS])
+            if columns != encoder.columns:
+                encoder = RowEncoder(columns)
+            self._last = batch.path, encoder  # at once, as several threads may encode
+        return encoder
+
+    def check(self, batch: Batch) -> None:
+        """Raise `RecordError` for the first record that PostgreSQL's text cannot hold."""
+        self.for_batch(batch).check(batch)
+
+
+def _in_file_order(columns: Sequence[Column], records: Iterable[Raw]) -> Sequence[Column]:
+    """The columns in the order of the fields of the longest record; the others follow."""
+    longest: dict[str, Raw] = {}
+    for record in records:
+        with suppress(*DECODE_ERRORS):
+            longest = max(longest, _decode_fields(record), key=len)
+    places = {name: place for place, name in enumerate(longest)}
+    return tuple(sorted(columns, key=lambda column: places.get(column.source, len(places))))
+
+
 class RowEncoder:
     """Encodes batches as rows of the given columns."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
-        self._columns = columns
+        self.columns = tuple(columns)
         self.json_columns = [n for n, column in enumerate(columns) if column.type in JSON_TYPES]
+        self.other_columns = [n for n, column in enumerate(columns) if column.type != "text"]
         # Empty strings that are kept are told from NULL value by value, never in plain lines.
         self.keeps_empty = [n for n, column in enumerate(columns) if column.keep_empty]
+        # An INSERT needs one column; one with a default would get that instead of NULL.
+        always = [n for n, column in enumerate(columns) if column.default or n == 0]
+        self._written = _Written.of(always, len(columns))
         self._tokens = _tokenizer(columns)
         self._decode_string = msgspec.json.Decoder(str).decode
 
@@ -82,20 +130,40 @@ class RowEncoder:
             self.tokens(batch)  # raises for the first record that cannot be decoded
             rows = [row_format.row(self.values(batch, n)) for n in range(len(batch.records))]
             return row_format.between.join(rows)
-        lines, json_tokens = self._lines(batch)
-        text = row_format.between.join(lines)
-        if is_plain(text):
-            return self._plain_rows(text, lines, json_tokens, row_format)
-        pieces: list[bytes] = []
-        for plain, group in groupby(range(len(lines)), lambda n: is_plain(lines[n])):
-            numbers = list(group)
-            if plain:  # neighbours at once
-                part = slice(numbers[0], numbers[-1] + 1)
-                text = row_format.between.join(lines[part])
-                pieces.append(self._plain_rows(text, lines[part], json_tokens[part], row_format))
-            else:
-                pieces += [row_format.row(self.values(batch, n)) for n in numbers]
-        return row_format.between.join(pieces)
+        if self.json_columns:
+            lines, json_tokens = _with_placeholders(self.tokens(batch), self.json_columns)
+            return self._rows(batch, lines, json_tokens, row_format)
+        try:  # record by record, without holding all their tokens
+            lines = list(map(SEPARATOR.join, self._tokens(batch.records)))
+        except DECODE_ERRORS:
+            self.tokens(batch)  # raises for the record
+            raise
+        return self._rows(batch, lines, [], row_format)
+
+    def encode_filled(self, batch: Batch, row_format: RowFormat) -> tuple[Sequence[Column], bytes]:
+        """The batch as rows of only those columns that were not NULL in all records so far.
+
+        Gives these columns, too. A column with a default is always among them. They only become
+        more, so that a load has few different statements: pg_stat_statements keeps each of them,
+        and takes longer for a new one than its columns of NULL do.
+        """
+        if self.keeps_empty:
+            return self.columns, self.encode(batch, row_format)
+        tokens = self.tokens(batch)
+        written = self._written
+        if not _are_null(chain.from_iterable(map(written.pick_others, tokens))):
+            columns = zip(*map(written.pick_others, tokens), strict=True)
+            filled = [n for n, c in zip(written.others, columns, strict=True) if not _are_null(c)]
+            written = _Written.of([*written.columns, *filled], len(self.columns))
+            self._written = written
+        tokens = list(map(written.pick, tokens))
+        json_columns = [n for n, of in enumerate(written.columns) if of in self.json_columns]
+        if json_columns:
+            lines, json_tokens = _with_placeholders(tokens, json_columns)
+        else:
+            lines, json_tokens = list(map(SEPARATOR.join, tokens)), []
+        rows = self._rows(batch, lines, json_tokens, row_format, written)
+        return written.pick(self.columns), rows
 
     def tuples(self, batch: Batch) -> Iterator[Values]:
         """The rows as Python strings, for a driver that adapts parameters itself."""
@@ -116,7 +184,7 @@ class RowEncoder:
         Raises `RecordError` for a value that PostgreSQL's text cannot hold.
         """
         (tokens,) = self._tokens([batch.records[n]])
-        pairs = zip(self._columns, tokens, strict=True)
+        pairs = zip(self.columns, tokens, strict=True)
         return [self._value(batch, n, column, bytes(token)) for column, token in pairs]
 
     def column_values(self, batch: Batch, n: int, tokens: Tokens) -> Values:
@@ -124,7 +192,7 @@ class RowEncoder:
 
         Raises `RecordError` as `values` does.
         """
-        column = self._columns[n]
+        column = self.columns[n]
         return [
             self._value(batch, record, column, bytes(token)) for record, token in enumerate(tokens)
         ]
@@ -135,39 +203,37 @@ class RowEncoder:
         for n in range(len(batch.records)):
             self.values(batch, n)
 
-    def _plain_rows(
+    def _rows(
         self,
-        text: bytes,
+        batch: Batch,
         lines: list[bytes],
         json_tokens: list[list[bytes]],
         row_format: RowFormat,
+        written: _Written | None = None,
     ) -> bytes:
-        rows = row_format.plain_rows(text, lines, len(lines) * len(self._columns))
-        return _with_json(rows, json_tokens, row_format.json) if json_tokens else rows
+        """The rows of lines; `json_tokens` are what their placeholders stand for, by record."""
+        width = len(written.columns if written else self.columns)
 
-    def _lines(self, batch: Batch) -> tuple[list[bytes], list[list[bytes]]]:
-        """The line of each record, and the tokens that its placeholders stand for, if any."""
-        if self.json_columns:
-            tokens, json_tokens = self._with_placeholders(self.tokens(batch))
-            return list(map(SEPARATOR.join, tokens)), json_tokens
-        try:  # record by record, without holding all their tokens
-            return list(map(SEPARATOR.join, self._tokens(batch.records))), []
-        except DECODE_ERRORS:
-            self.tokens(batch)  # raises for the record
-            raise
+        def plain(text: bytes, part: slice) -> bytes:
+            rows = row_format.plain_rows(text, lines[part], len(lines[part]) * width)
+            if not json_tokens:
+                return rows
+            return _with_json(rows, json_tokens[part], row_format.json)
 
-    def _with_placeholders(self, tokens: list[Tokens]) -> tuple[list[Tokens], list[list[bytes]]]:
-        """The tokens with placeholders for those of json columns, and these by record."""
-        replaced, json_tokens = list[Tokens](), list[list[bytes]]()
-        for record in map(list, tokens):
-            json_tokens.append([])
-            for n in self.json_columns:
-                token = bytes(record[n])
-                if token not in NULLS:
-                    json_tokens[-1].append(token)
-                    record[n] = _PLACEHOLDER_TOKEN
-            replaced.append(record)
-        return replaced, json_tokens
+        text = row_format.between.join(lines)
+        if is_plain(text):
+            return plain(text, slice(None))
+        pieces: list[bytes] = []
+        for are_plain, group in groupby(range(len(lines)), lambda n: is_plain(lines[n])):
+            numbers = list(group)
+            if are_plain:  # neighbours at once
+                part = slice(numbers[0], numbers[-1] + 1)
+                pieces.append(plain(row_format.between.join(lines[part]), part))
+                continue
+            for n in numbers:
+                values = self.values(batch, n)
+                pieces.append(row_format.row(list(written.pick(values)) if written else values))
+        return row_format.between.join(pieces)
 
     def _value(self, batch: Batch, n: int, column: Column, token: bytes) -> str | None:
         try:
@@ -228,6 +294,49 @@ def _may_nest(text: bytes, first: bytes) -> bool:
     return at >= 0
 
 
+class _Written(NamedTuple):
+    """Which columns of a table a statement writes, by their numbers."""
+
+    columns: Sequence[int]
+    others: Sequence[int]
+    pick: Picker  # the items of these columns
+    pick_others: Picker
+
+    @classmethod
+    def of(cls, columns: Iterable[int], count: int) -> _Written:
+        written = sorted(columns)
+        others = sorted(set(range(count)).difference(written))
+        return cls(written, others, _picker(written), _picker(others))
+
+
+def _picker(numbers: Sequence[int]) -> Picker:
+    if len(numbers) > 1:
+        return itemgetter(*numbers)
+    return lambda items: [items[n] for n in numbers]
+
+
+def _are_null(tokens: Iterable[bytes | Raw]) -> bool:
+    """Whether all of the tokens are null or the empty string."""
+    # Of any other token something remains: of one such as "null" a quote.
+    return not b"".join(tokens).replace(EMPTY, b"").replace(NULL, b"")
+
+
+def _with_placeholders(
+    tokens: Iterable[Tokens], json_columns: Sequence[int]
+) -> tuple[list[bytes], list[list[bytes]]]:
+    """The line of each record with placeholders in the json columns, and what these stand for."""
+    lines, json_tokens = list[bytes](), list[list[bytes]]()
+    for record in map(list, tokens):
+        json_tokens.append([])
+        for n in json_columns:
+            token = bytes(record[n])
+            if token not in NULLS:
+                json_tokens[-1].append(token)
+                record[n] = _PLACEHOLDER_TOKEN
+        lines.append(SEPARATOR.join(record))
+    return lines, json_tokens
+
+
 def _with_json(
     text: bytes, json_tokens: Iterable[Iterable[bytes]], encode: Callable[[bytes], bytes]
 ) -> bytes:
@@ -241,14 +350,13 @@ def _with_json(
 def _tokenizer(columns: Sequence[Column]) -> Callable[[Iterable[Raw]], Iterator[Tokens]]:
     """A function from records to the tokens of the columns' fields, one of NULL if missing."""
     names = [column.source for column in columns]
-    missing = [Raw(b"null" if column.keep_empty else EMPTY) for column in columns]
+    missing = [Raw(NULL if column.keep_empty else EMPTY) for column in columns]
     needs_escapes = any(char in '"\\' or char < " " for name in names for char in name)
     if needs_escapes or len(set(names)) < len(names):  # msgspec's Structs refuse both
-        decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
         defaults = list(zip(names, missing, strict=True))
 
         def tokens_by_name(records: Iterable[Raw]) -> Iterator[Tokens]:
-            for fields in map(decode_fields, records):
+            for fields in map(_decode_fields, records):
                 yield tuple([fields.get(name, default) for name, default in defaults])
 
         return tokens_by_name

@@ -348,4 +348,9 @@ def _listed(what: str, names: Sequence[str]) -> str:
 
 
 def _column(existing: _Existing, field: str) -> Column:
-    return Column(existing.name, existing.type, None if field == existing.name else field)
+    return Column(
+        existing.name,
+        existing.type,
+        None if field == existing.name else field,
+        default=existing.filled,
+    )

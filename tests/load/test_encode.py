@@ -15,7 +15,7 @@ from msgspec import Raw
 from pgload.contract import METHODS
 from pgload.errors import RecordError
 from pgload.load.encode import RowEncoder, Values, all_in_quotes, is_plain, without_quotes
-from pgload.load.methods import make_method
+from pgload.load.methods import Copy, make_method
 from pgload.schema.table import Column, Table
 from pgload.source.reader import Batch
 
@@ -32,9 +32,12 @@ def make_batch(*records: str | bytes) -> Batch:
 
 def copied(columns: Sequence[Column], batch: Batch) -> list[Values]:
     """The rows in the text that COPY is sent, read as PostgreSQL documents its format."""
-    text = make_method("copy", Table("t", tuple(columns))).encode(batch).decode()
+    encoded = Copy(Table("t", tuple(columns))).encode(batch)
+    text = encoded.rows.decode()
     assert text.endswith("\n")
-    return [[unescape(field) for field in line.split("\x1f")] for line in text[:-1].split("\n")]
+    lines = [map(unescape, line.split("\x1f")) for line in text[:-1].split("\n")]
+    rows = [dict(zip(encoded.columns, line, strict=True)) for line in lines]
+    return [[row[column] for column in columns] for row in rows]
 
 
 def unescape(field: str) -> str | None:
@@ -122,13 +125,17 @@ def test_payloads() -> None:
         name: make_method(name, Table("t", (Column("a"), Column("b", "integer")))).encode(batch)
         for name in METHODS
     }
+    columns = (Column("a"), Column("b", "integer"))
     assert payload == {
-        "values": [b"'it''s','1'),('\"x\\',NULL),(NULL,NULL"],
-        "unnest": b"nullif(unnest('{\"it''s\",\"\\\"x\\\\\",NULL}'::text[]),''),"
-        b"unnest('{1,NULL,NULL}'::integer[])",
+        "values": [(columns, b"'it''s','1'),('\"x\\',NULL),(NULL,NULL")],
+        "unnest": (
+            columns,
+            b"nullif(unnest('{\"it''s\",\"\\\"x\\\\\",NULL}'::text[]),''),"
+            b"unnest('{1,NULL,NULL}'::integer[])",
+        ),
         "json": [b'\'[{"a": "it\'\'s", "b": 1},{"a": "\\"x\\\\"},{}]\''],
-        "copy": b"it's\x1f1\n\"x\\\\\x1f\n\x1f\n",
-        "executemany": [["it's", "1"], ['"x\\', None], [None, None]],
+        "copy": (columns, b"it's\x1f1\n\"x\\\\\x1f\n\x1f\n"),
+        "executemany": (columns, [["it's", "1"], ['"x\\', None], [None, None]]),
     }
 
 
