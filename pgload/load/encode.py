@@ -317,8 +317,11 @@ def _picker(numbers: Sequence[int]) -> Picker:
 
 def _are_null(tokens: Iterable[bytes | Raw]) -> bool:
     """Whether all of the tokens are null or the empty string."""
+    text = b"".join(tokens)
+    if text == EMPTY * (len(text) // len(EMPTY)):  # as a rule; it takes half the time
+        return True
     # Of any other token something remains: of one such as "null" a quote.
-    return not b"".join(tokens).replace(EMPTY, b"").replace(NULL, b"")
+    return not text.replace(EMPTY, b"").replace(NULL, b"")
 
 
 def _with_placeholders(

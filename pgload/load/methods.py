@@ -129,7 +129,7 @@ class MultiValues(Method):
     def encode(self, batch: Batch) -> list[Encoded]:
         encoder = self.encoder.for_batch(batch)
         parts = batch.parts(ROWS_PER_INSERT)
-        return [Encoded(*encoder.encode_filled(part, _VALUE_LISTS)) for part in parts]
+        return [Encoded(*encoder.encode_filled(part, VALUE_LISTS)) for part in parts]
 
     def write(
         self, cursor: Cursor, payload: list[Encoded], *, before: bytes = b"", after: bytes = b""
@@ -161,7 +161,7 @@ def _literal(value: str | None) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-_VALUE_LISTS = RowFormat(
+VALUE_LISTS = RowFormat(
     plain_rows=_plain_value_lists,
     row=_value_list,
     json=lambda text: text.replace(b"'", b"''"),

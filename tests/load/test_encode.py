@@ -15,7 +15,7 @@ from msgspec import Raw
 from pgload.contract import METHODS
 from pgload.errors import RecordError
 from pgload.load.encode import RowEncoder, Values, all_in_quotes, is_plain, without_quotes
-from pgload.load.methods import Copy, make_method
+from pgload.load.methods import VALUE_LISTS, Copy, make_method
 from pgload.schema.table import Column, Table
 from pgload.source.reader import Batch
 
@@ -137,6 +137,60 @@ def test_payloads() -> None:
         "copy": (columns, b"it's\x1f1\n\"x\\\\\x1f\n\x1f\n"),
         "executemany": (columns, [["it's", "1"], ['"x\\', None], [None, None]]),
     }
+
+
+def test_file_order() -> None:
+    """The columns are encoded in the order of the fields in each file, the others at the end."""
+    copy = Copy(Table("t", tuple(map(Column, "abcd"))))
+    batch = make_batch('{"c": "3"}', "5", '{"c": "3", "b": "2", "z": "0", "a": "1"}')
+    assert [column.name for column in copy.encoder.for_batch(batch).columns] == list("cbad")
+    assert copy.encode(make_batch('{"c": "3", "a": "1"}')).rows == b"3\x1f1\x1f\x1f\n"
+    assert copy.encode(make_batch("{}")).columns == tuple(map(Column, "abcd"))
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from(["a", "b", "j", "z"]), VALUES), min_size=1),
+    st.permutations(COLUMNS),
+)
+def test_any_order(records: list[dict[str, Any]], columns: Sequence[Column]) -> None:
+    """Rows are the same for any order of the table's columns and of a record's fields."""
+    batch = make_batch(*map(json.dumps, records))
+    assert copied(columns, batch) == [expected(record, columns) for record in records]
+    tuples = make_method("executemany", Table("t", tuple(columns))).encode(batch)
+    rows = [dict(zip(tuples.columns, row, strict=True)) for row in tuples.rows]
+    assert [[row[column] for column in COLUMNS] for row in rows] == [
+        expected(record, COLUMNS) for record in records
+    ]
+
+
+BATCHES = st.lists(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(["a", "b", "j", "k", "z"]),
+            VALUES | st.sampled_from(["", "null", "nul", None]),
+        ),
+        min_size=1,
+    ),
+    max_size=4,
+)
+
+
+@given(BATCHES, st.sets(st.sampled_from(["a", "b", "j", "k"])))
+def test_null_columns(batches: list[list[dict[str, Any]]], defaults: set[str]) -> None:
+    """`values` omits columns that were NULL so far, but none with a default; no value is lost."""
+    columns = [
+        Column(name, "jsonb" if name == "j" else "text", default=name in defaults)
+        for name in ("a", "b", "j", "k")
+    ]
+    encoder = RowEncoder(columns)
+    filled = {columns[0]} | {column for column in columns if column.default}
+    for records in batches:
+        rows = [expected(record, columns) for record in records]
+        filled |= {columns[n] for row in rows for n, value in enumerate(row) if value is not None}
+        written, text = encoder.encode_filled(make_batch(*map(json.dumps, records)), VALUE_LISTS)
+        assert list(written) == [column for column in columns if column in filled]
+        values = [[row[columns.index(column)] for column in written] for row in rows]
+        assert text == b"),(".join(map(VALUE_LISTS.row, values))
 
 
 BAD = {

@@ -92,6 +92,7 @@ def test_columns_of_the_server(match) -> None:
     assert found.missing == ("needed",)
     found = match("SELECT 1", "a", "id", "at", "twice", "always", "needed", "n")
     assert [column.name for column in found.table.columns] == ["id", "n", "a", "at", "needed"]
+    assert [column.name for column in found.table.columns if column.default] == ["id", "n", "at"]
     assert found.computed == ("twice",)
     assert found.identity == ("always",)
     assert found.sequences == ("id", "n")
