@@ -29,7 +29,7 @@ from msgspec.structs import astuple
 
 from pgload.schema.table import JSON_TYPES, Column
 from pgload.source.reader import Batch
-from pgload.source.scan import DECODE_ERRORS, field_error, record_error
+from pgload.source.scan import DECODE_ERRORS, field_error, record_error, record_type
 
 SEPARATOR = b"\x1f"  # between the tokens of a record
 EMPTY = b'""'
@@ -354,8 +354,8 @@ def _tokenizer(columns: Sequence[Column]) -> Callable[[Iterable[Raw]], Iterator[
     """A function from records to the tokens of the columns' fields, one of NULL if missing."""
     names = [column.source for column in columns]
     missing = [Raw(NULL if column.keep_empty else EMPTY) for column in columns]
-    needs_escapes = any(char in '"\\' or char < " " for name in names for char in name)
-    if needs_escapes or len(set(names)) < len(names):  # msgspec's Structs refuse both
+    record = record_type(names, [Raw] * len(names), missing)
+    if record is None:
         defaults = list(zip(names, missing, strict=True))
 
         def tokens_by_name(records: Iterable[Raw]) -> Iterator[Tokens]:
@@ -364,8 +364,5 @@ def _tokenizer(columns: Sequence[Column]) -> Callable[[Iterable[Raw]], Iterator[
 
         return tokens_by_name
 
-    renamed = {f"c{n}": name for n, name in enumerate(names)}
-    fields = [(c, Raw, default) for c, default in zip(renamed, missing, strict=True)]
-    record = msgspec.defstruct("Record", fields, rename=renamed, gc=False)
     decode = msgspec.json.Decoder(record).decode
     return lambda records: map(astuple, map(decode, records))

@@ -48,8 +48,8 @@ class Folder:
     broken: dict[Path, SourceError] = field(default_factory=dict)
 
 
-def read_folder(path: Path) -> Folder:
-    """Read every file once, to its end.
+def read_folder(path: Path, *, infer: bool = True) -> Folder:
+    """Read every file once, to its end; with `infer` for the types of new tables' columns, too.
 
     A file without data is `broken`; the others are read all the same. Raises `SourceError` for a
     folder without JSON files, `UsageError` for a wrong mapping file.
@@ -60,8 +60,8 @@ def read_folder(path: Path) -> Folder:
     for file in files:
         try:
             _, rule = table_for(file, folder.rules)
-            infer = rule is None or rule.infer
-            found = scan(file, infer=infer, form=format_for(file, folder.rules))
+            types = infer and (rule is None or rule.infer)
+            found = scan(file, infer=types, form=format_for(file, folder.rules))
             if found.records and not found.fields:
                 raise SourceError(
                     f"{file.name}: its records have no field, so there is nothing to store"
