@@ -114,6 +114,7 @@ def make_plan(folder: Folder, connection: Connection, options: MigrateOptions) -
     """Match the files to the server's tables; writes nothing."""
     plan = Plan(folder, broken=dict(folder.broken))
     catalog = Catalog(connection, override_identity=options.override_identity)
+    catalog.read(each for path in folder.scans for each in _tables_of(path, folder.rules))
     to_create: dict[Path, Scan] = {}
     for path, found in folder.scans.items():
         try:
@@ -170,8 +171,8 @@ def _match(
 
     Raises `SourceError` for a file named like the ledger, into which no records may be written.
     """
-    table, rule = table_for(path, rules)
-    for each in (table, *(other_names(path) if rule is None else ())):
+    possible = _tables_of(path, rules)
+    for each in possible:
         if snake_case(each.name) == LEDGER:
             raise SourceError(
                 f"{path.name}: {LEDGER} is the table in which pgload records what is committed: "
@@ -179,7 +180,13 @@ def _match(
             )
         if match := catalog.match(each, found.fields):
             return each, match
-    return table, None
+    return possible[0], None
+
+
+def _tables_of(path: Path, rules: list[Rule]) -> list[Table]:
+    """The tables that a file may go to; the first that exists, or else the first."""
+    table, rule = table_for(path, rules)
+    return [table, *(other_names(path) if rule is None else ())]
 
 
 def _to_be_created(plan: Plan, scans: Mapping[Path, Scan], catalog: Catalog) -> Iterator[FilePlan]:
