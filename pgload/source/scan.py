@@ -21,7 +21,7 @@ from pgload.source.stores import Stamp, content_id
 BIGINT_DIGITS = 20  # the longest bigint, with its sign
 MAX_OFFSET = timedelta(hours=16)  # from UTC, for PostgreSQL
 CHUNK = 100  # records between two looks at whether the decoder has to be made again
-MAX_FIELDS = 2000  # for which one is made; a table has fewer columns
+SPARSE = 3  # fields for each that a record has, from which on none is made
 SHOWN_BYTES = 60  # of a record, in a message
 # What msgspec raises for a record. A field that occurs twice is not an error: the last one counts,
 # as in PostgreSQL's own JSON functions.
@@ -117,6 +117,7 @@ class FieldFinder:
         self._mixed: set[str] = set()  # fields of text that hold something else, too
         self._kinds: list[_Kind] = []  # of the fields that `_decode` knows
         self._decode: Callable[[Raw], Any] | None = None
+        self._looked_at = self._found = 0  # records looked at field by field, and their fields
         self._open: list[tuple[str, str]] = []  # fields and attributes whose types `_decode` leaves
 
     def add(self, records: Iterable[Raw], *, first: int = 1) -> Iterator[RecordError]:
@@ -128,27 +129,35 @@ class FieldFinder:
         numbered = enumerate(records, first)
         while chunk := list(islice(numbered, CHUNK)):
             self._update_decoder()
-            has_raw = not _CHECKED.issuperset(self._kinds)
+            decode, has_raw = self._decode, not _CHECKED.issuperset(self._kinds)
             for number, record in chunk:
-                try:
-                    if self._decode is None:
-                        raise msgspec.DecodeError
-                    values = self._decode(record)
-                    if has_raw:
-                        str(record, "utf-8")
-                except DECODE_ERRORS:
-                    if error := self._add_record(number, record):
-                        yield error
-                    continue
-                for name, attribute in self._open:
-                    types, token = self.fields[name], getattr(values, attribute)
-                    if token is not None and self._shows_type(types):
-                        types.add(type_of(bytes(token)))
+                if decode:
+                    try:
+                        values = decode(record)
+                        if has_raw:
+                            str(record, "utf-8")
+                    except DECODE_ERRORS:
+                        pass  # it is looked at below
+                    else:
+                        self._add_types(values)
+                        continue
+                if error := self._add_record(number, record):
+                    yield error
+
+    def _add_types(self, values: Any) -> None:
+        """Add the types of the values that the decoder left as they are."""
+        for name, attribute in self._open:
+            types, token = self.fields[name], getattr(values, attribute)
+            if token is not None and self._shows_type(types):
+                types.add(type_of(bytes(token)))
 
     def _update_decoder(self) -> None:
         """Make a decoder that accepts records which show nothing new."""
+        if not self._found or len(self.fields) * self._looked_at > SPARSE * self._found:
+            self._decode = None  # records that have few of the fields: a search for each takes long
+            return
         kinds = [self._kind(name, types) for name, types in self.fields.items()]
-        if kinds == self._kinds or len(kinds) > MAX_FIELDS:
+        if self._decode and kinds == self._kinds:
             return
         self._kinds = kinds
         types = [_TYPES[kind] for kind in kinds]
@@ -179,12 +188,15 @@ class FieldFinder:
                     f"{self._path.name}: record {number}: a field's name {reason}"
                 ) from None
             return record_error(self._path, number, record, error)
-        for name, value in found.items():
-            types = self.fields.setdefault(name, set())
-            token = bytes(value)
-            if self._shows_type(types):
-                types.add(type_of(token))
-            elif not token.startswith(b'"') and token != b"null":
+        self._looked_at += 1
+        self._found += len(found)
+        fields, infer = self.fields, self._infer
+        if not found.keys() <= fields.keys():
+            fields |= {name: set() for name in found if name not in fields}
+        for name, value in found.items() if infer or self._decode else ():
+            if infer and "text" not in (types := fields[name]):
+                types.add(type_of(bytes(value)))
+            elif self._decode and (token := bytes(value))[:1] != b'"' and token != b"null":
                 self._mixed.add(name)
         return None
 
