@@ -35,6 +35,7 @@ SEPARATOR = b"\x1f"  # between the tokens of a record
 EMPTY = b'""'
 NULL = b"null"
 NULLS = (EMPTY, NULL)  # tokens that become NULL
+RECORDS_AT_ONCE = 10  # whose tokens are held together; more would not stay in the cache
 ORDER_RECORDS = 20  # of a file, which show the order of its fields
 
 # A string that stands for the token of a json column; JSON text cannot hold the character either.
@@ -149,21 +150,38 @@ class RowEncoder:
         """
         if self.keeps_empty:
             return self.columns, self.encode(batch, row_format)
-        tokens = self.tokens(batch)
         written = self._written
-        if not _are_null(chain.from_iterable(map(written.pick_others, tokens))):
-            columns = zip(*map(written.pick_others, tokens), strict=True)
-            filled = [n for n, c in zip(written.others, columns, strict=True) if not _are_null(c)]
+        found = self._filled_lines(batch, written)
+        if found is None:
+            columns = list(zip(*self.tokens(batch), strict=True))
+            filled = [n for n in written.others if not _are_null(columns[n])]
             written = _Written.of([*written.columns, *filled], len(self.columns))
             self._written = written
-        tokens = list(map(written.pick, tokens))
+            found = self._filled_lines(batch, written)
+            assert found is not None
+        return written.pick(self.columns), self._rows(batch, *found, row_format, written)
+
+    def _filled_lines(
+        self, batch: Batch, written: _Written
+    ) -> tuple[list[bytes], list[list[bytes]]] | None:
+        """The lines of the columns that are written, and what their placeholders stand for.
+
+        None where another column is not NULL.
+        """
         json_columns = [n for n, of in enumerate(written.columns) if of in self.json_columns]
-        if json_columns:
-            lines, json_tokens = _with_placeholders(tokens, json_columns)
-        else:
-            lines, json_tokens = list(map(SEPARATOR.join, tokens)), []
-        rows = self._rows(batch, lines, json_tokens, row_format, written)
-        return written.pick(self.columns), rows
+        lines, json_tokens = list[bytes](), list[list[bytes]]()
+        for part in batch.parts(RECORDS_AT_ONCE):
+            tokens = self.tokens(part)
+            if not _are_null(chain.from_iterable(map(written.pick_others, tokens))):
+                return None
+            picked = map(written.pick, tokens)
+            if json_columns:
+                part_lines, part_json = _with_placeholders(picked, json_columns)
+                lines += part_lines
+                json_tokens += part_json
+            else:
+                lines += map(SEPARATOR.join, picked)
+        return lines, json_tokens
 
     def tuples(self, batch: Batch) -> Iterator[Values]:
         """The rows as Python strings, for a driver that adapts parameters itself."""

@@ -134,11 +134,11 @@ class MultiValues(Method):
     def write(
         self, cursor: Cursor, payload: list[Encoded], *, before: bytes = b"", after: bytes = b""
     ) -> None:
-        statements = [
-            f"INSERT INTO {self.into(columns, cursor.connection)} VALUES (".encode() + rows + b")"
-            for columns, rows in payload
-        ]
-        cursor.execute(_join_statements(before, *statements, after))
+        pieces = [before, b";"] if before else []
+        for columns, rows in payload:
+            into = self.into(columns, cursor.connection)
+            pieces += (f"INSERT INTO {into} VALUES (".encode(), rows, b");")
+        cursor.execute(b"".join([*pieces, after]))
 
 
 _TOKENS_TO_LITERALS = bytes.maketrans(b'"' + SEPARATOR, b"',")
