@@ -1,6 +1,6 @@
 """Raw records → rows, with as little Python as possible for each record and none for each field.
 
-A record is split into its values' JSON text (*tokens*) in the order of the table's columns; msgspec
+A record is split into its values' JSON text (*tokens*) in the order of the file's fields; msgspec
 does that without decoding them. Joined by a control character, which JSON text cannot hold
 unescaped, the tokens of many records are one byte string that is searched and changed as a whole:
 where no value is nested and none has a backslash, deleting every `"` makes COPY text of it. Only
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import itemgetter
@@ -24,28 +23,30 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import Raw
-from msgspec.structs import astuple
 
+from pgload.load.tokens import (
+    EMPTY,
+    NULLS,
+    ORDER_RECORDS,
+    SEPARATOR,
+    Tokens,
+    are_null,
+    in_file_order,
+    is_plain,
+    tokenizer,
+    without_quotes,
+)
 from pgload.schema.table import JSON_TYPES, Column
 from pgload.source.reader import Batch
-from pgload.source.scan import DECODE_ERRORS, field_error, record_error, record_type
+from pgload.source.scan import DECODE_ERRORS, field_error, record_error
 
-SEPARATOR = b"\x1f"  # between the tokens of a record
-EMPTY = b'""'
-NULL = b"null"
-NULLS = (EMPTY, NULL)  # tokens that become NULL
 RECORDS_AT_ONCE = 10  # whose tokens are held together; more would not stay in the cache
-ORDER_RECORDS = 20  # of a file, which show the order of its fields
 
 # A string that stands for the token of a json column; JSON text cannot hold the character either.
 _PLACEHOLDER = b"\x1d"
 _PLACEHOLDER_TOKEN = b'"\x1d"'
-_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
-_NULL_TOKEN = re.compile(rb"(?<![^\x1f\n])null(?![^\x1f\n])")
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
-Tokens = Sequence[bytes | Raw]
 Values = list[str | None]
 Picker = Callable[[Sequence[Any]], Sequence[Any]]  # takes some items of a sequence, as `itemgetter`
 
@@ -77,7 +78,7 @@ class TableEncoder:
         """The encoder for the batches of a file; the same one while the order is the same."""
         path, encoder = self._last
         if path is not batch.path:
-            columns = _in_file_order(self._columns, batch.records[:ORDER_RECORDS])
+            columns = in_file_order(self._columns, batch.records[:ORDER_RECORDS])
             if columns != encoder.columns:
                 encoder = RowEncoder(columns)
             self._last = batch.path, encoder  # at once, as several threads may encode
@@ -86,16 +87,6 @@ class TableEncoder:
     def check(self, batch: Batch) -> None:
         """Raise `RecordError` for the first record that PostgreSQL's text cannot hold."""
         self.for_batch(batch).check(batch)
-
-
-def _in_file_order(columns: Sequence[Column], records: Iterable[Raw]) -> Sequence[Column]:
-    """The columns in the order of the fields of the longest record; the others follow."""
-    longest: dict[str, Raw] = {}
-    for record in records:
-        with suppress(*DECODE_ERRORS):
-            longest = max(longest, _decode_fields(record), key=len)
-    places = {name: place for place, name in enumerate(longest)}
-    return tuple(sorted(columns, key=lambda column: places.get(column.source, len(places))))
 
 
 class RowEncoder:
@@ -110,7 +101,7 @@ class RowEncoder:
         # An INSERT needs one column; one with a default would get that instead of NULL.
         always = [n for n, column in enumerate(columns) if column.default or n == 0]
         self._written = _Written.of(always, len(columns))
-        self._tokens = _tokenizer(columns)
+        self._tokens = tokenizer(columns)
         self._decode_string = msgspec.json.Decoder(str).decode
 
     def tokens(self, batch: Batch) -> list[Tokens]:
@@ -154,7 +145,7 @@ class RowEncoder:
         found = self._filled_lines(batch, written)
         if found is None:
             columns = list(zip(*self.tokens(batch), strict=True))
-            filled = [n for n in written.others if not _are_null(columns[n])]
+            filled = [n for n in written.others if not are_null(columns[n])]
             written = _Written.of([*written.columns, *filled], len(self.columns))
             self._written = written
             found = self._filled_lines(batch, written)
@@ -172,7 +163,7 @@ class RowEncoder:
         lines, json_tokens = list[bytes](), list[list[bytes]]()
         for part in batch.parts(RECORDS_AT_ONCE):
             tokens = self.tokens(part)
-            if not _are_null(chain.from_iterable(map(written.pick_others, tokens))):
+            if not are_null(chain.from_iterable(map(written.pick_others, tokens))):
                 return None
             picked = map(written.pick, tokens)
             if json_columns:
@@ -277,41 +268,6 @@ class RowEncoder:
         return token.decode()
 
 
-def is_plain(text: bytes) -> bool:
-    """Whether every `"` in lines begins or ends a string, and every string is its characters.
-
-    Then no token has a backslash, and none is an object or an array.
-    """
-    return b"\\" not in text and not _may_nest(text, b"{") and not _may_nest(text, b"[")
-
-
-def without_quotes(text: bytes, tokens: int) -> bytes:
-    """Plain lines of that many tokens without the quotes of strings, and null as nothing."""
-    stripped = text.translate(None, b'"')
-    if len(text) - len(stripped) == 2 * tokens:  # all are strings, none is null
-        return stripped
-    return _NULL_TOKEN.sub(b"", text).translate(None, b'"')
-
-
-def all_in_quotes(text: bytes, tokens: int) -> bytes:
-    """Plain lines of that many tokens, every one in quotes: `"1.5"` for 1.5, `""` for null."""
-    if text.count(b'"') == 2 * tokens:
-        return text
-    bare = without_quotes(text, tokens)
-    return b'"' + bare.replace(SEPARATOR, b'"\x1f"').replace(b"\n", b'"\n"') + b'"'
-
-
-def _may_nest(text: bytes, first: bytes) -> bool:
-    """Whether a token begins with that byte.
-
-    Also true where a string holds the end of a line, `),(`, before it, which costs time only.
-    """
-    at = text.find(first)
-    while at > 0 and text[at - 1] not in b"\x1f\n" and not text.endswith(b"),(", 0, at):
-        at = text.find(first, at + 1)
-    return at >= 0
-
-
 class _Written(NamedTuple):
     """Which columns of a table a statement writes, by their numbers."""
 
@@ -331,15 +287,6 @@ def _picker(numbers: Sequence[int]) -> Picker:
     if len(numbers) > 1:
         return itemgetter(*numbers)
     return lambda items: [items[n] for n in numbers]
-
-
-def _are_null(tokens: Iterable[bytes | Raw]) -> bool:
-    """Whether all of the tokens are null or the empty string."""
-    text = b"".join(tokens)
-    if text == EMPTY * (len(text) // len(EMPTY)):  # as a rule; it takes half the time
-        return True
-    # Of any other token something remains: of one such as "null" a quote.
-    return not text.replace(EMPTY, b"").replace(NULL, b"")
 
 
 def _with_placeholders(
@@ -366,21 +313,3 @@ def _with_json(
     tokens = [encode(token) for record in json_tokens for token in record]
     pairs = zip(tokens, after, strict=True)
     return b"".join([before, *[piece for pair in pairs for piece in pair]])
-
-
-def _tokenizer(columns: Sequence[Column]) -> Callable[[Iterable[Raw]], Iterator[Tokens]]:
-    """A function from records to the tokens of the columns' fields, one of NULL if missing."""
-    names = [column.source for column in columns]
-    missing = [Raw(NULL if column.keep_empty else EMPTY) for column in columns]
-    record = record_type(names, [Raw] * len(names), missing)
-    if record is None:
-        defaults = list(zip(names, missing, strict=True))
-
-        def tokens_by_name(records: Iterable[Raw]) -> Iterator[Tokens]:
-            for fields in map(_decode_fields, records):
-                yield tuple([fields.get(name, default) for name, default in defaults])
-
-        return tokens_by_name
-
-    decode = msgspec.json.Decoder(record).decode
-    return lambda records: map(astuple, map(decode, records))

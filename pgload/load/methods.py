@@ -14,18 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pgload.contract import METHODS
 from pgload.errors import UsageError
-from pgload.load.encode import (
-    EMPTY,
-    SEPARATOR,
-    RowEncoder,
-    RowFormat,
-    TableEncoder,
-    Values,
-    all_in_quotes,
-    is_plain,
-    without_quotes,
-)
+from pgload.load.encode import RowEncoder, RowFormat, TableEncoder, Values
 from pgload.load.server_json import json_literal, rows_of_json
+from pgload.load.tokens import EMPTY, SEPARATOR, all_in_quotes, is_plain, without_quotes
 from pgload.schema.table import (
     OVERRIDING,
     Column,

@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from pgload.contract import METHODS
 from pgload.errors import RecordError
-from pgload.load.encode import RowEncoder, Values, all_in_quotes, is_plain, without_quotes
+from pgload.load.encode import RowEncoder, Values
 from pgload.load.methods import VALUE_LISTS, Copy, make_method
 from pgload.schema.table import Column, Table
 from pgload.source.reader import Batch
@@ -229,29 +229,3 @@ def test_method_refuses_a_bad_record(method: str) -> None:
     batch = make_batch('{"a": "1"}', '{"a": "\\u0000"}')
     with pytest.raises(RecordError, match=r'^x\.json: record 6: field "a" holds \\u0000'):
         make_method(method, Table("t", COLUMNS)).encode(batch)
-
-
-@pytest.mark.parametrize(
-    ("line", "plain"),
-    [
-        (b'"a"\x1f""\x1fnull\x1f1.5\x1ftrue', True),
-        (b'"{"\x1f"a[0]"', True),
-        (b'"a\\n"', False),
-        (b'{"k":1}\x1f""', False),
-        (b'""\x1f[1]', False),
-        (b'"x"\n[1]', False),
-        (b'"x"),([1]', False),
-    ],
-)
-def test_is_plain(line: bytes, plain: bool) -> None:
-    """Plain lines have no backslash and no token that is an object or an array."""
-    assert is_plain(line) is plain
-
-
-def test_quotes() -> None:
-    """All quotes are removed, or all tokens are put in quotes; null is nothing in both."""
-    strings, mixed = b'"a"\x1f""\n"null"\x1f"b"', b'"a"\x1fnull\n1.5\x1f"null"'
-    assert without_quotes(strings, 4) == b"a\x1f\nnull\x1fb"
-    assert all_in_quotes(strings, 4) == strings
-    assert without_quotes(mixed, 4) == b"a\x1f\n1.5\x1fnull"
-    assert all_in_quotes(mixed, 4) == b'"a"\x1f""\n"1.5"\x1f"null"'
