@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.own.plain import open_pipe
 from pgload.bench.dataset import Dataset
-from pgload.load.methods import make_method
+from pgload.load.methods import Copy
 from pgload.targets.embedded import newest_install
 from pgload.targets.target import Target
 
@@ -54,14 +54,14 @@ def prepared_copy(
     connection = target.connect()
     commands = [list[str]() for _ in range(connections)]
     for number, (path, table) in enumerate(dataset.tables.items()):
-        method = make_method("copy", table)
+        method = Copy(table)
         batches = [batch for each, batch in dataset.batches(1000) if batch.path == path]
-        statement = method.prepare(connection).head.decode()
-        statement = statement.replace("'\x1f'", r"E'\x1f'")
+        columns = method.encoder.for_batch(batches[0]).columns
+        statement = method.statement(columns, connection).replace("'\x1f'", r"E'\x1f'")
         for n, own_commands in enumerate(commands):
             text = folder / f"{number}-{n}.txt"
             with text.open("wb") as file:
-                file.writelines(map(method.encode, batches[n::connections]))
+                file.writelines(method.encode(batch).rows for batch in batches[n::connections])
             copy = statement.replace("COPY", "copy").replace("STDIN", f"'{text}'")
             own_commands.append(f"\\{copy}")
     connection.close()

@@ -1,6 +1,6 @@
 """Raw records → rows, with as little Python as possible for each record and none for each field.
 
-A record is split into its values' JSON text (*tokens*) in the order of the table's columns; msgspec
+A record is split into its values' JSON text (*tokens*) in the order of the file's fields; msgspec
 does that without decoding them. Joined by a control character, which JSON text cannot hold
 unescaped, the tokens of many records are one byte string that is searched and changed as a whole:
 where no value is nested and none has a backslash, deleting every `"` makes COPY text of it. Only
@@ -17,28 +17,38 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import Raw
-from msgspec.structs import astuple
 
+from pgload.load.tokens import (
+    EMPTY,
+    NULLS,
+    ORDER_RECORDS,
+    SEPARATOR,
+    Tokens,
+    are_null,
+    in_file_order,
+    is_plain,
+    tokenizer,
+    without_quotes,
+)
 from pgload.schema.table import JSON_TYPES, Column
 from pgload.source.reader import Batch
 from pgload.source.scan import DECODE_ERRORS, field_error, record_error
 
-SEPARATOR = b"\x1f"  # between the tokens of a record
-EMPTY = b'""'
-NULLS = (EMPTY, b"null")  # tokens that become NULL
+RECORDS_AT_ONCE = 10  # whose tokens are held together; more would not stay in the cache
 
 # A string that stands for the token of a json column; JSON text cannot hold the character either.
 _PLACEHOLDER = b"\x1d"
 _PLACEHOLDER_TOKEN = b'"\x1d"'
-_NULL_TOKEN = re.compile(rb"(?<![^\x1f\n])null(?![^\x1f\n])")
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
-Tokens = Sequence[bytes | Raw]
 Values = list[str | None]
+Picker = Callable[[Sequence[Any]], Sequence[Any]]  # takes some items of a sequence, as `itemgetter`
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +63,45 @@ class RowFormat:
     between: bytes  # two rows, and two lines
 
 
+class TableEncoder:
+    """Encodes batches for a table, the columns in the order of the fields in the batch's file.
+
+    msgspec finds a field of a Struct at once where it expects it and searches for it elsewhere,
+    which may double the time of decoding. The statements name their columns, so any order will do.
+    """
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._columns = columns
+        self._last: tuple[Path | None, RowEncoder] = (None, RowEncoder(columns))
+
+    def for_batch(self, batch: Batch) -> RowEncoder:
+        """The encoder for the batches of a file; the same one while the order is the same."""
+        path, encoder = self._last
+        if path is not batch.path:
+            columns = in_file_order(self._columns, batch.records[:ORDER_RECORDS])
+            if columns != encoder.columns:
+                encoder = RowEncoder(columns)
+            self._last = batch.path, encoder  # at once, as several threads may encode
+        return encoder
+
+    def check(self, batch: Batch) -> None:
+        """Raise `RecordError` for the first record that PostgreSQL's text cannot hold."""
+        self.for_batch(batch).check(batch)
+
+
 class RowEncoder:
     """Encodes batches as rows of the given columns."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
-        self._columns = columns
+        self.columns = tuple(columns)
         self.json_columns = [n for n, column in enumerate(columns) if column.type in JSON_TYPES]
+        self.other_columns = [n for n, column in enumerate(columns) if column.type != "text"]
         # Empty strings that are kept are told from NULL value by value, never in plain lines.
         self.keeps_empty = [n for n, column in enumerate(columns) if column.keep_empty]
-        self._tokens = _tokenizer(columns)
+        # An INSERT needs one column; one with a default would get that instead of NULL.
+        always = [n for n, column in enumerate(columns) if column.default or n == 0]
+        self._written = _Written.of(always, len(columns))
+        self._tokens = tokenizer(columns)
         self._decode_string = msgspec.json.Decoder(str).decode
 
     def tokens(self, batch: Batch) -> list[Tokens]:
@@ -82,20 +122,57 @@ class RowEncoder:
             self.tokens(batch)  # raises for the first record that cannot be decoded
             rows = [row_format.row(self.values(batch, n)) for n in range(len(batch.records))]
             return row_format.between.join(rows)
-        lines, json_tokens = self._lines(batch)
-        text = row_format.between.join(lines)
-        if is_plain(text):
-            return self._plain_rows(text, lines, json_tokens, row_format)
-        pieces: list[bytes] = []
-        for plain, group in groupby(range(len(lines)), lambda n: is_plain(lines[n])):
-            numbers = list(group)
-            if plain:  # neighbours at once
-                part = slice(numbers[0], numbers[-1] + 1)
-                text = row_format.between.join(lines[part])
-                pieces.append(self._plain_rows(text, lines[part], json_tokens[part], row_format))
+        if self.json_columns:
+            lines, json_tokens = _with_placeholders(self.tokens(batch), self.json_columns)
+            return self._rows(batch, lines, json_tokens, row_format)
+        try:  # record by record, without holding all their tokens
+            lines = list(map(SEPARATOR.join, self._tokens(batch.records)))
+        except DECODE_ERRORS:
+            self.tokens(batch)  # raises for the record
+            raise
+        return self._rows(batch, lines, [], row_format)
+
+    def encode_filled(self, batch: Batch, row_format: RowFormat) -> tuple[Sequence[Column], bytes]:
+        """The batch as rows of only those columns that were not NULL in all records so far.
+
+        Gives these columns, too. A column with a default is always among them. They only become
+        more, so that a load has few different statements: pg_stat_statements keeps each of them,
+        and takes longer for a new one than its columns of NULL do.
+        """
+        if self.keeps_empty:
+            return self.columns, self.encode(batch, row_format)
+        written = self._written
+        found = self._filled_lines(batch, written)
+        if found is None:
+            columns = list(zip(*self.tokens(batch), strict=True))
+            filled = [n for n in written.others if not are_null(columns[n])]
+            written = _Written.of([*written.columns, *filled], len(self.columns))
+            self._written = written
+            found = self._filled_lines(batch, written)
+            assert found is not None
+        return written.pick(self.columns), self._rows(batch, *found, row_format, written)
+
+    def _filled_lines(
+        self, batch: Batch, written: _Written
+    ) -> tuple[list[bytes], list[list[bytes]]] | None:
+        """The lines of the columns that are written, and what their placeholders stand for.
+
+        None where another column is not NULL.
+        """
+        json_columns = [n for n, of in enumerate(written.columns) if of in self.json_columns]
+        lines, json_tokens = list[bytes](), list[list[bytes]]()
+        for part in batch.parts(RECORDS_AT_ONCE):
+            tokens = self.tokens(part)
+            if not are_null(chain.from_iterable(map(written.pick_others, tokens))):
+                return None
+            picked = map(written.pick, tokens)
+            if json_columns:
+                part_lines, part_json = _with_placeholders(picked, json_columns)
+                lines += part_lines
+                json_tokens += part_json
             else:
-                pieces += [row_format.row(self.values(batch, n)) for n in numbers]
-        return row_format.between.join(pieces)
+                lines += map(SEPARATOR.join, picked)
+        return lines, json_tokens
 
     def tuples(self, batch: Batch) -> Iterator[Values]:
         """The rows as Python strings, for a driver that adapts parameters itself."""
@@ -116,7 +193,7 @@ class RowEncoder:
         Raises `RecordError` for a value that PostgreSQL's text cannot hold.
         """
         (tokens,) = self._tokens([batch.records[n]])
-        pairs = zip(self._columns, tokens, strict=True)
+        pairs = zip(self.columns, tokens, strict=True)
         return [self._value(batch, n, column, bytes(token)) for column, token in pairs]
 
     def column_values(self, batch: Batch, n: int, tokens: Tokens) -> Values:
@@ -124,7 +201,7 @@ class RowEncoder:
 
         Raises `RecordError` as `values` does.
         """
-        column = self._columns[n]
+        column = self.columns[n]
         return [
             self._value(batch, record, column, bytes(token)) for record, token in enumerate(tokens)
         ]
@@ -135,39 +212,37 @@ class RowEncoder:
         for n in range(len(batch.records)):
             self.values(batch, n)
 
-    def _plain_rows(
+    def _rows(
         self,
-        text: bytes,
+        batch: Batch,
         lines: list[bytes],
         json_tokens: list[list[bytes]],
         row_format: RowFormat,
+        written: _Written | None = None,
     ) -> bytes:
-        rows = row_format.plain_rows(text, lines, len(lines) * len(self._columns))
-        return _with_json(rows, json_tokens, row_format.json) if json_tokens else rows
+        """The rows of lines; `json_tokens` are what their placeholders stand for, by record."""
+        width = len(written.columns if written else self.columns)
 
-    def _lines(self, batch: Batch) -> tuple[list[bytes], list[list[bytes]]]:
-        """The line of each record, and the tokens that its placeholders stand for, if any."""
-        if self.json_columns:
-            tokens, json_tokens = self._with_placeholders(self.tokens(batch))
-            return list(map(SEPARATOR.join, tokens)), json_tokens
-        try:  # record by record, without holding all their tokens
-            return list(map(SEPARATOR.join, self._tokens(batch.records))), []
-        except DECODE_ERRORS:
-            self.tokens(batch)  # raises for the record
-            raise
+        def plain(text: bytes, part: slice) -> bytes:
+            rows = row_format.plain_rows(text, lines[part], len(lines[part]) * width)
+            if not json_tokens:
+                return rows
+            return _with_json(rows, json_tokens[part], row_format.json)
 
-    def _with_placeholders(self, tokens: list[Tokens]) -> tuple[list[Tokens], list[list[bytes]]]:
-        """The tokens with placeholders for those of json columns, and these by record."""
-        replaced, json_tokens = list[Tokens](), list[list[bytes]]()
-        for record in map(list, tokens):
-            json_tokens.append([])
-            for n in self.json_columns:
-                token = bytes(record[n])
-                if token not in NULLS:
-                    json_tokens[-1].append(token)
-                    record[n] = _PLACEHOLDER_TOKEN
-            replaced.append(record)
-        return replaced, json_tokens
+        text = row_format.between.join(lines)
+        if is_plain(text):
+            return plain(text, slice(None))
+        pieces: list[bytes] = []
+        for are_plain, group in groupby(range(len(lines)), lambda n: is_plain(lines[n])):
+            numbers = list(group)
+            if are_plain:  # neighbours at once
+                part = slice(numbers[0], numbers[-1] + 1)
+                pieces.append(plain(row_format.between.join(lines[part]), part))
+                continue
+            for n in numbers:
+                values = self.values(batch, n)
+                pieces.append(row_format.row(list(written.pick(values)) if written else values))
+        return row_format.between.join(pieces)
 
     def _value(self, batch: Batch, n: int, column: Column, token: bytes) -> str | None:
         try:
@@ -192,39 +267,41 @@ class RowEncoder:
         return token.decode()
 
 
-def is_plain(text: bytes) -> bool:
-    """Whether every `"` in lines begins or ends a string, and every string is its characters.
+class _Written(NamedTuple):
+    """Which columns of a table a statement writes, by their numbers."""
 
-    Then no token has a backslash, and none is an object or an array.
-    """
-    return b"\\" not in text and not _may_nest(text, b"{") and not _may_nest(text, b"[")
+    columns: Sequence[int]
+    others: Sequence[int]
+    pick: Picker  # the items of these columns
+    pick_others: Picker
 
-
-def without_quotes(text: bytes, tokens: int) -> bytes:
-    """Plain lines of that many tokens without the quotes of strings, and null as nothing."""
-    stripped = text.translate(None, b'"')
-    if len(text) - len(stripped) == 2 * tokens:  # all are strings, none is null
-        return stripped
-    return _NULL_TOKEN.sub(b"", text).translate(None, b'"')
-
-
-def all_in_quotes(text: bytes, tokens: int) -> bytes:
-    """Plain lines of that many tokens, every one in quotes: `"1.5"` for 1.5, `""` for null."""
-    if text.count(b'"') == 2 * tokens:
-        return text
-    bare = without_quotes(text, tokens)
-    return b'"' + bare.replace(SEPARATOR, b'"\x1f"').replace(b"\n", b'"\n"') + b'"'
+    @classmethod
+    def of(cls, columns: Iterable[int], count: int) -> _Written:
+        written = sorted(columns)
+        others = sorted(set(range(count)).difference(written))
+        return cls(written, others, _picker(written), _picker(others))
 
 
-def _may_nest(text: bytes, first: bytes) -> bool:
-    """Whether a token begins with that byte.
+def _picker(numbers: Sequence[int]) -> Picker:
+    if len(numbers) > 1:
+        return itemgetter(*numbers)
+    return lambda items: [items[n] for n in numbers]
 
-    Also true where a string holds the end of a line, `),(`, before it, which costs time only.
-    """
-    at = text.find(first)
-    while at > 0 and text[at - 1] not in b"\x1f\n" and not text.endswith(b"),(", 0, at):
-        at = text.find(first, at + 1)
-    return at >= 0
+
+def _with_placeholders(
+    tokens: Iterable[Tokens], json_columns: Sequence[int]
+) -> tuple[list[bytes], list[list[bytes]]]:
+    """The line of each record with placeholders in the json columns, and what these stand for."""
+    lines, json_tokens = list[bytes](), list[list[bytes]]()
+    for record in map(list, tokens):
+        json_tokens.append([])
+        for n in json_columns:
+            token = bytes(record[n])
+            if token not in NULLS:
+                json_tokens[-1].append(token)
+                record[n] = _PLACEHOLDER_TOKEN
+        lines.append(SEPARATOR.join(record))
+    return lines, json_tokens
 
 
 def _with_json(
@@ -235,25 +312,3 @@ def _with_json(
     tokens = [encode(token) for record in json_tokens for token in record]
     pairs = zip(tokens, after, strict=True)
     return b"".join([before, *[piece for pair in pairs for piece in pair]])
-
-
-def _tokenizer(columns: Sequence[Column]) -> Callable[[Iterable[Raw]], Iterator[Tokens]]:
-    """A function from records to the tokens of the columns' fields, one of NULL if missing."""
-    names = [column.source for column in columns]
-    missing = [Raw(b"null" if column.keep_empty else EMPTY) for column in columns]
-    needs_escapes = any(char in '"\\' or char < " " for name in names for char in name)
-    if needs_escapes or len(set(names)) < len(names):  # msgspec's Structs refuse both
-        decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
-        defaults = list(zip(names, missing, strict=True))
-
-        def tokens_by_name(records: Iterable[Raw]) -> Iterator[Tokens]:
-            for fields in map(decode_fields, records):
-                yield tuple([fields.get(name, default) for name, default in defaults])
-
-        return tokens_by_name
-
-    renamed = {f"c{n}": name for n, name in enumerate(names)}
-    fields = [(c, Raw, default) for c, default in zip(renamed, missing, strict=True)]
-    record = msgspec.defstruct("Record", fields, rename=renamed, gc=False)
-    decode = msgspec.json.Decoder(record).decode
-    return lambda records: map(astuple, map(decode, records))

@@ -8,29 +8,22 @@ its caller commits it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pgload.contract import METHODS
 from pgload.errors import UsageError
-from pgload.load.encode import (
-    EMPTY,
-    SEPARATOR,
-    RowEncoder,
-    RowFormat,
-    Values,
-    all_in_quotes,
-    is_plain,
-    without_quotes,
-)
+from pgload.load.encode import RowEncoder, RowFormat, TableEncoder, Values
 from pgload.load.server_json import json_literal, rows_of_json
+from pgload.load.tokens import EMPTY, SEPARATOR, all_in_quotes, is_plain, without_quotes
 from pgload.schema.table import (
     OVERRIDING,
     Column,
     Table,
-    column_names,
     input_type,
     qualified_name,
+    quoted,
 )
 from pgload.source.reader import Batch
 
@@ -46,11 +39,11 @@ ROWS_PER_ARRAY = 250  # of JSON; an array of 1000 records takes the server a six
 ROWS_PER_CHUNK = 50  # encoded at a time; larger chunks do not stay in the processor's cache
 
 
-class Statement(NamedTuple):
-    """A statement around the records of a batch: what comes before and after them."""
+class Encoded(NamedTuple):
+    """Encoded records, and the columns of their values."""
 
-    head: bytes
-    tail: bytes = b""
+    columns: Sequence[Column]
+    rows: Any
 
 
 class Method(ABC):
@@ -61,8 +54,8 @@ class Method(ABC):
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        self.encoder = RowEncoder(table.columns)
-        self._statement: Statement | None = None
+        self.encoder = TableEncoder(table.columns)
+        self._names: dict[str, str] = {}  # the table's columns, quoted
 
     @abstractmethod
     def encode(self, batch: Batch) -> Any:
@@ -80,18 +73,19 @@ class Method(ABC):
         `before` and `after` are SQL statements for the same transaction. Raises `psycopg2.Error`.
         """
 
-    @abstractmethod
-    def build_statement(self, target: str, connection: Connection) -> Statement:
-        """The method's statement; `target` is the quoted table with quoted columns."""
+    def prepare(self, connection: Connection) -> None:
+        """Make what statements need, once for all batches; any connection will do."""
+        self._target = qualified_name(self.table, connection)
+        names = [column.name for column in self.table.columns]
+        self._names = dict(zip(names, quoted(names, connection), strict=True))
 
-    def prepare(self, connection: Connection) -> Statement:
-        """Build the statement, once for all batches; any connection will do."""
-        if self._statement is None:
-            columns = ", ".join(column_names(self.table, connection))
-            table = qualified_name(self.table, connection)
-            overriding = OVERRIDING if self.table.override_identity and self.is_insert else ""
-            self._statement = self.build_statement(f"{table} ({columns}){overriding}", connection)
-        return self._statement
+    def into(self, columns: Iterable[Column], connection: Connection) -> str:
+        """The quoted table with these columns, as INSERT and COPY name them."""
+        if not self._names:
+            self.prepare(connection)
+        overriding = OVERRIDING if self.table.override_identity and self.is_insert else ""
+        names = ", ".join([self._names[column.name] for column in columns])
+        return f"{self._target} ({names}){overriding}"
 
 
 class ExecuteMany(Method):
@@ -99,20 +93,17 @@ class ExecuteMany(Method):
 
     name = "executemany"
 
-    def build_statement(self, target: str, connection: Connection) -> Statement:  # noqa: ARG002
-        parameters = ", ".join(["%s"] * len(self.table.columns))
-        insert = f"INSERT INTO {target.replace('%', '%%')} VALUES ({parameters})"
-        return Statement(insert.encode())
-
-    def encode(self, batch: Batch) -> list[Values]:
-        return list(self.encoder.tuples(batch))
+    def encode(self, batch: Batch) -> Encoded:
+        encoder = self.encoder.for_batch(batch)
+        return Encoded(encoder.columns, list(encoder.tuples(batch)))
 
     def write(
-        self, cursor: Cursor, payload: list[Values], *, before: bytes = b"", after: bytes = b""
+        self, cursor: Cursor, payload: Encoded, *, before: bytes = b"", after: bytes = b""
     ) -> None:
-        statement = self.prepare(cursor.connection)
+        into = self.into(payload.columns, cursor.connection).replace("%", "%%")
+        parameters = ", ".join(["%s"] * len(payload.columns))
         cursor.execute(_join_statements(b"BEGIN", before))
-        cursor.executemany(statement.head, payload)
+        cursor.executemany(f"INSERT INTO {into} VALUES ({parameters})", payload.rows)
         if after:
             cursor.execute(after)
 
@@ -126,18 +117,19 @@ class MultiValues(Method):
 
     name = "values"
 
-    def build_statement(self, target: str, connection: Connection) -> Statement:  # noqa: ARG002
-        return Statement(f"INSERT INTO {target} VALUES (".encode(), b")")
-
-    def encode(self, batch: Batch) -> list[bytes]:
-        return [self.encoder.encode(part, _VALUE_LISTS) for part in batch.parts(ROWS_PER_INSERT)]
+    def encode(self, batch: Batch) -> list[Encoded]:
+        encoder = self.encoder.for_batch(batch)
+        parts = batch.parts(ROWS_PER_INSERT)
+        return [Encoded(*encoder.encode_filled(part, VALUE_LISTS)) for part in parts]
 
     def write(
-        self, cursor: Cursor, payload: list[bytes], *, before: bytes = b"", after: bytes = b""
+        self, cursor: Cursor, payload: list[Encoded], *, before: bytes = b"", after: bytes = b""
     ) -> None:
-        head, tail = self.prepare(cursor.connection)
-        lists = (tail + b";" + head).join(payload)
-        cursor.execute(_join_statements(before, b"".join((head, lists, tail)), after))
+        pieces = [before, b";"] if before else []
+        for columns, rows in payload:
+            into = self.into(columns, cursor.connection)
+            pieces += (f"INSERT INTO {into} VALUES (".encode(), rows, b");")
+        cursor.execute(b"".join([*pieces, after]))
 
 
 _TOKENS_TO_LITERALS = bytes.maketrans(b'"' + SEPARATOR, b"',")
@@ -160,7 +152,7 @@ def _literal(value: str | None) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-_VALUE_LISTS = RowFormat(
+VALUE_LISTS = RowFormat(
     plain_rows=_plain_value_lists,
     row=_value_list,
     json=lambda text: text.replace(b"'", b"''"),
@@ -179,43 +171,44 @@ class Unnest(Method):
 
     def __init__(self, table: Table) -> None:
         super().__init__(table)
-        self._arrays = [_unnest_expression(column) for column in table.columns]
-        self._not_text = [n for n, c in enumerate(table.columns) if c.type != "text"]
+        self._arrays = {column.name: _unnest_expression(column) for column in table.columns}
 
-    def build_statement(self, target: str, connection: Connection) -> Statement:  # noqa: ARG002
-        return Statement(f"INSERT INTO {target} SELECT ".encode())
-
-    def encode(self, batch: Batch) -> bytes:
-        parts = [self._elements(part) for part in batch.parts(ROWS_PER_CHUNK)]
-        columns = map(b",".join, zip(*parts, strict=True))
-        return b",".join(
-            array % column for array, column in zip(self._arrays, columns, strict=True)
-        )
-
-    def _elements(self, batch: Batch) -> list[bytes]:
-        """The elements of each column's array, between commas."""
-        columns = list(zip(*self.encoder.tokens(batch), strict=True))
-        texts = list(map(SEPARATOR.join, columns))
-        # Those whose values are decoded one by one.
-        decoded = {*self.encoder.json_columns, *self.encoder.keeps_empty}
-        if not is_plain(b"\n".join([text for n, text in enumerate(texts) if n not in decoded])):
-            decoded |= {n for n, text in enumerate(texts) if not is_plain(text)}
-        for n in decoded:
-            texts[n] = b""
-        for n in self._not_text:
-            texts[n] = texts[n].replace(EMPTY, b"NULL")
-        # A plain JSON string is an array's element as it stands.
-        elements = b"\n".join(texts).replace(b"'", b"''").replace(SEPARATOR, b",").split(b"\n")
-        for n in decoded:
-            values = self.encoder.column_values(batch, n, columns[n])
-            elements[n] = b",".join(map(_element, values))
-        return elements
+    def encode(self, batch: Batch) -> Encoded:
+        encoder = self.encoder.for_batch(batch)
+        parts = [_elements(encoder, part) for part in batch.parts(ROWS_PER_CHUNK)]
+        elements = map(b",".join, zip(*parts, strict=True))
+        arrays = [
+            self._arrays[column.name] % each
+            for column, each in zip(encoder.columns, elements, strict=True)
+        ]
+        return Encoded(encoder.columns, b",".join(arrays))
 
     def write(
-        self, cursor: Cursor, payload: bytes, *, before: bytes = b"", after: bytes = b""
+        self, cursor: Cursor, payload: Encoded, *, before: bytes = b"", after: bytes = b""
     ) -> None:
-        statement = self.prepare(cursor.connection).head + payload
+        into = self.into(payload.columns, cursor.connection)
+        statement = f"INSERT INTO {into} SELECT ".encode() + payload.rows
         cursor.execute(_join_statements(before, statement, after))
+
+
+def _elements(encoder: RowEncoder, batch: Batch) -> list[bytes]:
+    """The elements of each column's array, between commas."""
+    columns = list(zip(*encoder.tokens(batch), strict=True))
+    texts = list(map(SEPARATOR.join, columns))
+    # Those whose values are decoded one by one.
+    decoded = {*encoder.json_columns, *encoder.keeps_empty}
+    if not is_plain(b"\n".join([text for n, text in enumerate(texts) if n not in decoded])):
+        decoded |= {n for n, text in enumerate(texts) if not is_plain(text)}
+    for n in decoded:
+        texts[n] = b""
+    for n in encoder.other_columns:
+        texts[n] = texts[n].replace(EMPTY, b"NULL")
+    # A plain JSON string is an array's element as it stands.
+    elements = b"\n".join(texts).replace(b"'", b"''").replace(SEPARATOR, b",").split(b"\n")
+    for n in decoded:
+        values = encoder.column_values(batch, n, columns[n])
+        elements[n] = b",".join(map(_element, values))
+    return elements
 
 
 def _unnest_expression(column: Column) -> bytes:
@@ -240,10 +233,13 @@ class Json(Method):
     """`INSERT … SELECT` from the raw records as JSON arrays, which the server turns into rows."""
 
     name = "json"
+    _statement: tuple[bytes, bytes] | None = None  # before and after an array
 
-    def build_statement(self, target: str, connection: Connection) -> Statement:
+    def prepare(self, connection: Connection) -> None:
+        super().prepare(connection)
         select, tail = rows_of_json(self.table, connection, stored=False)
-        return Statement(f"INSERT INTO {target} {select}".encode(), tail.encode())
+        insert = f"INSERT INTO {self.into(self.table.columns, connection)} {select}"
+        self._statement = insert.encode(), tail.encode()
 
     def encode(self, batch: Batch) -> list[bytes]:
         return [json_literal(part.records) for part in batch.parts(ROWS_PER_ARRAY)]
@@ -251,7 +247,10 @@ class Json(Method):
     def write(
         self, cursor: Cursor, payload: list[bytes], *, before: bytes = b"", after: bytes = b""
     ) -> None:
-        head, tail = self.prepare(cursor.connection)
+        if self._statement is None:
+            self.prepare(cursor.connection)
+            assert self._statement is not None
+        head, tail = self._statement
         cursor.execute(_join_statements(before, *[head + array + tail for array in payload], after))
 
 
@@ -261,24 +260,27 @@ class Copy(Method):
     name = "copy"
     is_insert = False  # it always writes the values of identity columns
 
-    def build_statement(self, target: str, connection: Connection) -> Statement:  # noqa: ARG002
-        null = "\\N" if self.encoder.keeps_empty else ""
-        options = f"FORMAT text, DELIMITER '{SEPARATOR.decode()}', NULL '{null}'"
-        return Statement(f"COPY {target} FROM STDIN ({options})".encode())
+    def encode(self, batch: Batch) -> Encoded:
+        encoder = self.encoder.for_batch(batch)
+        lines = _COPY_LINES_WITH_EMPTY if encoder.keeps_empty else _COPY_LINES
+        parts = [encoder.encode(part, lines) for part in batch.parts(ROWS_PER_CHUNK)]
+        return Encoded(encoder.columns, b"\n".join([*parts, b""]))
 
-    def encode(self, batch: Batch) -> bytes:
-        lines = _COPY_LINES_WITH_EMPTY if self.encoder.keeps_empty else _COPY_LINES
-        parts = [self.encoder.encode(part, lines) for part in batch.parts(ROWS_PER_CHUNK)]
-        return b"\n".join([*parts, b""])
+    def statement(self, columns: Sequence[Column], connection: Connection) -> str:
+        """The COPY for rows of these columns."""
+        null = "\\N" if any(column.keep_empty for column in columns) else ""
+        options = f"FORMAT text, DELIMITER '{SEPARATOR.decode()}', NULL '{null}'"
+        return f"COPY {self.into(columns, connection)} FROM STDIN ({options})"
 
     def write(
-        self, cursor: Cursor, payload: bytes, *, before: bytes = b"", after: bytes = b""
+        self, cursor: Cursor, payload: Encoded, *, before: bytes = b"", after: bytes = b""
     ) -> None:
         # Statements before COPY in its query share its transaction; none can follow it there.
         begin = b"BEGIN" if after else b""
-        statement = _join_statements(begin, before, self.prepare(cursor.connection).head)
+        copy = self.statement(payload.columns, cursor.connection).encode()
         # In one read: for each further one the driver would have to wait for the interpreter.
-        cursor.copy_expert(statement, _PayloadFile(payload), size=len(payload))
+        file, size = _PayloadFile(payload.rows), len(payload.rows)
+        cursor.copy_expert(_join_statements(begin, before, copy), file, size=size)
         if after:
             cursor.execute(after)
 

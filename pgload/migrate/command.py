@@ -70,7 +70,7 @@ def migrate(options: MigrateOptions, forecast: Forecast | None = None) -> int:
             say(f"{cloud}: PostgreSQL {connection.info.parameter_status('server_version')}{pooler}")
         if cloud == "EMBEDDED":
             say("EMBEDDED is a temporary server: it is removed with its data at the end")
-        folder = read_folder(options.data)
+        folder = read_folder(options.data, infer=options.create_tables)
         # A new connection: one that was idle while the files were read may have been cut.
         control = Control(target, options.retry_timeout)
         stack.callback(control.close)

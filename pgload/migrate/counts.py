@@ -14,18 +14,16 @@ if TYPE_CHECKING:
 # row, 2 before, 4 insert, 64 instead), or a rule, on the table or on one of its partitions.
 _MAY_SUPPRESS = """
     WITH RECURSIVE relations AS (
-        SELECT pg_catalog.to_regclass(%s)::oid AS oid
-        UNION SELECT i.inhrelid
+        SELECT n, pg_catalog.to_regclass(name)::oid AS oid
+        FROM unnest(%s::text[]) WITH ORDINALITY AS t (name, n)
+        UNION SELECT r.n, i.inhrelid
         FROM pg_catalog.pg_inherits i JOIN relations r ON i.inhparent = r.oid
     )
-    SELECT EXISTS (
-        SELECT FROM pg_catalog.pg_class c JOIN relations USING (oid)
-        WHERE c.relhasrules OR c.relkind IN ('v', 'f')
-    ) OR EXISTS (
-        SELECT FROM pg_catalog.pg_trigger g JOIN relations r ON r.oid = g.tgrelid
-        WHERE NOT g.tgisinternal AND g.tgenabled <> 'D'
-        AND g.tgtype::int & 1 = 1 AND g.tgtype::int & 4 = 4 AND g.tgtype::int & (2 | 64) <> 0
-    )"""
+    SELECT r.n FROM pg_catalog.pg_class c JOIN relations r USING (oid)
+    WHERE c.relhasrules OR c.relkind IN ('v', 'f')
+    UNION SELECT r.n FROM pg_catalog.pg_trigger g JOIN relations r ON r.oid = g.tgrelid
+    WHERE NOT g.tgisinternal AND g.tgenabled <> 'D'
+    AND g.tgtype::int & 1 = 1 AND g.tgtype::int & 4 = 4 AND g.tgtype::int & (2 | 64) <> 0"""
 
 
 class RowCounts(NamedTuple):
@@ -53,11 +51,7 @@ NONE = RowCounts()
 
 def tables_that_may_suppress(tables: Iterable[Table], connection: Connection) -> set[Table]:
     """The tables with a trigger or a rule that may drop rows: their rows have to be counted."""
-    found = set[Table]()
+    tables = list(set(tables))
     with connection.cursor() as cursor:
-        for table in set(tables):
-            name = qualified_name(table, connection)
-            cursor.execute(_MAY_SUPPRESS, (name,))
-            if cursor.fetchall()[0][0]:
-                found.add(table)
-    return found
+        cursor.execute(_MAY_SUPPRESS, ([qualified_name(table, connection) for table in tables],))
+        return {tables[n - 1] for (n,) in cursor.fetchall()}

@@ -22,7 +22,8 @@ from zlib import crc32
 import msgspec
 
 from pgload.errors import RecordError
-from pgload.load.encode import NULLS, SEPARATOR, RowEncoder, Tokens
+from pgload.load.encode import RowEncoder
+from pgload.load.tokens import NULLS, SEPARATOR, Tokens
 from pgload.schema.table import Column, Table, qualified_name
 from pgload.source.reader import Batch, Format, read_batches
 from pgload.source.stores import Source

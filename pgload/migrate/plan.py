@@ -46,8 +46,10 @@ class Folder:
     broken: dict[Path, SourceError] = field(default_factory=dict)
 
 
-def read_folder(data: str | Path) -> Folder:
+def read_folder(data: str | Path, *, infer: bool = True) -> Folder:
     """Read every file at the place that `--data` names once, to its end.
+
+    With `infer` the types of new tables' columns are inferred, too.
 
     A file without data is `broken`; the others are read all the same. Raises `SourceError` for a
     place without JSON files, `UsageError` for a wrong mapping file.
@@ -58,8 +60,8 @@ def read_folder(data: str | Path) -> Folder:
         file = source.path
         try:
             _, rule = table_for(file, folder.rules)
-            infer = rule is None or rule.infer
-            found = scan(source, infer=infer, form=format_for(file, folder.rules))
+            types = infer and (rule is None or rule.infer)
+            found = scan(source, infer=types, form=format_for(file, folder.rules))
             if found.records and not found.fields:
                 raise SourceError(
                     f"{file.name}: its records have no field, so there is nothing to store"
@@ -112,6 +114,7 @@ def make_plan(folder: Folder, connection: Connection, options: MigrateOptions) -
     """Match the files to the server's tables; writes nothing."""
     plan = Plan(folder, broken=dict(folder.broken))
     catalog = Catalog(connection, override_identity=options.override_identity)
+    catalog.read(each for path in folder.scans for each in _tables_of(path, folder.rules))
     to_create: dict[Path, Scan] = {}
     for path, found in folder.scans.items():
         try:
@@ -168,8 +171,8 @@ def _match(
 
     Raises `SourceError` for a file named like the ledger, into which no records may be written.
     """
-    table, rule = table_for(path, rules)
-    for each in (table, *(other_names(path) if rule is None else ())):
+    possible = _tables_of(path, rules)
+    for each in possible:
         if snake_case(each.name) == LEDGER:
             raise SourceError(
                 f"{path.name}: {LEDGER} is the table in which pgload records what is committed: "
@@ -177,7 +180,13 @@ def _match(
             )
         if match := catalog.match(each, found.fields):
             return each, match
-    return table, None
+    return possible[0], None
+
+
+def _tables_of(path: Path, rules: list[Rule]) -> list[Table]:
+    """The tables that a file may go to; the first that exists, or else the first."""
+    table, rule = table_for(path, rules)
+    return [table, *(other_names(path) if rule is None else ())]
 
 
 def _to_be_created(plan: Plan, scans: Mapping[Path, Scan], catalog: Catalog) -> Iterator[FilePlan]:

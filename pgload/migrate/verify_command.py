@@ -42,7 +42,7 @@ PRIVILEGES = (
 class VerifyOptions:
     """What is compared; each field is the option of the same name."""
 
-    data: Path
+    data: str | Path
     cloud: str | None = None
     on_conflict: OnConflict | None = None  # None: as the ledger shows
     ledger: bool = True
@@ -83,7 +83,7 @@ def verify(options: VerifyOptions) -> int:
         stack.enter_context(one_line_errors(target, PRIVILEGES))
         with connected(target) as connection:
             say(f"{cloud}: PostgreSQL {connection.info.parameter_status('server_version')}")
-        folder = read_folder(options.data)
+        folder = read_folder(options.data, infer=False)
         control = Control(target, options.retry_timeout)
         stack.callback(control.close)
         signals.cancel = control.cancel

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,28 +27,30 @@ UNSUPPORTED_RELATIONS = {
 }
 
 _TABLES = """
-SELECT c.oid, n.nspname, c.relname, c.relkind, array_position(%(schemas)s::name[], n.nspname)
+SELECT c.oid, n.nspname, c.relname, c.relkind, array_position(current_schemas(false), n.nspname)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = ANY(%(schemas)s::name[]) AND c.relkind = ANY('{r,p,v,m,f}')
+WHERE n.nspname = ANY(current_schemas(false) || %(schemas)s::name[])
+AND c.relkind = ANY('{r,p,v,m,f}')
 """
 # A domain counts as its base type, which decides how text is read and whether it is JSON. NOT NULL
 # and a default may come from the column or from any of the domains.
 _COLUMNS = """
 WITH RECURSIVE types AS (
-    SELECT a.attnum, a.attname, a.attgenerated, a.attidentity,
+    SELECT a.attrelid, a.attnum, a.attname, a.attgenerated, a.attidentity,
            a.atttypid AS type, a.atttypmod AS modifier,
            a.attnotnull AS required, a.atthasdef AS filled
-    FROM pg_attribute a WHERE a.attrelid = %(table)s AND a.attnum > 0 AND NOT a.attisdropped
+    FROM pg_attribute a
+    WHERE a.attrelid = ANY(%(tables)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
     UNION ALL
-    SELECT d.attnum, d.attname, d.attgenerated, d.attidentity,
+    SELECT d.attrelid, d.attnum, d.attname, d.attgenerated, d.attidentity,
            t.typbasetype, t.typtypmod,
            d.required OR t.typnotnull, d.filled OR t.typdefault IS NOT NULL
     FROM types d JOIN pg_type t ON t.oid = d.type WHERE t.typtype = 'd'
 )
-SELECT d.attname, format_type(d.type, d.modifier),
+SELECT d.attrelid, d.attname, format_type(d.type, d.modifier),
        d.attgenerated <> '', d.attidentity = 'a',
        d.attidentity <> '' OR d.filled, d.required,
-       pg_get_serial_sequence(%(table)s::regclass::text, d.attname) IS NOT NULL
+       pg_get_serial_sequence(d.attrelid::regclass::text, d.attname) IS NOT NULL
 FROM types d JOIN pg_type t ON t.oid = d.type WHERE t.typtype <> 'd' ORDER BY d.attnum
 """
 _IDENTITY = """
@@ -56,11 +59,12 @@ FROM pg_attribute WHERE attrelid = %(table)s::regclass AND attidentity = 'a' AND
 """
 # Only what ON CONFLICT accepts: not partial, not on expressions, not deferrable.
 _KEYS = """
-SELECT ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, n)
+SELECT i.indrelid::oid,
+       ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, n)
              JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
              WHERE k.n <= i.indnkeyatts ORDER BY k.n)
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-WHERE i.indrelid = %(table)s::regclass AND i.indisunique AND i.indisvalid AND i.indimmediate
+WHERE i.indrelid = ANY(%(tables)s::regclass[]) AND i.indisunique AND i.indisvalid AND i.indimmediate
   AND NOT i.indisexclusion AND i.indpred IS NULL AND i.indexprs IS NULL
 ORDER BY i.indisprimary DESC, c.relname
 """
@@ -90,7 +94,7 @@ class _Relation(NamedTuple):
     schema: str
     name: str
     kind: str  # pg_class.relkind
-    place: int  # of its schema in the search path
+    place: int | None  # of its schema in the search path
 
 
 class _Existing(NamedTuple):
@@ -108,16 +112,30 @@ class _Existing(NamedTuple):
 class Catalog:
     """The server's tables as a plan sees them: each question is asked once, for all files.
 
+    `read` asks it for many tables in two round trips; what it did not read is asked when needed.
     With `override_identity` fields fill columns that are generated always as identity, too.
     """
 
     def __init__(self, connection: Connection, *, override_identity: bool = False) -> None:
         self._connection = connection
         self._override_identity = override_identity
+        # By schema, None for the search path: the tables by their name in each comparison.
         self._tables: dict[str | None, tuple[dict[str, list[_Relation]], ...]] = {}
         self._columns: dict[int, dict[str, _Existing]] = {}
         self._matches: dict[tuple[Table, tuple[str, ...]], Match | None] = {}
-        self._keys: dict[Table, tuple[str, ...]] = {}
+        self._keys: dict[int, list[tuple[str, ...]]] = {}
+        self._oids: dict[tuple[str | None, str], int] = {}  # of the tables that were matched
+
+    def read(self, tables: Iterable[Table]) -> None:
+        """Read what `match` will need to know of these tables."""
+        tables = list(tables)
+        self._read_schemas({table.schema for table in tables})
+        found = set[int]()
+        for table in tables:
+            with suppress(UsageError):  # `match` raises it again
+                if relation := self._find(table):
+                    found.add(relation.oid)
+        self._read_columns(found)
 
     def match(self, table: Table, fields: Iterable[str]) -> Match | None:
         """As `match_table`."""
@@ -147,10 +165,13 @@ class Catalog:
         return new
 
     def conflict_key(self, table: Table) -> tuple[str, ...]:
-        """As the function `conflict_key`."""
-        if table not in self._keys:
-            self._keys[table] = conflict_key(table, self._connection)
-        return self._keys[table]
+        """As the function `conflict_key`, for the table of a match."""
+        oid = self._oids[table.schema, table.name]
+        if oid not in self._keys:
+            self._keys |= {each: [] for each in self._columns}
+            for each, columns in self._query(_KEYS, {"tables": list(self._columns)}):
+                self._keys[each].append(tuple(columns))
+        return _choose_key(table, self._keys[oid], self._connection)
 
     def has_schema(self, name: str) -> bool:
         """Whether the database has a schema of this name."""
@@ -168,9 +189,8 @@ class Catalog:
         name = found.name
         if found.kind in UNSUPPORTED_RELATIONS:
             raise UsageError(f"{found.schema}.{name} is {UNSUPPORTED_RELATIONS[found.kind]}")
-        if found.oid not in self._columns:
-            rows = self._query(_COLUMNS, {"table": found.oid})
-            self._columns[found.oid] = {row[0]: _Existing(*row) for row in rows}
+        self._read_columns({found.oid})
+        self._oids[found.schema, name] = found.oid
         columns = self._columns[found.oid]
         column_of = _match_fields(fields, list(columns), table_name=name)
         field_of = {column: field for field, column in column_of.items()}
@@ -205,14 +225,14 @@ class Catalog:
 
     def _find(self, table: Table) -> _Relation | None:
         """The table of that name; the first schema that has one decides."""
-        if table.schema not in self._tables:
-            self._tables[table.schema] = self._relations(table.schema)
+        self._read_schemas({table.schema})
         for normalize, by_name in zip(NORMALIZATIONS, self._tables[table.schema], strict=True):
             matching = by_name.get(normalize(table.name), [])
             if not matching:
                 continue
-            first = min(each.place for each in matching)
-            matching = [each for each in matching if each.place == first]
+            schemas = {each.schema: each.place or 0 for each in matching}
+            first = min(schemas, key=lambda schema: schemas[schema])
+            matching = [each for each in matching if each.schema == first]
             if len(matching) > 1:
                 names = ", ".join(f'"{each.name}"' for each in matching)
                 raise UsageError(
@@ -222,19 +242,28 @@ class Catalog:
             return matching[0]
         return None
 
-    def _relations(self, schema: str | None) -> tuple[dict[str, list[_Relation]], ...]:
-        """The tables in the schema, or in the search path, by their name in each comparison."""
-        schemas = [schema]
-        if schema is None:
-            ((path,),) = self._query("SELECT current_schemas(false)::text[]")
-            schemas = path
-        found = [_Relation(*row) for row in self._query(_TABLES, {"schemas": schemas})]
-        groups = [defaultdict[str, list[_Relation]](list) for _ in NORMALIZATIONS]
-        for normalize, group in zip(NORMALIZATIONS, groups, strict=True):
-            for relation in found:
-                group[normalize(relation.name)].append(relation)
-            group.pop("", None)  # snake_case of a name without a letter or digit
-        return tuple(map(dict, groups))
+    def _read_schemas(self, schemas: set[str | None]) -> None:
+        """Read which tables there are in schemas, and in the search path where one is None."""
+        new = schemas.difference(self._tables)
+        if not new:
+            return
+        names = [schema for schema in new if schema is not None]
+        found = [_Relation(*row) for row in self._query(_TABLES, {"schemas": names})]
+        for schema in new:
+            groups = [defaultdict[str, list[_Relation]](list) for _ in NORMALIZATIONS]
+            for normalize, group in zip(NORMALIZATIONS, groups, strict=True):
+                for each in found:
+                    if each.place is not None if schema is None else each.schema == schema:
+                        group[normalize(each.name)].append(each)
+                group.pop("", None)  # snake_case of a name without a letter or digit
+            self._tables[schema] = tuple(map(dict, groups))
+
+    def _read_columns(self, tables: set[int]) -> None:
+        if new := tables.difference(self._columns):
+            self._columns |= {oid: {} for oid in new}
+            for oid, *row in self._query(_COLUMNS, {"tables": list(new)}):
+                column = _Existing(*row)
+                self._columns[oid][column.name] = column
 
     def _query(self, statement: str, values: Any = None) -> list[tuple[Any, ...]]:
         with self._connection.cursor() as cursor:
@@ -286,8 +315,8 @@ def keys_of(table: Table, connection: Connection) -> list[tuple[str, ...]]:
     It cannot name a partial or deferrable index, or one on expressions.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_KEYS, {"table": qualified_name(table, connection)})
-        return [tuple(columns) for (columns,) in cursor.fetchall()]
+        cursor.execute(_KEYS, {"tables": [qualified_name(table, connection)]})
+        return [tuple(columns) for _, columns in cursor.fetchall()]
 
 
 def conflict_key(table: Table, connection: Connection) -> tuple[str, ...]:
@@ -296,7 +325,12 @@ def conflict_key(table: Table, connection: Connection) -> tuple[str, ...]:
     That is the key from `tables.toml` if it names one, else the first of the server's keys that the
     records fill. Raises `UsageError` when the server has no such key.
     """
-    keys = keys_of(table, connection)
+    return _choose_key(table, keys_of(table, connection), connection)
+
+
+def _choose_key(
+    table: Table, keys: Iterable[tuple[str, ...]], connection: Connection
+) -> tuple[str, ...]:
     if table.key:
         for key in keys:
             if set(key) == set(table.key):
@@ -348,4 +382,9 @@ def _listed(what: str, names: Sequence[str]) -> str:
 
 
 def _column(existing: _Existing, field: str) -> Column:
-    return Column(existing.name, existing.type, None if field == existing.name else field)
+    return Column(
+        existing.name,
+        existing.type,
+        None if field == existing.name else field,
+        default=existing.filled,
+    )

@@ -53,6 +53,7 @@ class Column:
     type: str = "text"  # as PostgreSQL writes it; of a domain, its base type
     field: str | None = None  # None: the same name as the column's
     keep_empty: bool = False  # whether an empty string stays one; it becomes NULL otherwise
+    default: bool = False  # whether the server fills it in a row that is inserted without it
 
     @property
     def source(self) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw
@@ -19,6 +20,8 @@ from pgload.source.stores import Source, source_of
 
 BIGINT_DIGITS = 20  # the longest bigint, with its sign
 MAX_OFFSET = timedelta(hours=16)  # from UTC, for PostgreSQL
+CHUNK = 100  # records between two looks at whether the decoder has to be made again
+SPARSE = 3  # fields for each that a record has, from which on none is made
 SHOWN_BYTES = 60  # of a record, in a message
 HOPELESS = 10_000  # records; if none of the first ones can be read, the others are not tried
 # What msgspec raises for a record. A field that occurs twice is not an error: the last one counts,
@@ -32,7 +35,18 @@ _MOMENT = re.compile(
     rb'"\d{4}-\d\d-\d\d'
     rb'(?P<time>[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(?P<zone>Z|[+-]\d\d(:?\d\d)?)?)?"'
 )
-_decode = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+
+# What is known of a field's values: that they are text, null or empty; text, among others; null or
+# empty; or of types that have to be looked at.
+_Kind = Literal["text", "mixed", "empty", "open"]
+_TYPES: dict[_Kind, Any] = {
+    "text": str | None,
+    "mixed": Raw,
+    "empty": Literal[""] | None,
+    "open": Raw,
+}
+_CHECKED: set[_Kind] = {"text", "empty"}  # whose values msgspec checks to be UTF-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +77,16 @@ def scan(file: Path | Source, *, infer: bool = True, form: Format | None = None)
     A record that cannot be read is counted and skipped. Raises `SourceError` as `read_records`
     does, and for a file of which no record, or none of the first `HOPELESS`, can be read.
     """
-    source, fields = source_of(file), Fields()
+    source = source_of(file)
+    finder = FieldFinder(source.path, infer=infer)
     records = size = unreadable = 0
     first_error: RecordError | None = None
     with source.opened(hashing=True) as stream:
         for window in read_windows(source, stream, form):
             found = window.records
-            for error in add_fields(fields, source.path, found, first=records + 1, infer=infer):
+            for error in finder.add(found, first=records + 1):
                 first_error, unreadable = first_error or error, unreadable + 1
-                if unreadable == HOPELESS and not fields:
+                if unreadable == HOPELESS and not finder.fields:
                     raise SourceError(
                         f"{source.path.name}: none of the first {HOPELESS:,} records can be read: "
                         f"{first_error.reason}"
@@ -88,7 +103,7 @@ def scan(file: Path | Source, *, infer: bool = True, form: Format | None = None)
         content=content,
         records=records,
         bytes=size,
-        fields=fields,
+        fields=finder.fields,
         unreadable=unreadable,
         first_error=first_error,
     )
@@ -96,43 +111,128 @@ def scan(file: Path | Source, *, infer: bool = True, form: Format | None = None)
 
 def fields_of(path: Path, records: Iterable[Raw], *, infer: bool = True) -> Fields:
     """The fields of a file's records. Raises `RecordError` for the first that cannot be read."""
-    fields = Fields()
-    for error in add_fields(fields, path, records, infer=infer):
+    finder = FieldFinder(path, infer=infer)
+    for error in finder.add(records):
         raise error
-    return fields
+    return finder.fields
 
 
-def add_fields(
-    fields: Fields, path: Path, records: Iterable[Raw], *, first: int = 1, infer: bool
-) -> Iterator[RecordError]:
-    """Add the fields of consecutive records; yields an error for each that cannot be read.
+class FieldFinder:
+    """Gathers the `fields` of a file's records and, with `infer`, the types of their values.
 
-    `first` is the number of the first record. Raises `SourceError` for a field's name that is not
-    UTF-8: it would be taken for another field, whose values would be lost.
+    msgspec checks at once that a record shows nothing new: its fields are known, and each holds
+    what is known of it already. Any other record is looked at field by field.
     """
-    open_fields = [name for name, types in fields.items() if "text" not in types]
-    for number, record in enumerate(records, first):
+
+    def __init__(self, path: Path, *, infer: bool) -> None:
+        self.fields = Fields()
+        self._path = path
+        self._infer = infer
+        self._mixed: set[str] = set()  # fields of text that hold something else, too
+        self._kinds: list[_Kind] = []  # of the fields that `_decode` knows
+        self._decode: Callable[[Raw], Any] | None = None
+        self._looked_at = self._found = 0  # records looked at field by field, and their fields
+        self._open: list[tuple[str, str]] = []  # fields and attributes whose types `_decode` leaves
+
+    def add(self, records: Iterable[Raw], *, first: int = 1) -> Iterator[RecordError]:
+        """Add the fields of consecutive records; yields an error for each that cannot be read.
+
+        `first` is the number of the first record. Raises `SourceError` for a field's name that is
+        not UTF-8: it would be taken for another field, whose values would be lost.
+        """
+        numbered = enumerate(records, first)
+        while chunk := list(islice(numbered, CHUNK)):
+            self._update_decoder()
+            decode, has_raw = self._decode, not _CHECKED.issuperset(self._kinds)
+            for number, record in chunk:
+                if decode:
+                    try:
+                        values = decode(record)
+                        if has_raw:
+                            str(record, "utf-8")
+                    except DECODE_ERRORS:
+                        pass  # it is looked at below
+                    else:
+                        self._add_types(values)
+                        continue
+                if error := self._add_record(number, record):
+                    yield error
+
+    def _add_types(self, values: Any) -> None:
+        """Add the types of the values that the decoder left as they are."""
+        for name, attribute in self._open:
+            types, token = self.fields[name], getattr(values, attribute)
+            if token is not None and self._shows_type(types):
+                types.add(type_of(bytes(token)))
+
+    def _update_decoder(self) -> None:
+        """Make a decoder that accepts records which show nothing new."""
+        if not self._found or len(self.fields) * self._looked_at > SPARSE * self._found:
+            self._decode = None  # records that have few of the fields: a search for each takes long
+            return
+        kinds = [self._kind(name, types) for name, types in self.fields.items()]
+        if self._decode and kinds == self._kinds:
+            return
+        self._kinds = kinds
+        types = [_TYPES[kind] for kind in kinds]
+        record = record_type(self.fields, types, [None] * len(types), closed=True)
+        self._decode = record and msgspec.json.Decoder(record).decode
+        self._open = [(name, f"c{n}") for n, name in enumerate(self.fields) if kinds[n] == "open"]
+
+    def _kind(self, name: str, types: set[str]) -> _Kind:
+        if name in self._mixed:
+            return "mixed"
+        if not self._shows_type(types):
+            return "text"
+        return "empty" if types == {""} else "open"
+
+    def _shows_type(self, types: set[str]) -> bool:
+        """Whether another value of a field may change its type: text stays text."""
+        return self._infer and "text" not in types
+
+    def _add_record(self, number: int, record: Raw) -> RecordError | None:
+        """Add the fields of one record; gives the error if it cannot be read."""
         try:
-            found = _decode(record)
+            found = _decode_fields(record)
             str(record, "utf-8")  # msgspec checks names only
         except DECODE_ERRORS as error:
             if isinstance(error, UnicodeDecodeError) and not _names_are_utf8(record):
                 reason = explain_encoding(bytes(record))
                 raise SourceError(
-                    f"{path.name}: record {number}: a field's name {reason}"
+                    f"{self._path.name}: record {number}: a field's name {reason}"
                 ) from None
-            yield record_error(path, number, record, error)
-            continue
+            return record_error(self._path, number, record, error)
+        self._looked_at += 1
+        self._found += len(found)
+        fields, infer = self.fields, self._infer
         if not found.keys() <= fields.keys():
-            new = [name for name in found if name not in fields]
-            fields |= {name: set() for name in new}
-            open_fields += new
-        if infer and open_fields:
-            for name in open_fields:
-                if name in found:
-                    fields[name].add(type_of(bytes(found[name])))
-            # A column with one text in it is text, even if it holds other types.
-            open_fields = [name for name in open_fields if "text" not in fields[name]]
+            fields |= {name: set() for name in found if name not in fields}
+        for name, value in found.items() if infer or self._decode else ():
+            if infer and "text" not in (types := fields[name]):
+                types.add(type_of(bytes(value)))
+            elif self._decode and (token := bytes(value))[:1] != b'"' and token != b"null":
+                self._mixed.add(name)
+        return None
+
+
+def record_type(
+    names: Iterable[str], types: Iterable[Any], defaults: Iterable[Any], *, closed: bool = False
+) -> type[msgspec.Struct] | None:
+    """A Struct type of records with fields of these names, as the attributes c0, c1, …
+
+    None for names that msgspec takes for no field: those with escapes, and one that occurs twice.
+    """
+    names = list(names)
+    if len(set(names)) < len(names) or any(c in '"\\' or c < " " for name in names for c in name):
+        return None
+    attributes = [f"c{n}" for n in range(len(names))]
+    return msgspec.defstruct(
+        "Record",
+        list(zip(attributes, types, defaults, strict=True)),
+        rename=dict(zip(attributes, names, strict=True)),
+        gc=False,
+        forbid_unknown_fields=closed,
+    )
 
 
 def type_of(token: bytes) -> str:
@@ -203,7 +303,7 @@ def explain_encoding(text: bytes) -> str:
 
 def _names_are_utf8(record: Raw) -> bool:
     try:
-        _decode(record)
+        _decode_fields(record)
     except UnicodeDecodeError:
         return False
     return True

@@ -14,8 +14,8 @@ from msgspec import Raw
 
 from pgload.contract import METHODS
 from pgload.errors import RecordError
-from pgload.load.encode import RowEncoder, Values, all_in_quotes, is_plain, without_quotes
-from pgload.load.methods import make_method
+from pgload.load.encode import RowEncoder, Values
+from pgload.load.methods import VALUE_LISTS, Copy, make_method
 from pgload.schema.table import Column, Table
 from pgload.source.reader import Batch
 
@@ -32,9 +32,12 @@ def make_batch(*records: str | bytes) -> Batch:
 
 def copied(columns: Sequence[Column], batch: Batch) -> list[Values]:
     """The rows in the text that COPY is sent, read as PostgreSQL documents its format."""
-    text = make_method("copy", Table("t", tuple(columns))).encode(batch).decode()
+    encoded = Copy(Table("t", tuple(columns))).encode(batch)
+    text = encoded.rows.decode()
     assert text.endswith("\n")
-    return [[unescape(field) for field in line.split("\x1f")] for line in text[:-1].split("\n")]
+    lines = [map(unescape, line.split("\x1f")) for line in text[:-1].split("\n")]
+    rows = [dict(zip(encoded.columns, line, strict=True)) for line in lines]
+    return [[row[column] for column in columns] for row in rows]
 
 
 def unescape(field: str) -> str | None:
@@ -122,14 +125,72 @@ def test_payloads() -> None:
         name: make_method(name, Table("t", (Column("a"), Column("b", "integer")))).encode(batch)
         for name in METHODS
     }
+    columns = (Column("a"), Column("b", "integer"))
     assert payload == {
-        "values": [b"'it''s','1'),('\"x\\',NULL),(NULL,NULL"],
-        "unnest": b"nullif(unnest('{\"it''s\",\"\\\"x\\\\\",NULL}'::text[]),''),"
-        b"unnest('{1,NULL,NULL}'::integer[])",
+        "values": [(columns, b"'it''s','1'),('\"x\\',NULL),(NULL,NULL")],
+        "unnest": (
+            columns,
+            b"nullif(unnest('{\"it''s\",\"\\\"x\\\\\",NULL}'::text[]),''),"
+            b"unnest('{1,NULL,NULL}'::integer[])",
+        ),
         "json": [b'\'[{"a": "it\'\'s", "b": 1},{"a": "\\"x\\\\"},{}]\''],
-        "copy": b"it's\x1f1\n\"x\\\\\x1f\n\x1f\n",
-        "executemany": [["it's", "1"], ['"x\\', None], [None, None]],
+        "copy": (columns, b"it's\x1f1\n\"x\\\\\x1f\n\x1f\n"),
+        "executemany": (columns, [["it's", "1"], ['"x\\', None], [None, None]]),
     }
+
+
+def test_file_order() -> None:
+    """The columns are encoded in the order of the fields in each file, the others at the end."""
+    copy = Copy(Table("t", tuple(map(Column, "abcd"))))
+    batch = make_batch('{"c": "3"}', "5", '{"c": "3", "b": "2", "z": "0", "a": "1"}')
+    assert [column.name for column in copy.encoder.for_batch(batch).columns] == list("cbad")
+    assert copy.encode(make_batch('{"c": "3", "a": "1"}')).rows == b"3\x1f1\x1f\x1f\n"
+    assert copy.encode(make_batch("{}")).columns == tuple(map(Column, "abcd"))
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from(["a", "b", "j", "z"]), VALUES), min_size=1),
+    st.permutations(COLUMNS),
+)
+def test_any_order(records: list[dict[str, Any]], columns: Sequence[Column]) -> None:
+    """Rows are the same for any order of the table's columns and of a record's fields."""
+    batch = make_batch(*map(json.dumps, records))
+    assert copied(columns, batch) == [expected(record, columns) for record in records]
+    tuples = make_method("executemany", Table("t", tuple(columns))).encode(batch)
+    rows = [dict(zip(tuples.columns, row, strict=True)) for row in tuples.rows]
+    assert [[row[column] for column in COLUMNS] for row in rows] == [
+        expected(record, COLUMNS) for record in records
+    ]
+
+
+BATCHES = st.lists(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(["a", "b", "j", "k", "z"]),
+            VALUES | st.sampled_from(["", "null", "nul", None]),
+        ),
+        min_size=1,
+    ),
+    max_size=4,
+)
+
+
+@given(BATCHES, st.sets(st.sampled_from(["a", "b", "j", "k"])))
+def test_null_columns(batches: list[list[dict[str, Any]]], defaults: set[str]) -> None:
+    """`values` omits columns that were NULL so far, but none with a default; no value is lost."""
+    columns = [
+        Column(name, "jsonb" if name == "j" else "text", default=name in defaults)
+        for name in ("a", "b", "j", "k")
+    ]
+    encoder = RowEncoder(columns)
+    filled = {columns[0]} | {column for column in columns if column.default}
+    for records in batches:
+        rows = [expected(record, columns) for record in records]
+        filled |= {columns[n] for row in rows for n, value in enumerate(row) if value is not None}
+        written, text = encoder.encode_filled(make_batch(*map(json.dumps, records)), VALUE_LISTS)
+        assert list(written) == [column for column in columns if column in filled]
+        values = [[row[columns.index(column)] for column in written] for row in rows]
+        assert text == b"),(".join(map(VALUE_LISTS.row, values))
 
 
 BAD = {
@@ -168,29 +229,3 @@ def test_method_refuses_a_bad_record(method: str) -> None:
     batch = make_batch('{"a": "1"}', '{"a": "\\u0000"}')
     with pytest.raises(RecordError, match=r'^x\.json: record 6: field "a" holds \\u0000'):
         make_method(method, Table("t", COLUMNS)).encode(batch)
-
-
-@pytest.mark.parametrize(
-    ("line", "plain"),
-    [
-        (b'"a"\x1f""\x1fnull\x1f1.5\x1ftrue', True),
-        (b'"{"\x1f"a[0]"', True),
-        (b'"a\\n"', False),
-        (b'{"k":1}\x1f""', False),
-        (b'""\x1f[1]', False),
-        (b'"x"\n[1]', False),
-        (b'"x"),([1]', False),
-    ],
-)
-def test_is_plain(line: bytes, plain: bool) -> None:
-    """Plain lines have no backslash and no token that is an object or an array."""
-    assert is_plain(line) is plain
-
-
-def test_quotes() -> None:
-    """All quotes are removed, or all tokens are put in quotes; null is nothing in both."""
-    strings, mixed = b'"a"\x1f""\n"null"\x1f"b"', b'"a"\x1fnull\n1.5\x1f"null"'
-    assert without_quotes(strings, 4) == b"a\x1f\nnull\x1fb"
-    assert all_in_quotes(strings, 4) == strings
-    assert without_quotes(mixed, 4) == b"a\x1f\n1.5\x1fnull"
-    assert all_in_quotes(mixed, 4) == b'"a"\x1f""\n"1.5"\x1f"null"'

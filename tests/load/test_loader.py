@@ -203,7 +203,7 @@ def test_nothing_is_built_while_loading(
     with Loader(server.connect, method, connections=2) as loader:
         loader.prepare([table, table])
         monkeypatch.setattr(loader_module, "make_method", None)
-        for name in ("column_names", "qualified_name", "rows_of_json"):
+        for name in ("quoted", "qualified_name", "rows_of_json"):
             monkeypatch.setattr(methods, name, None)
         result = loader.run((table, batch) for batch in read_batches(path, 100))
     assert result.records == len(rows(table, connection)) == 1003

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pgload.contract import METHODS
 from pgload.errors import UsageError
 from pgload.load.verify import expected_fingerprint, fingerprint
-from pgload.schema.match import Match, conflict_key, keys_of, match_table
+from pgload.schema.match import Catalog, Match, conflict_key, keys_of, match_table
 from pgload.schema.table import Column, Table
 from pgload.source.reader import read_batches
 from pgload.targets.target import Target
@@ -92,6 +92,7 @@ def test_columns_of_the_server(match) -> None:
     assert found.missing == ("needed",)
     found = match("SELECT 1", "a", "id", "at", "twice", "always", "needed", "n")
     assert [column.name for column in found.table.columns] == ["id", "n", "a", "at", "needed"]
+    assert [column.name for column in found.table.columns if column.default] == ["id", "n", "at"]
     assert found.computed == ("twice",)
     assert found.identity == ("always",)
     assert found.sequences == ("id", "n")
@@ -221,3 +222,24 @@ def test_rows_of_every_type(tmp_path: Path, server: Target, connection: Connecti
         load(path, found.table, server, method)
         assert fingerprint(found.table, connection) == expected, method
     assert len(rows(found.table, connection)) == 3
+
+
+def test_round_trips(connection: Connection, schema: str, monkeypatch) -> None:
+    """What is known of the tables takes two questions, and of their keys one, however many."""
+    names = [f"t{n}" for n in range(20)]
+    tables = [Table(name, schema=schema) for name in names]
+    run(connection, schema, "; ".join(f"CREATE TABLE {name} (a int UNIQUE)" for name in names))
+    query, asked = Catalog._query, []
+
+    def count(catalog: Catalog, *statement: Any) -> Any:
+        asked.append(statement)
+        return query(catalog, *statement)
+
+    monkeypatch.setattr(Catalog, "_query", count)
+    catalog = Catalog(connection)
+    catalog.read([*tables, Table("missing"), Table("missing", schema="missing")])
+    matches = [catalog.match(table, ["a"]) for table in tables]
+    assert catalog.match(Table("missing"), ["a"]) is None
+    assert len(asked) == 2
+    assert {match and catalog.conflict_key(match.table) for match in matches} == {("a",)}
+    assert len(asked) == 3

@@ -9,12 +9,16 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
 
 from pgload.errors import SourceError
 from pgload.schema.mapping import plan_tables
 from pgload.source import json_stream
+from pgload.source import scan as scan_module
 from pgload.source.reader import read_batches, read_records
-from pgload.source.scan import scan, type_of
+from pgload.source.scan import FieldFinder, Fields, scan, type_of
 from tests.support.files import read_texts
 
 BAD_RECORDS = {
@@ -127,3 +131,42 @@ def test_fields_without_types(tmp_path: Path) -> None:
     path.write_text('[{"a": 1}, {"b": "x", "a": null}]')
     assert scan(path, infer=False).fields == {"a": set(), "b": set()}
     assert scan(path).fields == {"a": {"bigint", ""}, "b": {"text"}}
+
+
+SCALARS = st.sampled_from(
+    ['""', '"x"', "null", "1", "1.0", "true", '"2025-01-01"', '"2025-02-30"', "[]", '{"a": 1}',
+     '"\\u0041"', '"\\ud800"', "NaN", "9223372036854775808", '"가"', ""]
+)  # fmt: skip
+NAMES = st.sampled_from(['"a"', '"b"', '"c"', '"\\u0061"', '"a\\"b"', '"가"', '""', "5"])
+RECORDS = SCALARS | st.lists(st.tuples(NAMES, SCALARS).map(":".join), max_size=4).map(
+    lambda fields: f"{{{','.join(fields)}}}"
+)
+
+
+@given(
+    st.lists(RECORDS | st.just('{"a": "x", "b": ""}'), max_size=30),
+    st.sampled_from(["utf-8", "cp949"]),
+    st.booleans(),
+)
+def test_records_that_show_nothing_new(texts: list[str], encoding: str, infer: bool) -> None:
+    """Whichever records the decoder of known fields takes, what is found is the same."""
+
+    def find(chunk: int) -> tuple[Fields | str, list[tuple[int, str]]]:
+        finder, errors = FieldFinder(Path("x.json"), infer=infer), []
+        records = [Raw(text.encode(encoding)) for text in texts]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(scan_module, "CHUNK", chunk)
+            try:
+                errors += [(error.record, error.reason) for error in finder.add(records)]
+            except SourceError as error:  # a field's name
+                return str(error), errors
+        return finder.fields, errors
+
+    assert find(1) == find(3) == find(len(texts) + 1)
+
+
+def test_sparse_records(tmp_path: Path) -> None:
+    """Fields are found where each record has few of them, as where its keys are data."""
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps([{f"key {n % 400}": n, "a": ""} for n in range(500)]))
+    assert scan(path).fields == {f"key {n}": {"bigint"} for n in range(400)} | {"a": {""}}
