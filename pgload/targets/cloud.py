@@ -166,7 +166,10 @@ def cloud_target(cloud: str, variables: Environment) -> Target:
             f"(or {cloud}_DATABASE_URL) in .env or in the environment"
         )
     parameters, set_by = read_parameters(cloud, variables)
-    stored = stored_password(parameters.pop("password", None), set_by.pop("password", None))
+    password, setting = parameters.pop("password", None), set_by.pop("password", None)
+    if password is None and "PGPASSWORD" in os.environ:
+        setting = "PGPASSWORD"  # which libpq reads itself
+    stored = stored_password(password, setting)
     return Target(
         cloud,
         parameters,

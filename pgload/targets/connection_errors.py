@@ -25,7 +25,9 @@ class _Failure:
     """A reason why a connection fails, and how it is recognised."""
 
     pattern: str  # in the message of libpq, or of a server that speaks English
-    text: str  # ours, with {host}, {user}, … and {set[keyword]}, the variable of a keyword
+    # Ours, with {host}, {user}, … and {set[keyword]}, the variable of a keyword; also with the
+    # groups of the pattern, and {variable}, that of the keyword in its group `keyword`.
+    text: str
     sqlstate: str = ""  # of a server that speaks another language
     kind: type[TargetError] = RefusedLoginError
 
@@ -61,9 +63,26 @@ _FAILURES = (
         TargetError,
     ),
     _Failure(
-        r"definition of service .* not found|service file .* not found",
-        "there is no service {service!r}: check {set[service]}, and PGSERVICEFILE or "
+        r"definition of service \"(?P<name>.*)\" not found",
+        "there is no service {name!r}: check {set[service]}, and PGSERVICEFILE or "
         "~/.pg_service.conf",
+    ),
+    _Failure(r"service file", "{message}: check {set[service]} and PGSERVICEFILE"),
+    _Failure(
+        r"invalid integer value .* for connection option \"(?P<keyword>\w+)\"",
+        "{message}: check {variable}",
+    ),
+    _Failure(r"invalid \"?(?P<keyword>\w+)\"? value: ", "{message}: check {variable}"),
+    _Failure(
+        r"invalid port number|could not match \d+ port numbers", "{message}: check {set[port host]}"
+    ),
+    _Failure(
+        r"could not parse network address|could not match \d+ host names",
+        "{message}: check {set[hostaddr host]}",
+    ),
+    _Failure(
+        r"unrecognized configuration parameter|invalid value for parameter|requires a value$",
+        "{message}: check {set[options]}",
     ),
     _Failure(
         r"requires a valid client certificate|certificate required",
@@ -90,6 +109,11 @@ _FAILURES = (
         r"no password supplied",
         "the server asks for a password of user {user!r}, and there is none: set {set[password]}, "
         "or check {set[passfile]}, which others must not be able to read",
+    ),
+    _Failure(
+        r"password retrieved from file \"(?P<file>.*)\"",
+        "the server refuses the password of user {user!r} in {file}: check {set[user]} and that "
+        "file",
     ),
     _Failure(
         r"authentication failed",
@@ -138,7 +162,9 @@ _FAILURES = (
         kind=TargetError,  # also what a load balancer answers during a failover
     ),
 )
-_ADDRESS = re.compile(r'connection to server at "([^"]*)"(?: \([^)]*\))?, port (\d+) failed: ')
+_ADDRESS = re.compile(
+    r'connection to server (?:at "([^"]*)"(?: \([^)]*\))?, port (\d+)|on socket "[^"]*") failed: '
+)
 # How libpq words what the server answers, whatever its language: `FATAL:  sorry, too many clients`.
 _ANSWER = re.compile(r"(?:^|failed: )\S+:  ")
 
@@ -176,11 +202,13 @@ def connection_error(target: Target, arguments: Mapping[str, Any], error: Except
     unset = dict.fromkeys(("host", "port", "user", "dbname", "sslmode", "service"), "")
     values = {**unset, **target.parameters, "set": _Variables(target)}
     address = _ADDRESS.match(last)
-    if address:
+    if address and address[1]:
         values["host"], values["port"] = address.groups()
     values["message"] = reason = hide(last[address.end() :] if address else message)
     for failure in _FAILURES:
-        if re.search(failure.pattern, last):
+        if found := re.search(failure.pattern, last):
+            groups = found.groupdict()
+            values |= {**groups, "variable": target.variable(groups.get("keyword", ""))}
             return failure.kind(f"{target.cloud}: {failure.text.format(**values)}")
     state = sqlstate_of_refusal(arguments) if _ANSWER.search(str(error)) else None
     for failure in _FAILURES:

@@ -72,6 +72,20 @@ def connect(variables: dict[str, str], **changed: str) -> Connection:
             {"USER": "nobody_else"},
             "GCP: the server does not admit user 'nobody_else' to database 'owned' from here",
         ),
+        (
+            {"CONNECT_TIMEOUT": "5s"},
+            'GCP: invalid integer value "5s" for connection option "connect_timeout": check '
+            "GCP_DB_CONNECT_TIMEOUT",
+        ),
+        ({"SSLMODE": "on"}, 'GCP: invalid sslmode value: "on": check GCP_DB_SSLMODE'),
+        (
+            {"PORT": "1,2,3"},
+            "GCP: could not match 3 port numbers to 1 hosts: check GCP_DB_PORT and GCP_DB_HOST",
+        ),
+        (
+            {"OPTIONS": "-c work_mem=x"},
+            'GCP: FATAL: invalid value for parameter "work_mem": "x": check GCP_DB_OPTIONS',
+        ),
     ],
 )
 def test_failed_connection(
@@ -99,6 +113,20 @@ def test_variable_that_was_set(variables: dict[str, str]) -> None:
             cloud_target("OWN", {"OWN_DATABASE_URL": url} | more).connect()
     with pytest.raises(TargetError, match="check OWN_DATABASE_URL, and that the server runs"):
         cloud_target("OWN", {"OWN_DATABASE_URL": url.replace(port, "1")}).connect()
+
+
+def test_password_that_libpq_finds(
+    variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong password that no variable of the cloud holds is reported with its place."""
+    path = tmp_path / "pgpass"
+    path.write_text("*:*:*:*:wrong-word\n")
+    path.chmod(0o600)
+    with pytest.raises(RefusedLoginError, match=f"'owner' in {path}: check GCP_DB_USER and that"):
+        connect(variables, PASSWORD="", PASSFILE=str(path))
+    monkeypatch.setenv("PGPASSWORD", "wrong-word")
+    with pytest.raises(RefusedLoginError, match=r"check GCP_DB_USER and PGPASSWORD$"):
+        connect(variables, PASSWORD="")
 
 
 def test_refusals_are_known(variables: dict[str, str]) -> None:
