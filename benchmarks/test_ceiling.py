@@ -14,6 +14,7 @@ import pytest
 from benchmarks.prepared import PsqlError, prepared_copy
 from pgload.bench.session import SESSION
 from pgload.contract import METHODS
+from pgload.errors import TargetError
 from pgload.load.methods import make_method
 from pgload.source.reader import Batch, read_batches
 
@@ -68,7 +69,7 @@ def test_server(
     try:
         with prepared_copy(bench_target.target, dataset, connections, tmp_path) as load:
             run_rounds(load, setup=bench_target.reset, teardown=bench_target.verify)
-    except PsqlError as error:
+    except (PsqlError, TargetError) as error:
         console.line(f"{name}: not measured: {error}")
         pytest.skip(str(error))
     benchmark.extra_info.update(

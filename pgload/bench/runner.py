@@ -27,7 +27,13 @@ from pgload.bench.measure import (
 from pgload.bench.session import BenchSession
 from pgload.bench.target import BenchTarget
 from pgload.contract import Setting
-from pgload.errors import PgloadError, TargetError, TooManyConnectionsError, UsageError
+from pgload.errors import (
+    PgloadError,
+    RefusedLoginError,
+    TargetError,
+    TooManyConnectionsError,
+    UsageError,
+)
 
 
 class _Entry(msgspec.Struct):
@@ -107,7 +113,7 @@ class Runner:
         """Measure one setting once; `test` is the same in all passes.
 
         Skips the test if the setting cannot be measured, fails it if the load failed, and ends the
-        run if the connection to the cloud is lost, except under --keep-going.
+        run if the connection to the cloud is lost or refused, except under --keep-going.
         """
         if not benchmark.disabled:
             self._probe(cloud)
@@ -225,7 +231,7 @@ class Runner:
         try:
             measured = self._session.interrupts.interruptible(work)
         except PgloadError as error:
-            if target.connection.closed:
+            if target.connection.closed or isinstance(error, RefusedLoginError):
                 self._lose(cloud, error)
             # Only a number of connections that was asked for has to be available.
             required = "connections" in self._options.sweep

@@ -52,7 +52,7 @@ _FAILURES = (
     _Failure(
         r"too many (clients|connections)|remaining connection slots|no more connections allowed",
         "the server has no connection left for user {user!r}: end other clients, raise its "
-        "max_connections, or use fewer connections",
+        "max_connections (or the limit of that role or database), or use fewer connections",
         "53300",
         TooManyConnectionsError,
     ),
@@ -119,6 +119,10 @@ _FAILURES = (
         r"authentication failed",
         "the server refuses the password of user {user!r}: check {set[user password]}",
         "28P01",
+    ),
+    _Failure(
+        r"is not permitted to log in",
+        "user {user!r} may not log in: check {set[user]}, or run ALTER ROLE … LOGIN there",
     ),
     _Failure(
         r"no pg_hba\.conf entry",

@@ -29,7 +29,7 @@ COMMAND_SECONDS = 30.0  # that a password command may take
 COMMAND_BYTES = 64 << 10  # that it may print; tokens have some KB
 POLL_SECONDS = 0.05  # between two looks at what it has printed
 MESSAGE_LENGTH = 120  # of the libraries' errors, some of which list all that they tried
-ONLY = "it has to print the password, and only that"
+ONLY_PASSWORD = "it has to print the password, and only that"
 IN_A_TERMINAL = "run it in a terminal to see why"
 WITH_TLS = ("require", "verify-ca", "verify-full")
 AZURE_SCOPE = "https://ossrdbms-aad.database.windows.net/.default"
@@ -136,7 +136,7 @@ def _run(words: list[str], where: str) -> str:
             _end(process)
             _running.discard(process)
     if len(output) > COMMAND_BYTES:
-        raise TargetError(f"{where} printed over {COMMAND_BYTES >> 10} KB: {ONLY}")
+        raise TargetError(f"{where} printed over {COMMAND_BYTES >> 10} KB: {ONLY_PASSWORD}")
     if process.returncode:
         shell = any(word.startswith(_SHELL_SIGNS) for word in words)
         hint = "; it runs without a shell: for a pipe write sh -c '…'" if shell else ""
@@ -146,11 +146,11 @@ def _run(words: list[str], where: str) -> str:
     try:
         password = output.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
-        raise TargetError(f"{where} printed what is not UTF-8: {ONLY}") from None
+        raise TargetError(f"{where} printed what is not UTF-8: {ONLY_PASSWORD}") from None
     if not password:
-        raise TargetError(f"{where} printed nothing: {ONLY}")
+        raise TargetError(f"{where} printed nothing: {ONLY_PASSWORD}")
     if any(sign in password for sign in "\n\r\0"):
-        raise TargetError(f"{where} printed more than one line: {ONLY}")
+        raise TargetError(f"{where} printed more than one line: {ONLY_PASSWORD}")
     return password
 
 

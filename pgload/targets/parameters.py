@@ -23,7 +23,7 @@ KEYWORDS = {"NAME": "dbname"}
 NOT_KEYWORDS = ("PASSWORD_COMMAND", "AUTH", "INSTANCE_TYPE", "PRICE_PER_HOUR")
 WITHOUT_DB = ("SSLMODE", "SSLROOTCERT")  # also read as `<CLOUD>_<KEYWORD>`
 # Any of these shows that a cloud is meant to be configured.
-FIRST = ("_DB_HOST", "_DB_HOSTADDR", "_DB_SERVICE", "_DATABASE_URL")
+ADDRESS_SUFFIXES = ("_DB_HOST", "_DB_HOSTADDR", "_DB_SERVICE", "_DATABASE_URL")
 
 Variables = Mapping[str, str]
 

@@ -43,7 +43,7 @@ class Target:
         settings, so they are set and checked. With autocommit a statement is its own transaction,
         without round trips for BEGIN and COMMIT.
 
-        A login that is refused is tried once more where the secret may be another one by then.
+        After a refusal one more attempt is made if the next secret may differ.
 
         Raises `TargetError` when the server cannot be reached or refuses the settings, its subclass
         `RefusedLoginError` when another attempt would be refused as well, and its subclass
@@ -83,7 +83,7 @@ class Target:
         return self.set_by.get(keyword, variable_name(self.cloud, keyword))
 
     def _open(self) -> Connection:
-        """One connection; with a renewable secret a second attempt follows a refusal."""
+        """`connect` without the settings."""
         try:
             return self._attempt()
         except RefusedLoginError:

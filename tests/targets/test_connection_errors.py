@@ -180,6 +180,16 @@ def test_sqlstate_of_refusal(server: Target) -> None:
         cursor.execute("DROP ROLE limited")
 
 
+def test_role_that_may_not_log_in(server: Target) -> None:
+    """A role without LOGIN is told from a host that is not admitted."""
+    with closing(server.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE barred")
+        target = Target("GCP", {**server.parameters, "user": "barred"})
+        with pytest.raises(RefusedLoginError, match=r"^GCP: user 'barred' may not log in: check"):
+            target.connect()
+        cursor.execute("DROP ROLE barred")
+
+
 def test_server_in_another_language(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that speaks German is understood as well."""
     monkeypatch.setenv("LANGUAGE", "de")

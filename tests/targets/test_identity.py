@@ -227,6 +227,30 @@ def test_nothing_of_it_in_a_saved_run(
     assert not any(password in text for password in passwords for text in texts)
 
 
+def test_refused_during_a_benchmark(
+    started: tuple[Target, dict[str, str]], checkout: Path, run: Run, tmp_path: Path
+) -> None:
+    """A login that is refused after the first one ends the run, not one setting after another."""
+    admin, variables = started
+    with closing(admin.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("GRANT CREATE ON DATABASE owned TO owner")
+    set_password(admin, SECRET)
+    calls, script = tmp_path / "calls", tmp_path / "script.py"
+    script.write_text(
+        f"calls = open({str(calls)!r}, 'a+')\ncalls.write('.')\n"
+        f"print({SECRET!r} if calls.tell() == 1 else 'wrong')\n"
+    )
+    command = f"{sys.executable} {script}"
+    given = {**variables, "GCP_DB_PASSWORD": "", "GCP_DB_PASSWORD_COMMAND": command}
+    lines = [f"{name}={value}" for name, value in given.items()]
+    (checkout / ".env").write_text("\n".join(lines))
+    two = ("--batch-size", "60", "--connections", "1", "--method", "copy,json")
+    done = run("pytest", "benchmarks", "--cloud", "GCP", *two, *QUICK)
+    assert done.returncode == 2, done.stdout
+    assert done.stdout.count("the server refuses the password") == 1
+    assert calls.read_text() == "..."
+
+
 class StandIn:
     """A credential as azure-identity's and google-auth's, with a token of its own at each call."""
 
