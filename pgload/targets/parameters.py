@@ -114,9 +114,12 @@ def _from_url(name: str, url: str) -> dict[str, str]:
     if "://" not in url or authority.count("@") > 1 or "@" in rest:
         raise _malformed(name)
     try:
-        return dict(parse_dsn(url))
+        found = dict(parse_dsn(url))
     except (ProgrammingError, ValueError):  # the message repeats the URL with the password
         raise _malformed(name) from None
+    if "@" in found.get("host", ""):  # what follows a "?" in the password
+        raise _malformed(name)
+    return found
 
 
 def _malformed(name: str) -> UsageError:

@@ -77,6 +77,8 @@ def test_any_prefix_and_url() -> None:
         "host=h user=hidden dbname=d",
         "postgresql://owner:p@hidden@127.0.0.1/owned",
         "postgresql://owner:12/hidden@127.0.0.1/owned",
+        "postgresql://owner:12?3@hidden@127.0.0.1/owned",
+        "postgresql://owner:hidden@127.0.0.1/owned?schema=public",
         "postgresql://owner:hidden@127.0.0.1",
         "postgresql:///owned",
     ],
