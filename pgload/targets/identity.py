@@ -1,7 +1,7 @@
-"""Where the secret of a connection comes from: asked for anew for every new connection.
+"""Where the secret of a connection comes from; each new connection asks for a new one.
 
-A token is checked only when a connection is opened, and lives minutes, whereas a migration connects
-again hours later. So no secret is kept here but a stored password.
+A token is checked only when a connection is opened, and expires within minutes, whereas a migration
+may reconnect after hours. So nothing is kept here but a stored password.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pgload.errors import TargetError, UsageError, message_of
 
 COMMAND_SECONDS = 30.0  # that a password command may take
 COMMAND_BYTES = 64 << 10  # that it may print; tokens have some KB
-POLL_SECONDS = 0.05  # between two looks at what it has printed
+POLL_SECONDS = 0.05  # between two reads of its output
 MESSAGE_LENGTH = 120  # of the libraries' errors, some of which list all that they tried
 ONLY_PASSWORD = "it has to print the password, and only that"
 IN_A_TERMINAL = "run it in a terminal to see why"
@@ -50,7 +50,7 @@ class Identity:
     """How the secret of a new connection is found.
 
     `secret` takes the connection's parameters, and gives None where libpq is to look for a password
-    itself. It raises `TargetError` when there is no secret to be had.
+    itself. It raises `TargetError` when it cannot get one.
     """
 
     secret: Secret = field(repr=False)
@@ -155,9 +155,9 @@ def _run(words: list[str], where: str) -> str:
 
 
 def _output_of(process: subprocess.Popen[bytes], deadline: float) -> bytes:
-    """What a process prints until it ends, or a little more than is allowed.
+    """What a process prints until it ends, or a little more than COMMAND_BYTES of it.
 
-    What it has started in the background may keep the pipe open, and is not waited for. Raises
+    A background process that it has started may keep the pipe open, and is not waited for. Raises
     `TimeoutError`.
     """
     assert process.stdout is not None
@@ -182,7 +182,8 @@ def _output_of(process: subprocess.Popen[bytes], deadline: float) -> bytes:
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End a process that still runs, with all that it started."""
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(OSError):  # it has just ended by itself
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @atexit.register
