@@ -141,11 +141,6 @@ _FAILURES = (
         "provider's file, or {set[sslmode]}=require to omit the check",
     ),
     _Failure(
-        r"certificate verify failed|does not match host name|certificate",
-        "the server's certificate does not pass sslmode={sslmode}: check {set[sslrootcert]} and "
-        "that {set[host]} is the name in the certificate",
-    ),
-    _Failure(
         r"database \".*\" does not exist",
         "there is no database {dbname!r}: check {set[dbname]}, or create it",
         "3D000",
@@ -159,6 +154,11 @@ _FAILURES = (
         "user {user!r} may not connect to database {dbname!r}: check {set[dbname user]}, or grant "
         "CONNECT on it",
         "42501",
+    ),
+    _Failure(  # after those whose message has a name in it, as that of a database "certificates"
+        r"certificate verify failed|does not match host name|certificate",
+        "the server's certificate does not pass sslmode={sslmode}: check {set[sslrootcert]} and "
+        "that {set[host]} is the name in the certificate",
     ),
     _Failure(
         r"invalid response to SSL negotiation|expected authentication request|protocol version",
@@ -208,9 +208,10 @@ def connection_error(target: Target, arguments: Mapping[str, Any], error: Except
     address = _ADDRESS.match(last)
     if address and address[1]:
         values["host"], values["port"] = address.groups()
-    values["message"] = reason = hide(last[address.end() :] if address else message)
+    fault = last[address.end() :] if address else message
+    values["message"] = reason = hide(fault)
     for failure in _FAILURES:
-        if found := re.search(failure.pattern, last):
+        if found := re.search(failure.pattern, fault):
             groups = found.groupdict()
             values |= {**groups, "variable": target.variable(groups.get("keyword", ""))}
             return failure.kind(f"{target.cloud}: {failure.text.format(**values)}")

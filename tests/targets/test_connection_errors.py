@@ -68,6 +68,7 @@ def connect(variables: dict[str, str], **changed: str) -> Connection:
             "GCP: the server refuses TLS, which GCP_DB_SSLMODE=require requires",
         ),
         ({"NAME": "missing"}, "GCP: there is no database 'missing': check GCP_DB_NAME"),
+        ({"NAME": "certificates"}, "GCP: there is no database 'certificates': check GCP_DB_NAME"),
         (
             {"USER": "nobody_else"},
             "GCP: the server does not admit user 'nobody_else' to database 'owned' from here",
