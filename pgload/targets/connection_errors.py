@@ -218,7 +218,8 @@ def connection_error(target: Target, arguments: Mapping[str, Any], error: Except
     state = sqlstate_of_refusal(arguments) if _ANSWER.search(str(error)) else None
     for failure in _FAILURES:
         if state and failure.sqlstate == state:
-            return failure.kind(f"{target.cloud}: {failure.text.format(**values)}: {reason}")
+            text = failure.text.format(**values)
+            return failure.kind(f"{target.cloud}: {text}{'' if reason in text else f': {reason}'}")
     return TargetError(f"{target.cloud}: {hide(message)}{f' (SQLSTATE {state})' if state else ''}")
 
 
