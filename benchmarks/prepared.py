@@ -87,7 +87,7 @@ def _psql(program: str, target: Target) -> Iterator[subprocess.Popen[bytes]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,  # \warn writes to it, without a buffer
-        env={**os.environ, **_variables(target)},  # no password in a process list
+        env={**os.environ, **psql_variables(target)},  # no password in a process list
         start_new_session=True,  # Ctrl-C is for this process
     ) as process:
         try:
@@ -97,7 +97,7 @@ def _psql(program: str, target: Target) -> Iterator[subprocess.Popen[bytes]]:
                 open_pipe(process.stdin).close()
 
 
-def _variables(target: Target) -> dict[str, str]:
+def psql_variables(target: Target) -> dict[str, str]:
     """The variables with which psql connects to the target."""
     given = {"client_encoding": "UTF8", **target.with_secret()}
     if "host" in given:
