@@ -15,11 +15,8 @@ from pgload.load.methods import Copy
 from pgload.targets.embedded import newest_install
 from pgload.targets.target import Target
 
-VARIABLES = {  # others are PG and the parameter's name in capitals
-    "dbname": "PGDATABASE",
-    "channel_binding": "PGCHANNELBINDING",
-    "target_session_attrs": "PGTARGETSESSIONATTRS",
-}
+# libpq's variables of these keywords; others are PG and the keyword in capitals, without "_".
+VARIABLES = {"dbname": "PGDATABASE", "connect_timeout": "PGCONNECT_TIMEOUT"}
 DONE = b"done\n"
 
 
@@ -85,13 +82,12 @@ def prepared_copy(
 
 @contextmanager
 def _psql(program: str, target: Target) -> Iterator[subprocess.Popen[bytes]]:
-    given = {VARIABLES.get(k, f"PG{k.upper()}"): str(v) for k, v in target.with_secret().items()}
     with subprocess.Popen(
         [program, "-X", "-q", "-v", "ON_ERROR_STOP=1"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,  # \warn writes to it, without a buffer
-        env={**os.environ, "PGCLIENTENCODING": "UTF8", **given},  # no password in a process list
+        env={**os.environ, **psql_variables(target)},  # no password in a process list
         start_new_session=True,  # Ctrl-C is for this process
     ) as process:
         try:
@@ -99,6 +95,18 @@ def _psql(program: str, target: Target) -> Iterator[subprocess.Popen[bytes]]:
         finally:
             with suppress(OSError):  # it may have ended by itself
                 open_pipe(process.stdin).close()
+
+
+def psql_variables(target: Target) -> dict[str, str]:
+    """The variables with which psql connects to the target."""
+    given = {"client_encoding": "UTF8", **target.with_secret()}
+    if "host" in given:
+        given.setdefault("hostaddr", "")  # as in `Target.connect`
+    return {
+        VARIABLES.get(keyword, f"PG{keyword.replace('_', '').upper()}"): str(value)
+        for keyword, value in given.items()
+        if keyword != "sslpassword"  # has no variable
+    }
 
 
 def _send(process: subprocess.Popen[bytes], *commands: str) -> None:

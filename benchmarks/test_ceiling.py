@@ -15,6 +15,7 @@ import pytest
 from benchmarks.prepared import PsqlError, prepared_copy
 from pgload.bench.session import SESSION
 from pgload.contract import METHODS
+from pgload.errors import TargetError
 from pgload.load.methods import make_method
 from pgload.source.reader import Batch, read_batches
 
@@ -95,7 +96,7 @@ def test_server(
                 setup=bench_target.reset,
                 teardown=partial(bench_target.verify, repeats),
             )
-    except PsqlError as error:
+    except (PsqlError, TargetError) as error:
         console.line(f"{name}: not measured: {error}")
         pytest.skip(str(error))
     benchmark.extra_info.update(

@@ -22,7 +22,7 @@ class TargetError(PgloadError):
 
 
 class RefusedLoginError(TargetError):
-    """The server, or this client, refuses to connect so; another attempt ends as this one."""
+    """A connection that the server or libpq refuses, as it would refuse the next attempt."""
 
 
 class TooManyConnectionsError(TargetError):

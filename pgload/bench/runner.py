@@ -27,7 +27,12 @@ from pgload.bench.search import OUT_OF_TIME, Search
 from pgload.bench.session import BenchSession
 from pgload.bench.target import BenchTarget
 from pgload.contract import Setting
-from pgload.errors import PgloadError, TargetError, TooManyConnectionsError
+from pgload.errors import (
+    PgloadError,
+    RefusedLoginError,
+    TargetError,
+    TooManyConnectionsError,
+)
 
 
 class Runner:
@@ -49,7 +54,7 @@ class Runner:
         """Measure one setting once; `test` is the same in all passes.
 
         Skips the test if the setting cannot be measured, fails it if the load failed, and ends the
-        run if the connection to the cloud is lost, except under --keep-going.
+        run if the connection to the cloud is lost or refused, except under --keep-going.
         """
         if not benchmark.disabled:
             self._probe(cloud)
@@ -175,7 +180,7 @@ class Runner:
         try:
             measured = self._session.interrupts.interruptible(work)
         except PgloadError as error:
-            if target.connection.closed:
+            if target.connection.closed or isinstance(error, RefusedLoginError):
                 self._lose(cloud, error)
             # Only a number of connections that was asked for has to be available.
             required = "connections" in self._options.sweep

@@ -15,7 +15,12 @@ from pgload.targets.container import Shape, container
 from pgload.targets.delay import delayed
 from pgload.targets.embedded import embedded
 from pgload.targets.identity import make_identity, stored_password
-from pgload.targets.parameters import FIRST, Variables, missing_variables, read_parameters
+from pgload.targets.parameters import (
+    ADDRESS_SUFFIXES,
+    Variables,
+    missing_variables,
+    read_parameters,
+)
 from pgload.targets.target import Target
 
 LOCAL_CLOUDS = ("EMBEDDED", "CONTAINER")  # started by pgload; they need no account
@@ -54,7 +59,10 @@ def is_configured(cloud: str, variables: Environment) -> bool:
 def configured(variables: Environment) -> list[str]:
     """The clouds of which every required variable has a value."""
     names = {
-        name.removesuffix(suffix) for name in variables for suffix in FIRST if name.endswith(suffix)
+        name.removesuffix(suffix)
+        for name in variables
+        for suffix in ADDRESS_SUFFIXES
+        if name.endswith(suffix)
     }
     return sorted(name for name in names if name and is_configured(name, variables))
 
@@ -166,7 +174,10 @@ def cloud_target(cloud: str, variables: Environment) -> Target:
             f"(or {cloud}_DATABASE_URL) in .env or in the environment"
         )
     parameters, set_by = read_parameters(cloud, variables)
-    stored = stored_password(parameters.pop("password", None), set_by.pop("password", None))
+    password, setting = parameters.pop("password", None), set_by.pop("password", None)
+    if password is None and "PGPASSWORD" in os.environ:
+        setting = "PGPASSWORD"  # which libpq reads itself
+    stored = stored_password(password, setting)
     return Target(
         cloud,
         parameters,

@@ -25,7 +25,9 @@ class _Failure:
     """A reason why a connection fails, and how it is recognised."""
 
     pattern: str  # in the message of libpq, or of a server that speaks English
-    text: str  # ours, with {host}, {user}, … and {set[keyword]}, the variable of a keyword
+    # Ours, with {host}, {user}, … and {set[keyword]}, the variable of a keyword; also with the
+    # groups of the pattern, and {variable}, that of the keyword in its group `keyword`.
+    text: str
     sqlstate: str = ""  # of a server that speaks another language
     kind: type[TargetError] = RefusedLoginError
 
@@ -50,7 +52,7 @@ _FAILURES = (
     _Failure(
         r"too many (clients|connections)|remaining connection slots|no more connections allowed",
         "the server has no connection left for user {user!r}: end other clients, raise its "
-        "max_connections, or use fewer connections",
+        "max_connections (or the limit of that role or database), or use fewer connections",
         "53300",
         TooManyConnectionsError,
     ),
@@ -61,9 +63,26 @@ _FAILURES = (
         TargetError,
     ),
     _Failure(
-        r"definition of service .* not found|service file .* not found",
-        "there is no service {service!r}: check {set[service]}, and PGSERVICEFILE or "
+        r"definition of service \"(?P<name>.*)\" not found",
+        "there is no service {name!r}: check {set[service]}, and PGSERVICEFILE or "
         "~/.pg_service.conf",
+    ),
+    _Failure(r"service file", "{message}: check {set[service]} and PGSERVICEFILE"),
+    _Failure(
+        r"invalid integer value .* for connection option \"(?P<keyword>\w+)\"",
+        "{message}: check {variable}",
+    ),
+    _Failure(r"invalid \"?(?P<keyword>\w+)\"? value: ", "{message}: check {variable}"),
+    _Failure(
+        r"invalid port number|could not match \d+ port numbers", "{message}: check {set[port host]}"
+    ),
+    _Failure(
+        r"could not parse network address|could not match \d+ host names",
+        "{message}: check {set[hostaddr host]}",
+    ),
+    _Failure(
+        r"unrecognized configuration parameter|invalid value for parameter|requires a value$",
+        "{message}: check {set[options]}",
     ),
     _Failure(
         r"requires a valid client certificate|certificate required",
@@ -92,9 +111,18 @@ _FAILURES = (
         "or check {set[passfile]}, which others must not be able to read",
     ),
     _Failure(
+        r"password retrieved from file \"(?P<file>.*)\"",
+        "the server refuses the password of user {user!r} in {file}: check {set[user]} and that "
+        "file",
+    ),
+    _Failure(
         r"authentication failed",
         "the server refuses the password of user {user!r}: check {set[user password]}",
         "28P01",
+    ),
+    _Failure(
+        r"is not permitted to log in",
+        "user {user!r} may not log in: check {set[user]}, or run ALTER ROLE … LOGIN there",
     ),
     _Failure(
         r"no pg_hba\.conf entry",
@@ -113,11 +141,6 @@ _FAILURES = (
         "provider's file, or {set[sslmode]}=require to omit the check",
     ),
     _Failure(
-        r"certificate verify failed|does not match host name|certificate",
-        "the server's certificate does not pass sslmode={sslmode}: check {set[sslrootcert]} and "
-        "that {set[host]} is the name in the certificate",
-    ),
-    _Failure(
         r"database \".*\" does not exist",
         "there is no database {dbname!r}: check {set[dbname]}, or create it",
         "3D000",
@@ -132,13 +155,20 @@ _FAILURES = (
         "CONNECT on it",
         "42501",
     ),
+    _Failure(  # after those whose message has a name in it, as that of a database "certificates"
+        r"certificate verify failed|does not match host name|certificate",
+        "the server's certificate does not pass sslmode={sslmode}: check {set[sslrootcert]} and "
+        "that {set[host]} is the name in the certificate",
+    ),
     _Failure(
         r"invalid response to SSL negotiation|expected authentication request|protocol version",
         "the server at {host}:{port} is not PostgreSQL: check {set[port]}",
         kind=TargetError,  # also what a load balancer answers during a failover
     ),
 )
-_ADDRESS = re.compile(r'connection to server at "([^"]*)"(?: \([^)]*\))?, port (\d+) failed: ')
+_ADDRESS = re.compile(
+    r'connection to server (?:at "([^"]*)"(?: \([^)]*\))?, port (\d+)|on socket "[^"]*") failed: '
+)
 # How libpq words what the server answers, whatever its language: `FATAL:  sorry, too many clients`.
 _ANSWER = re.compile(r"(?:^|failed: )\S+:  ")
 
@@ -176,16 +206,20 @@ def connection_error(target: Target, arguments: Mapping[str, Any], error: Except
     unset = dict.fromkeys(("host", "port", "user", "dbname", "sslmode", "service"), "")
     values = {**unset, **target.parameters, "set": _Variables(target)}
     address = _ADDRESS.match(last)
-    if address:
+    if address and address[1]:
         values["host"], values["port"] = address.groups()
-    values["message"] = reason = hide(last[address.end() :] if address else message)
+    fault = last[address.end() :] if address else message
+    values["message"] = reason = hide(fault)
     for failure in _FAILURES:
-        if re.search(failure.pattern, last):
+        if found := re.search(failure.pattern, fault):
+            groups = found.groupdict()
+            values |= {**groups, "variable": target.variable(groups.get("keyword", ""))}
             return failure.kind(f"{target.cloud}: {failure.text.format(**values)}")
     state = sqlstate_of_refusal(arguments) if _ANSWER.search(str(error)) else None
     for failure in _FAILURES:
         if state and failure.sqlstate == state:
-            return failure.kind(f"{target.cloud}: {failure.text.format(**values)}: {reason}")
+            text = failure.text.format(**values)
+            return failure.kind(f"{target.cloud}: {text}{'' if reason in text else f': {reason}'}")
     return TargetError(f"{target.cloud}: {hide(message)}{f' (SQLSTATE {state})' if state else ''}")
 
 

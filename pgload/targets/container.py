@@ -95,6 +95,7 @@ def container(shape: Shape) -> Iterator[Target]:
                 "port": int(server.get_exposed_port(PORT)),
                 "user": "postgres",
                 "dbname": "postgres",
+                "sslmode": "prefer",  # not PGSSLMODE
                 "connect_timeout": 5,
             },
             stored_password(password),

@@ -89,7 +89,8 @@ def embedded(cache: Path | None = None, **settings: str) -> Iterator[Target]:
             )
         try:
             port = settings.get("port", "5432")
-            target = Target("EMBEDDED", {"host": str(run_dir), "port": port, "user": "postgres"})
+            parameters = {"host": str(run_dir), "port": port, "user": "postgres"}
+            target = Target("EMBEDDED", {**parameters, "dbname": "postgres"})  # not PGDATABASE
             wait_until_up(target, partial(_failure, guard, log), START_SECONDS)
             yield target
         finally:

@@ -1,15 +1,15 @@
-"""Where the secret of a connection comes from: asked for anew for every new connection.
+"""Where the secret of a connection comes from; each new connection asks for a new one.
 
-A token is checked only when a connection is opened, and lives minutes, whereas a migration connects
-again hours later. So no secret is kept here but a stored password.
+A token is checked only when a connection is opened, and expires within minutes, whereas a migration
+may reconnect after hours. So nothing is kept here but a stored password.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import re
-import selectors
 import shlex
 import signal
 import subprocess
@@ -17,24 +17,30 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import import_module
-from typing import IO, Any
+from typing import Any
 
 from pgload.errors import TargetError, UsageError, message_of
 
 COMMAND_SECONDS = 30.0  # that a password command may take
 COMMAND_BYTES = 64 << 10  # that it may print; tokens have some KB
+POLL_SECONDS = 0.05  # between two reads of its output
 MESSAGE_LENGTH = 120  # of the libraries' errors, some of which list all that they tried
-ONLY = "it has to print the password, and only that"
+ONLY_PASSWORD = "it has to print the password, and only that"
+IN_A_TERMINAL = "run it in a terminal to see why"
 WITH_TLS = ("require", "verify-ca", "verify-full")
 AZURE_SCOPE = "https://ossrdbms-aad.database.windows.net/.default"
 GOOGLE_SCOPE = "https://www.googleapis.com/auth/sqlservice.login"
-_RDS_REGION = re.compile(r"\.([a-z0-9-]+)\.rds\.amazonaws\.com(\.cn)?\.?$")
-_SHELL_SIGNS = ("|", "||", "&&", ";", ">", "<", "2>")
+# `….ap-northeast-2.rds.amazonaws.com`, in China `….rds.cn-north-1.amazonaws.com.cn`
+_RDS_REGION = re.compile(r"\.(?:([a-z0-9-]+)\.rds|rds\.([a-z0-9-]+))\.amazonaws\.com(?:\.cn)?\.?$")
+_SHELL_SIGNS = ("|", "&", ";", ">", "<", "2>")  # that a word begins with
 # The libraries' objects are shared by the workers, and not all of them are made for threads.
 _LIBRARY_LOCK = threading.Lock()
+
+_running: set[subprocess.Popen[bytes]] = set()  # password commands
 
 Secret = Callable[[Mapping[str, Any]], str | None]
 
@@ -44,7 +50,7 @@ class Identity:
     """How the secret of a new connection is found.
 
     `secret` takes the connection's parameters, and gives None where libpq is to look for a password
-    itself. It raises `TargetError` when there is no secret to be had.
+    itself. It raises `TargetError` when it cannot get one.
     """
 
     secret: Secret = field(repr=False)
@@ -101,8 +107,11 @@ def password_command(cloud: str, variable: str, command: str) -> Identity:
 
 
 def _run(words: list[str], where: str) -> str:
-    """What a command prints, on one line. Raises `TargetError`, never with a part of the output."""
-    advice = f"run it in a terminal ({words[0]} …) to see why"
+    """What a command prints, on one line.
+
+    Raises `TargetError`, which holds nothing of the output, nor of the command: a password or a
+    token may have been written into it.
+    """
     try:
         process = subprocess.Popen(
             words,
@@ -112,53 +121,76 @@ def _run(words: list[str], where: str) -> str:
             start_new_session=True,  # so that all that it starts can be ended
         )
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "the command is malformed"
-        raise TargetError(f"{where} cannot be run: {words[0]}: {reason.lower()}") from None
-    deadline = time.monotonic() + COMMAND_SECONDS
+        reason = getattr(error, "strerror", None) or "it is malformed"
+        hint = "; for a variable write env NAME=… program" if "=" in words[0] else ""
+        raise TargetError(f"{where} cannot be run: {reason.lower()}{hint}") from None
+    _running.add(process)
     with process:
         try:
-            assert process.stdout is not None
-            output = _read(process.stdout, deadline)
-            if len(output) <= COMMAND_BYTES:
-                process.wait(max(deadline - time.monotonic(), 0.1))
-        except (TimeoutError, subprocess.TimeoutExpired):
+            output = _output_of(process, time.monotonic() + COMMAND_SECONDS)
+        except TimeoutError:
             raise TargetError(
-                f"{where} gave no password within {COMMAND_SECONDS:g} s: {advice}"
+                f"{where} gave no password within {COMMAND_SECONDS:g} s: {IN_A_TERMINAL}"
             ) from None
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+            _end(process)
+            _running.discard(process)
     if len(output) > COMMAND_BYTES:
-        raise TargetError(f"{where} printed over {COMMAND_BYTES >> 10} KB: {ONLY}")
+        raise TargetError(f"{where} printed over {COMMAND_BYTES >> 10} KB: {ONLY_PASSWORD}")
     if process.returncode:
-        shell = any(word in _SHELL_SIGNS for word in words)
+        shell = any(word.startswith(_SHELL_SIGNS) for word in words)
         hint = "; it runs without a shell: for a pipe write sh -c '…'" if shell else ""
-        raise TargetError(f"{where} failed with exit code {process.returncode}: {advice}{hint}")
+        raise TargetError(
+            f"{where} failed with exit code {process.returncode}: {IN_A_TERMINAL}{hint}"
+        )
     try:
         password = output.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
-        raise TargetError(f"{where} printed what is not UTF-8: {ONLY}") from None
+        raise TargetError(f"{where} printed what is not UTF-8: {ONLY_PASSWORD}") from None
     if not password:
-        raise TargetError(f"{where} printed nothing: {ONLY}")
+        raise TargetError(f"{where} printed nothing: {ONLY_PASSWORD}")
     if any(sign in password for sign in "\n\r\0"):
-        raise TargetError(f"{where} printed more than one line: {ONLY}")
+        raise TargetError(f"{where} printed more than one line: {ONLY_PASSWORD}")
     return password
 
 
-def _read(pipe: IO[bytes], deadline: float) -> bytes:
-    """What a pipe gives to its end, or a little more than is allowed. Raises `TimeoutError`."""
-    output = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
-        while len(output) <= COMMAND_BYTES:
-            left = deadline - time.monotonic()
-            if left <= 0 or not selector.select(left):
-                raise TimeoutError
-            chunk = os.read(pipe.fileno(), COMMAND_BYTES)
-            if not chunk:
-                break
-            output += chunk
+def _output_of(process: subprocess.Popen[bytes], deadline: float) -> bytes:
+    """What a process prints until it ends, or a little more than COMMAND_BYTES of it.
+
+    A background process that it has started may keep the pipe open, and is not waited for. Raises
+    `TimeoutError`.
+    """
+    assert process.stdout is not None
+    pipe, output = process.stdout.fileno(), b""
+    os.set_blocking(pipe, False)
+    while len(output) <= COMMAND_BYTES:
+        ended = process.poll() is not None  # before reading, so that all that it printed is read
+        chunk = b""
+        with suppress(BlockingIOError):
+            chunk = os.read(pipe, COMMAND_BYTES)
+        output += chunk
+        if ended and not chunk:
+            break
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        if not chunk:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(POLL_SECONDS)
     return output
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that still runs, with all that it started."""
+    if process.poll() is None:
+        with suppress(OSError):  # it has just ended by itself
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@atexit.register
+def _end_running() -> None:
+    """End the commands whose thread was not waited for, as after Ctrl-C."""
+    for process in list(_running):
+        _end(process)
 
 
 def aws_tokens(
@@ -168,19 +200,20 @@ def aws_tokens(
     host = str(parameters.get("host", ""))
     found = _RDS_REGION.search(host)
     names = ("AWS_REGION", "AWS_DEFAULT_REGION")
-    region = found[1] if found else next(filter(None, map(variables.get, names)), None)
+    region = found[1] or found[2] if found else next(filter(None, map(variables.get, names)), None)
     if not host or "," in host:
         raise UsageError(f"{setting} needs one host, for which the token is signed: it is {host!r}")
     if region is None:
         raise UsageError(f"{setting} needs a region, which {host!r} does not name: set AWS_REGION")
     boto3 = _library(setting, "boto3", "boto3")
     client = cache(partial(boto3.client, "rds", region_name=region))
+    logging.getLogger("botocore.auth").setLevel(logging.INFO)  # for DEBUG it logs the signature
 
     def token(parameters: Mapping[str, Any]) -> str:
         return str(
             client().generate_db_auth_token(
                 DBHostname=parameters["host"],
-                Port=int(parameters["port"]),
+                Port=int(parameters.get("port", 5432)),
                 DBUsername=parameters["user"],
             )
         )

@@ -23,7 +23,7 @@ KEYWORDS = {"NAME": "dbname"}
 NOT_KEYWORDS = ("PASSWORD_COMMAND", "AUTH", "INSTANCE_TYPE", "PRICE_PER_HOUR")
 WITHOUT_DB = ("SSLMODE", "SSLROOTCERT")  # also read as `<CLOUD>_<KEYWORD>`
 # Any of these shows that a cloud is meant to be configured.
-FIRST = ("_DB_HOST", "_DB_HOSTADDR", "_DB_SERVICE", "_DATABASE_URL")
+ADDRESS_SUFFIXES = ("_DB_HOST", "_DB_HOSTADDR", "_DB_SERVICE", "_DATABASE_URL")
 
 Variables = Mapping[str, str]
 
@@ -64,15 +64,17 @@ def read_parameters(cloud: str, variables: Variables) -> Parameters:
     url = _from_url(url_name, variables[url_name]) if variables.get(url_name) else {}
     names = dict.fromkeys(url, url_name) | {keyword: name for keyword, (name, _) in given.items()}
     values = url | {keyword: value for keyword, (_, value) in given.items()}
+    defaults = dict(DEFAULTS)
     if service := values.get("service"):
         found = _from_service(service, values)
         names = dict.fromkeys(found, names["service"]) | names
         values = found | values
+        del defaults["port"]  # it is that of the service, also where only libpq finds the service
     elif not (values.keys() >= {"user", "dbname"} and values.keys() & {"host", "hostaddr"}):
         raise _malformed(url_name)
     # With the system's root certificates libpq accepts only this mode.
     full = {"sslmode": "verify-full"} if values.get("sslrootcert") == "system" else {}
-    return Parameters({**DEFAULTS, **full, **values}, names)
+    return Parameters({**defaults, **full, **values}, names)
 
 
 def _from_variables(cloud: str, variables: Variables) -> dict[str, tuple[str, str]]:
@@ -112,15 +114,18 @@ def _from_url(name: str, url: str) -> dict[str, str]:
     if "://" not in url or authority.count("@") > 1 or "@" in rest:
         raise _malformed(name)
     try:
-        return dict(parse_dsn(url))
+        found = dict(parse_dsn(url))
     except (ProgrammingError, ValueError):  # the message repeats the URL with the password
         raise _malformed(name) from None
+    if "@" in found.get("host", ""):  # what follows a "?" in the password
+        raise _malformed(name)
+    return found
 
 
 def _malformed(name: str) -> UsageError:
     return UsageError(
-        f"{name} is not of the form postgresql://user:password@host:port/name; "
-        "write other signs in user and password as %40, %2F, …"
+        f"{name} is not of the form postgresql://user:password@host:port/name?keyword=value with "
+        "keywords of libpq; write other signs in user and password as %40, %2F, …"
     )
 
 
@@ -142,8 +147,8 @@ def _from_service(service: str, values: Mapping[str, str]) -> dict[str, str]:
             if line.startswith("["):
                 if found is not None:
                     break
-                found = {} if line == f"[{service}]" else None
-            elif found is not None and "=" in line and not line.startswith("#"):
+                found = {} if line.startswith(f"[{service}]") else None  # a comment may follow
+            elif found is not None and "=" in line and not line.startswith(("#", "ldap")):
                 keyword, _, value = line.partition("=")
                 found.setdefault(keyword, value)  # as libpq, which takes the first
         if found is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pgload.errors import RefusedLoginError, TargetError
@@ -43,7 +44,7 @@ class Target:
         settings, so they are set and checked. With autocommit a statement is its own transaction,
         without round trips for BEGIN and COMMIT.
 
-        A login that is refused is tried once more where the secret may be another one by then.
+        After a refusal one more attempt is made if the next secret may differ.
 
         Raises `TargetError` when the server cannot be reached or refuses the settings, its subclass
         `RefusedLoginError` when another attempt would be refused as well, and its subclass
@@ -51,10 +52,10 @@ class Target:
         """
         try:
             connection = self._open()
-        except RefusedLoginError:
-            if not self.identity.renewable:
-                raise
-            connection = self._open()
+        except TargetError as error:
+            # Without the frames below this one, whose variables hold the secret: pytest -l shows
+            # the variables of every frame.
+            raise error.with_traceback(None) from None
         connection.autocommit = True
         status = connection.info.parameter_status
         # Only where it is off: a proxy may reserve a server connection for a client that sets
@@ -80,7 +81,10 @@ class Target:
 
     def with_secret(self) -> dict[str, Any]:
         """The libpq keywords of one new connection, with a fresh secret. Raises `TargetError`."""
-        secret = self.identity.secret(self.parameters)
+        try:
+            secret = self.identity.secret(self.parameters)
+        except TargetError as error:
+            raise error.with_traceback(None) from None  # as in `connect`
         return {**self.parameters, **({} if secret is None else {"password": secret})}
 
     def variable(self, keyword: str) -> str:
@@ -90,16 +94,41 @@ class Target:
         return self.set_by.get(keyword, variable_name(self.cloud, keyword))
 
     def _open(self) -> Connection:
+        """`connect` without the settings."""
+        try:
+            return self._attempt()
+        except RefusedLoginError:
+            if not self.identity.renewable:
+                raise
+        return self._attempt()
+
+    def _attempt(self) -> Connection:
         import psycopg2
 
         arguments = {"application_name": APPLICATION_NAME, **self.with_secret()}
         arguments["client_encoding"] = "UTF8"
+        if "host" in arguments:
+            arguments.setdefault("hostaddr", "")  # or PGHOSTADDR would take the host's place
         try:
-            connection: Connection = psycopg2.connect(**arguments)
+            connection: Connection = psycopg2.connect(
+                **arguments, connection_factory=_connection_class()
+            )
         except (psycopg2.Error, ValueError, TypeError) as error:
             # From None, as the driver's traceback may hold the password.
             raise connection_error(self, arguments, error) from None
         return connection
+
+
+@cache
+def _connection_class() -> type[Connection]:
+    """The driver's class with a `repr` of its own: the driver's hides no passphrase of a key."""
+    from psycopg2.extensions import connection
+
+    class Connection(connection):
+        def __repr__(self) -> str:
+            return f"<connection at {id(self):#x}, closed: {self.closed}>"
+
+    return Connection
 
 
 def wait_until_up(target: Target, failure: Callable[[], str | None], seconds: float) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.prepared import PsqlError, prepared_copy
+from benchmarks.prepared import PsqlError, prepared_copy, psql_variables
 from pgload.bench.dataset import Dataset
 from pgload.sample.generator import write_sample
+from pgload.targets.identity import stored_password
 from pgload.targets.target import Target
 
 
@@ -28,3 +29,19 @@ def test_psql_that_cannot_connect(
         prepared_copy(required, dataset, 2, tmp_path),
     ):
         pass
+
+
+def test_psql_variables() -> None:
+    """psql gets the keywords of the target by libpq's variables, but no passphrase, which has
+    none."""
+    given = {"host": "h", "dbname": "d", "connect_timeout": 5, "require_auth": "gss"}
+    target = Target("GCP", {**given, "sslpassword": "s3cret"}, stored_password("p/w"))
+    assert psql_variables(target) == {
+        "PGHOST": "h",
+        "PGHOSTADDR": "",
+        "PGDATABASE": "d",
+        "PGCONNECT_TIMEOUT": "5",
+        "PGREQUIREAUTH": "gss",
+        "PGCLIENTENCODING": "UTF8",
+        "PGPASSWORD": "p/w",
+    }

@@ -71,7 +71,8 @@ def password_server() -> Iterator[tuple[Target, dict[str, str]]]:
     port = unused_port()
     settings = {"listen_addresses": "127.0.0.1", "port": port, "max_connections": "16"}
     with embedded(**settings, log_connections="on") as target:
-        set_up(target, "host owned,postgres,missing owner,guest,ghost all scram-sha-256")
+        databases = "owned,postgres,missing,certificates"
+        set_up(target, f"host {databases} owner,guest,ghost all scram-sha-256")
         more = {"GCP_DB_PASSWORD": SECRET, "GCP_DB_SSLMODE": "disable"}
         yield target, variables_of(port) | more
 

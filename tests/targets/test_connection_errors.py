@@ -68,9 +68,24 @@ def connect(variables: dict[str, str], **changed: str) -> Connection:
             "GCP: the server refuses TLS, which GCP_DB_SSLMODE=require requires",
         ),
         ({"NAME": "missing"}, "GCP: there is no database 'missing': check GCP_DB_NAME"),
+        ({"NAME": "certificates"}, "GCP: there is no database 'certificates': check GCP_DB_NAME"),
         (
             {"USER": "nobody_else"},
             "GCP: the server does not admit user 'nobody_else' to database 'owned' from here",
+        ),
+        (
+            {"CONNECT_TIMEOUT": "5s"},
+            'GCP: invalid integer value "5s" for connection option "connect_timeout": check '
+            "GCP_DB_CONNECT_TIMEOUT",
+        ),
+        ({"SSLMODE": "on"}, 'GCP: invalid sslmode value: "on": check GCP_DB_SSLMODE'),
+        (
+            {"PORT": "1,2,3"},
+            "GCP: could not match 3 port numbers to 1 hosts: check GCP_DB_PORT and GCP_DB_HOST",
+        ),
+        (
+            {"OPTIONS": "-c work_mem=x"},
+            'GCP: FATAL: invalid value for parameter "work_mem": "x": check GCP_DB_OPTIONS',
         ),
     ],
 )
@@ -99,6 +114,20 @@ def test_variable_that_was_set(variables: dict[str, str]) -> None:
             cloud_target("OWN", {"OWN_DATABASE_URL": url} | more).connect()
     with pytest.raises(TargetError, match="check OWN_DATABASE_URL, and that the server runs"):
         cloud_target("OWN", {"OWN_DATABASE_URL": url.replace(port, "1")}).connect()
+
+
+def test_password_that_libpq_finds(
+    variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong password that no variable of the cloud holds is reported with its place."""
+    path = tmp_path / "pgpass"
+    path.write_text("*:*:*:*:wrong-word\n")
+    path.chmod(0o600)
+    with pytest.raises(RefusedLoginError, match=f"'owner' in {path}: check GCP_DB_USER and that"):
+        connect(variables, PASSWORD="", PASSFILE=str(path))
+    monkeypatch.setenv("PGPASSWORD", "wrong-word")
+    with pytest.raises(RefusedLoginError, match=r"check GCP_DB_USER and PGPASSWORD$"):
+        connect(variables, PASSWORD="")
 
 
 def test_refusals_are_known(variables: dict[str, str]) -> None:
@@ -150,6 +179,16 @@ def test_sqlstate_of_refusal(server: Target) -> None:
         cursor.execute("CREATE ROLE limited LOGIN CONNECTION LIMIT 0")
         assert found({**server.parameters, "user": "limited", "dbname": "postgres"}) == "53300"
         cursor.execute("DROP ROLE limited")
+
+
+def test_role_that_may_not_log_in(server: Target) -> None:
+    """A role without LOGIN is told from a host that is not admitted."""
+    with closing(server.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE barred")
+        target = Target("GCP", {**server.parameters, "user": "barred"})
+        with pytest.raises(RefusedLoginError, match=r"^GCP: user 'barred' may not log in: check"):
+            target.connect()
+        cursor.execute("DROP ROLE barred")
 
 
 def test_server_in_another_language(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
+import os
 import shlex
+import subprocess
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -24,6 +28,7 @@ from pgload.targets.cloud import cloud_target
 from pgload.targets.identity import azure_tokens, google_tokens, password_command
 from pgload.targets.target import Target
 from tests.support.checkout import QUICK, Run
+from tests.support.environment import ROOT
 from tests.support.servers import SECRET, password_server, rotating_command, set_password
 from tests.support.waiting import wait_until
 
@@ -94,16 +99,18 @@ def test_refused_once_more(
             python("import sys; sys.stdout.buffer.write(b's3cret\\xff')"),
             "printed what is not UTF-8",
         ),
-        ("no-such-program s3cret", "cannot be run: no-such-program: no such file or directory"),
+        ("s3cret", "cannot be run: no such file or directory$"),
+        ("TOKEN=s3cret vault read", "cannot be run: .*; for a variable write env NAME=… program"),
         (
-            "cat /nowhere | jq .s3cret",
+            "cat /nowhere/s3cret 2>/dev/null",
             "failed with exit code 1: .* without a shell: for a pipe write sh -c",
         ),
     ],
-    ids=["failing", "empty", "empty line", "two lines", "endless", "bytes", "missing", "pipe"],
+    ids=["fails", "empty", "blank", "lines", "endless", "bytes", "missing", "variable", "shell"],
 )
 def test_command_without_a_password(program: str, message: str) -> None:
-    """A command that gives no password is an error of one line, without a part of its output."""
+    """A command that gives no password is an error of one line, which shows neither its output nor
+    the command."""
     with pytest.raises(TargetError, match=rf"^GCP: GCP_DB_PASSWORD_COMMAND {message}") as caught:
         password_command("GCP", "GCP_DB_PASSWORD_COMMAND", program).secret({})
     assert "s3cret" not in str(caught.value)
@@ -121,6 +128,45 @@ def test_slow_command(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
         password_command("GCP", "GCP_DB_PASSWORD_COMMAND", program).secret({})
     assert time.monotonic() - begin < 10
     wait_until(lambda: not any("61.5" in each for each in command_lines()))
+
+
+def test_background_process() -> None:
+    """What a command starts in the background, such as an agent, is not waited for, nor ended."""
+    program = "sh -c 'sleep 62.5 & echo $!'"
+    begin = time.monotonic()
+    pid = password_command("GCP", "GCP_DB_PASSWORD_COMMAND", program).secret({})
+    assert time.monotonic() - begin < 10
+    assert pid is not None
+    psutil.Process(int(pid)).kill()
+
+
+def test_interrupted_command(tmp_path: Path) -> None:
+    """A command that still runs when the process ends, as after Ctrl-C, is ended with it."""
+    code = (
+        "import threading, time\n"
+        "from pathlib import Path\n"
+        "from pgload.targets.identity import password_command\n"
+        "program = \"sh -c 'echo > started; sleep 63.5'\"\n"
+        "secret = password_command('GCP', 'GCP_DB_PASSWORD_COMMAND', program).secret\n"
+        "threading.Thread(target=secret, args=({},), daemon=True).start()\n"
+        "while not Path('started').exists(): time.sleep(0.02)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    wait_until(lambda: not any("63.5" in each for each in command_lines()))
+
+
+def test_no_variable_of_a_traceback_holds_it(configured: Callable[..., Target]) -> None:
+    """An error has no frame with the secret in a variable, as `pytest -l` shows variables."""
+    two_lines = shlex.join(["printf", f"{SECRET}\\n{SECRET}\\n"])
+    for given in ({"PASSWORD": SECRET, "NAME": "missing"}, {"PASSWORD_COMMAND": two_lines}):
+        target = configured(**given)
+        with pytest.raises(TargetError, match=r"no database|more than one line") as caught:
+            target.connect()
+        del given
+        frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+        assert [frame.f_code.co_name for frame in frames[1:]] == ["connect"]
+        assert SECRET not in repr(frames[1].f_locals)
 
 
 def command_lines() -> list[str]:
@@ -179,6 +225,30 @@ def test_nothing_of_it_in_a_saved_run(
     files = [saved, *(path for path in (checkout / "reports").rglob("*") if path.is_file())]
     texts = [done.stdout, done.stderr, *(path.read_text("utf-8") for path in files)]
     assert not any(password in text for password in passwords for text in texts)
+
+
+def test_refused_during_a_benchmark(
+    started: tuple[Target, dict[str, str]], checkout: Path, run: Run, tmp_path: Path
+) -> None:
+    """A login that is refused after the first one ends the run, not one setting after another."""
+    admin, variables = started
+    with closing(admin.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("GRANT CREATE ON DATABASE owned TO owner")
+    set_password(admin, SECRET)
+    calls, script = tmp_path / "calls", tmp_path / "script.py"
+    script.write_text(
+        f"calls = open({str(calls)!r}, 'a+')\ncalls.write('.')\n"
+        f"print({SECRET!r} if calls.tell() == 1 else 'wrong')\n"
+    )
+    command = f"{sys.executable} {script}"
+    given = {**variables, "GCP_DB_PASSWORD": "", "GCP_DB_PASSWORD_COMMAND": command}
+    lines = [f"{name}={value}" for name, value in given.items()]
+    (checkout / ".env").write_text("\n".join(lines))
+    two = ("--batch-size", "60", "--connections", "1", "--method", "copy,json")
+    done = run("pytest", "benchmarks", "--cloud", "GCP", *two, *QUICK)
+    assert done.returncode == 2, done.stdout
+    assert done.stdout.count("the server refuses the password") == 1
+    assert calls.read_text() == "..."
 
 
 class StandIn:
@@ -289,12 +359,15 @@ def signature(token: str, region: str) -> str:
     ("more", "region"),
     [
         ({}, "ap-northeast-2"),
+        ({"AWS_DB_HOST": "db.abcdefgh.rds.cn-north-1.amazonaws.com.cn"}, "cn-north-1"),
         ({"AWS_DB_HOST": "db.example", "AWS_REGION": "eu-west-1"}, "eu-west-1"),
         ({"AWS_DB_HOST": "db.example", "AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-2"),
     ],
 )
-def test_aws_token(more: dict[str, str], region: str) -> None:
-    """The token is for the connection's host, port and user, and has AWS's signature."""
+def test_aws_token(more: dict[str, str], region: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The token is for the connection's host, port and user, has AWS's signature, and is in no
+    log."""
+    caplog.set_level(logging.DEBUG)
     target = cloud_target("AWS", RDS | more | {"AWS_DB_PORT": "6432"})
     token = target.with_secret()["password"]
     url = urlsplit(f"https://{token}")
@@ -303,6 +376,7 @@ def test_aws_token(more: dict[str, str], region: str) -> None:
     assert (query["Action"], query["DBUser"]) == (["connect"], ["loader"])
     assert int(query["X-Amz-Expires"][0]) == 900
     assert query["X-Amz-Signature"] == [signature(token, region)]
+    assert query["X-Amz-Signature"][0] not in caplog.text
 
 
 @pytest.mark.usefixtures("aws")

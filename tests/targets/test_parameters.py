@@ -77,6 +77,8 @@ def test_any_prefix_and_url() -> None:
         "host=h user=hidden dbname=d",
         "postgresql://owner:p@hidden@127.0.0.1/owned",
         "postgresql://owner:12/hidden@127.0.0.1/owned",
+        "postgresql://owner:12?3@hidden@127.0.0.1/owned",
+        "postgresql://owner:hidden@127.0.0.1/owned?schema=public",
         "postgresql://owner:hidden@127.0.0.1",
         "postgresql:///owned",
     ],
@@ -110,8 +112,9 @@ def test_variables_that_set_them() -> None:
 SERVICES = """
 [other]
 host=elsewhere
-[own]
+[own] # libpq ignores what follows
 # a comment
+ldap://host/dc=example?port
 host=service.example
 port=6432
 user=service user
@@ -154,10 +157,15 @@ def test_service(given: dict[str, str]) -> None:
 
 
 def test_service_that_only_libpq_finds(service_file: Path) -> None:
-    """Where we do not find the service, connections still require TLS."""
-    service_file.unlink()
+    """Where we do not find the service, connections still require TLS, at the service's port."""
+    service_file.write_text("[own]\nport 5432\n")
+    with pytest.raises(RefusedLoginError, match=r"conf\", line 2: check OWN_DB_SERVICE and PGSERV"):
+        cloud_target("OWN", {"OWN_DB_SERVICE": "own"}).connect()
+    service_file.write_text("")
     found = parameters({"OWN_DB_SERVICE": "own"}, "OWN")
-    assert found == {**DEFAULTS, "service": "own"}
+    expected = {**DEFAULTS, "service": "own"}
+    del expected["port"]
+    assert found == expected
     with pytest.raises(RefusedLoginError, match=r"no service 'own': check OWN_DB_SERVICE"):
         cloud_target("OWN", {"OWN_DB_SERVICE": "own"}).connect()
 

@@ -7,6 +7,7 @@ import pytest
 from pgload.errors import TargetError
 from pgload.targets.identity import stored_password
 from pgload.targets.target import Target, wait_until_up
+from tests.support.servers import embedded
 
 
 def test_connect(server: Target) -> None:
@@ -18,6 +19,23 @@ def test_connect(server: Target) -> None:
         cursor.execute("SELECT current_setting(name) FROM unnest(%s) AS name", (list(names),))
         assert [value for (value,) in cursor.fetchall()] == ["pgload", "UTF8", "on"]
     assert connection.autocommit
+    connection.close()
+
+
+def test_environment_of_other_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libpq's variables for other servers replace neither a target's address nor its database."""
+    monkeypatch.setenv("PGHOSTADDR", "127.0.0.9")
+    monkeypatch.setenv("PGDATABASE", "missing")
+    with embedded() as target:
+        connection = target.connect()
+        assert connection.info.dbname == "postgres"
+        connection.close()
+
+
+def test_passphrase_is_not_shown(server: Target) -> None:
+    """A connection shown by a debugger or a traceback does not show a key's passphrase."""
+    connection = Target("GCP", {**server.parameters, "sslpassword": "s3cret"}).connect()
+    assert "s3cret" not in repr(connection)
     connection.close()
 
 
