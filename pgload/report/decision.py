@@ -238,7 +238,7 @@ def decide(
         lead_caveats=decisive(ranking[1], ranking[0]) if others else (),
         lone_runs=_lone_runs(
             {name: variations[name] for name in _lone(sides)},
-            [by_name[name].cloud for name in ranking],
+            {name: by_name[name].cloud for name in ranking[:2]},
             lead,
         ),
     )
@@ -258,12 +258,15 @@ def _lone(sides: Sides) -> list[str]:
 
 
 def _lone_runs(
-    variations: Mapping[str, RunVariation], clouds: Sequence[str], lead: LogRatio | None
+    variations: Mapping[str, RunVariation], leading: Mapping[str, str], lead: LogRatio | None
 ) -> LoneRuns | None:
+    """`leading` are the clouds of the two fastest sides."""
     if not variations:
         return None
-    second = lead.with_second_run().interval() if lead and lead.between_runs else None
-    return LoneRuns(variations, (clouds[0], clouds[1]), second)
+    both = lead is not None and lead.of_runs and leading.keys() <= variations.keys()
+    second = lead.with_second_run().interval() if both else None
+    first_cloud, next_cloud = leading.values()
+    return LoneRuns(variations, (first_cloud, next_cloud), second)
 
 
 def cost(measured: Measurement, server: Mapping[str, object]) -> Cost | None:
