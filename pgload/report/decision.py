@@ -263,8 +263,9 @@ def _lone_runs(
     """`leading` are the clouds of the two fastest sides."""
     if not variations:
         return None
-    both = lead is not None and lead.of_runs and leading.keys() <= variations.keys()
-    second = lead.with_second_run().interval() if both else None
+    second = None
+    if lead and lead.of_runs and leading.keys() <= variations.keys():
+        second = lead.with_second_run().interval()
     first_cloud, next_cloud = leading.values()
     return LoneRuns(variations, (first_cloud, next_cloud), second)
 

@@ -34,7 +34,7 @@ CONFIDENCE = 0.95
 # Between separate runs the interval that must exclude 1: the error of a run is in all its settings,
 # so that its level of significance is the share of reports that would be wrong throughout.
 RUNS_CONFIDENCE = 0.975
-FALSE_DISCOVERY_RATE = 0.10  # of the settings of a report that are called faster or slower
+FALSE_DISCOVERY_RATE = 0.05  # of the settings of a report that are called faster or slower
 THRESHOLD = 0.01  # a smaller difference is not worth acting on
 TOO_WIDE = 0.1  # an interval that does not exclude a difference of this size says too little
 
@@ -163,19 +163,14 @@ def _difference(ours: LogRatio, theirs: LogRatio, assumed: Sequence[RunVariation
 
     Where both are single, the assumption is the same, so that two are known no better than one.
     """
-    of_single_runs = (
-        [
-            Variance(
-                math.fsum(each.variance for each in assumed), min(each.freedom for each in assumed)
-            )
-        ]
-        if assumed
-        else []
-    )
+    of_runs = [*ours.of_runs, *theirs.of_runs]
+    if assumed:
+        variance = math.fsum(each.variance for each in assumed)
+        of_runs.append(Variance(variance, min(each.freedom for each in assumed)))
     return LogRatio(
         mean=theirs.mean - ours.mean,
         own=(*ours.own, *theirs.own),
-        of_runs=(*ours.of_runs, *theirs.of_runs, *of_single_runs),
+        of_runs=tuple(of_runs),
         passes=min(ours.passes, theirs.passes),
     )
 
@@ -203,30 +198,29 @@ def _means(rounds: Mapping[Setting, Rounds]) -> dict[Setting, LogRatio]:
     passes: dict[Setting, list[float]] = {}
     lone: dict[Setting, list[float]] = {}
     for setting, each in rounds.items():
-        by_run = pass_means(each)
-        if len(by_run) > 1:
-            runs[setting] = {run: statistics.fmean(logs) for run, logs in by_run.items()}
+        of_runs = pass_means(each)
+        if len(of_runs) > 1:
+            runs[setting] = {run: statistics.fmean(logs) for run, logs in of_runs.items()}
         elif len(each) > 1:
-            (passes[setting],) = by_run.values()
+            (passes[setting],) = of_runs.values()
         else:
             (lone[setting],) = map(list, each.values())
-    of_pass = Variance(PASS_VARIATION**2, PASS_FREEDOM)
-    found: dict[Setting, LogRatio] = {}
-    for observed, more in ((passes, ()), (lone, (of_pass,))):
-        variances = moderated_variances(observed)
-        for setting, logs in observed.items():
-            own = (_of_mean(variances[setting], logs), *more)
-            found[setting] = LogRatio(statistics.fmean(logs), own, (), len(rounds[setting]))
+    parts: dict[Setting, tuple[Sequence[float], list[Variance], list[Variance]]] = {}
+    for setting, variance in moderated_variances(passes).items():
+        parts[setting] = passes[setting], [_of_mean(variance, passes[setting])], []
+    for setting, variance in moderated_variances(lone).items():
+        of_pass = Variance(PASS_VARIATION**2, PASS_FREEDOM)
+        parts[setting] = lone[setting], [_of_mean(variance, lone[setting]), of_pass], []
     if runs:
         as_a_whole, by_itself = between_runs(runs)
         for setting, by_run in runs.items():
-            found[setting] = LogRatio(
-                mean=statistics.fmean(by_run.values()),
-                own=(_of_mean(by_itself[setting], by_run),),
-                of_runs=(_of_mean(as_a_whole, by_run),),
-                passes=len(rounds[setting]),
-            )
-    return found
+            own, shared = _of_mean(by_itself[setting], by_run), _of_mean(as_a_whole, by_run)
+            parts[setting] = [*by_run.values()], [own], [shared]
+    return {
+        setting: LogRatio(statistics.fmean(observed), tuple(own), tuple(shared), len(each))
+        for setting, each in rounds.items()
+        for observed, own, shared in [parts[setting]]
+    }
 
 
 def _of_mean(variance: Variance, observations: Sized) -> Variance:
@@ -244,15 +238,12 @@ def pass_means(rounds: Rounds) -> dict[str, list[float]]:
 def verdicts(ratios: Mapping[Key, LogRatio], threshold: float = THRESHOLD) -> dict[Key, Verdict]:
     """The verdicts of one report, which are one family.
 
-    Faster or slower is what the procedure of Benjamini and Hochberg (1995) finds different at
-    `FALSE_DISCOVERY_RATE`, whose ratio is beyond the threshold, and whose p is within its own
-    level. Of the others, one whose interval contains a difference of `TOO_WIDE` is too noisy.
+    Faster or slower is what is found different at `FALSE_DISCOVERY_RATE` and at its own level, and
+    whose ratio is beyond the threshold. Of the others, one whose interval contains a difference of
+    `TOO_WIDE` is too noisy.
     """
     p = {key: each.p for key, each in ratios.items()}
-    limit = 0.0
-    for rank, each in enumerate(sorted(p.values()), 1):
-        if each <= FALSE_DISCOVERY_RATE * rank / len(p):
-            limit = FALSE_DISCOVERY_RATE * rank / len(p)
+    limit = _largest_p([*p.values()])
     called = {
         key
         for key, each in ratios.items()
@@ -267,6 +258,24 @@ def verdicts(ratios: Mapping[Key, LogRatio], threshold: float = THRESHOLD) -> di
 def verdict(ratio: LogRatio, threshold: float = THRESHOLD) -> Verdict:
     """The verdict on one ratio that is the only one of its family."""
     return verdicts({"": ratio}, threshold)[""]
+
+
+def _largest_p(family: Sequence[float]) -> float:
+    """The largest p of a family of tests that is called different, or 0 where none is.
+
+    That is what Benjamini and Hochberg's procedure finds, done twice: the first time tells how many
+    settings do not differ (Benjamini, Krieger and Yekutieli 2006, doi:10.1093/biomet/93.3.491).
+    """
+    rate, count = FALSE_DISCOVERY_RATE / (1 + FALSE_DISCOVERY_RATE), len(family)
+    first = _step_up(family, rate)
+    different = sum(p <= first for p in family)
+    return _step_up(family, rate * count / (count - different)) if different < count else first
+
+
+def _step_up(family: Sequence[float], rate: float) -> float:
+    """The largest p that is at most `rate` times its share of ranks (Benjamini, Hochberg 1995)."""
+    ranks = enumerate(sorted(family), 1)
+    return max((p for rank, p in ranks if p <= rate * rank / len(family)), default=0.0)
 
 
 def _verdict(each: LogRatio, corrected: float | None) -> Verdict:

@@ -16,8 +16,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-# The other settings tell three times as much of a variance as five passes of its own, at most.
-MOST_PRIOR_FREEDOM = 12.0
+MOST_PRIOR_FREEDOM = 30.0  # that the variances of other settings count for, beside a setting's own
 # Between runs of one server, where nothing else is known: a standard deviation, and how many
 # degrees of freedom it counts for. They keep intervals right for servers that vary by 3%.
 RUN_VARIATION, RUN_FREEDOM = 0.02, 1.5
@@ -117,7 +116,10 @@ class RunVariation:
 
     @classmethod
     def corrected(cls, observed: Variance, runs: int) -> RunVariation:
-        """The mean of what is assumed and what was observed, by their degrees of freedom."""
-        freedom = RUN_FREEDOM + observed.freedom
+        """The mean of what is assumed and what was observed, by their degrees of freedom.
+
+        It is known no better than by the larger of these: the assumption may be wrong.
+        """
         squares = RUN_FREEDOM * RUN_VARIATION**2 + observed.freedom * observed.value
-        return cls(squares / freedom, freedom, runs)
+        variance = squares / (RUN_FREEDOM + observed.freedom)
+        return cls(variance, max(RUN_FREEDOM, observed.freedom), runs)

@@ -124,12 +124,12 @@ def test_variances_are_moderated_by_those_of_other_settings() -> None:
 
 
 def test_variances_that_differ_are_moderated_less() -> None:
-    """The variances of many alike settings count for twelve at most, of unlike ones for less."""
+    """The variances of many alike settings count for thirty at most, of unlike ones for less."""
     rng = random.Random(1)
     alike = {n: [rng.gauss(0, 1) for _ in range(5)] for n in range(60)}
     unlike = {n: [3 ** (n % 4) * value for value in values] for n, values in alike.items()}
 
-    assert moderated_variances(alike)[0].freedom == 16
+    assert moderated_variances(alike)[0].freedom == 34
     assert 4 < moderated_variances(unlike)[0].freedom < 7
 
 
