@@ -116,10 +116,11 @@ class RunVariation:
 
     @classmethod
     def corrected(cls, observed: Variance, runs: int) -> RunVariation:
-        """The mean of what is assumed and what was observed, by their degrees of freedom.
+        """The mean of what is assumed and what was observed, but at least what was observed.
 
-        It is known no better than by the larger of these: the assumption may be wrong.
+        It is known no better than by the larger of their degrees of freedom: the assumption may be
+        wrong.
         """
         squares = RUN_FREEDOM * RUN_VARIATION**2 + observed.freedom * observed.value
-        variance = squares / (RUN_FREEDOM + observed.freedom)
-        return cls(variance, max(RUN_FREEDOM, observed.freedom), runs)
+        mean = squares / (RUN_FREEDOM + observed.freedom)
+        return cls(max(mean, observed.value), max(RUN_FREEDOM, observed.freedom), runs)
