@@ -144,6 +144,47 @@ def test_verdicts_of_a_report_are_one_family() -> None:
     assert {each.word for each in together.values()} == {SLOWER}
 
 
+def test_an_error_of_whole_runs_needs_a_wider_interval() -> None:
+    """With it, all settings of a report would be called wrongly at once."""
+    own = ratio(-0.0325, 0.015)
+    shared = replace(own, own=(), of_runs=own.own)
+
+    assert own.interval() == shared.interval()
+    assert {each.word for each in verdicts(dict.fromkeys(range(30), own)).values()} == {SLOWER}
+    assert {each.word for each in verdicts(dict.fromkeys(range(30), shared)).values()} == {SAME}
+
+
+def test_settings_that_differ_count_for_those_that_are_left() -> None:
+    """Where most settings differ, the last ones need not be as sure as a single one of thirty."""
+    certain, likely, none = ratio(-0.2, 0.015), ratio(-0.0308, 0.015), ratio(0.0, 0.015)
+
+    def word_of_the_last(others: LogRatio) -> str:
+        return verdicts(dict.fromkeys(range(29), others) | {29: likely})[29].word
+
+    assert word_of_the_last(certain) == SLOWER
+    assert word_of_the_last(none) == SAME
+
+
+def test_observations_without_any_variation() -> None:
+    """Nothing is divided by a variance of 0: equal passes are equal, and others are different."""
+    base = side(*[[1.0]] * 5)
+
+    assert verdict(only(log_ratios(base, base))).word == SAME
+    assert verdict(only(log_ratios(base, side(*[[1.1]] * 5)))).word == SLOWER
+    assert verdict(only(log_ratios(base, side(*[[1.0]] * 5, run="another run")))).word == NOISY
+    assert verdicts({}) == {}
+
+
+def test_one_pass_beside_five() -> None:
+    """The side with one pass has the variation that passes have."""
+    five, one = side(*[[1.0 + n / 1000] for n in range(5)]), side([1.1], run="another run")
+
+    found = verdict(only(log_ratios(five, one, [RunVariation(variance=0.0)] * 2)))
+
+    assert (found.word, found.passes) == (NOISY, 1)
+    assert found.low < 0.85
+
+
 def test_a_small_difference_is_not_called() -> None:
     """However sure it is, a difference within the threshold is no difference shown."""
     assert verdict(ratio(math.log(1.005), 0.0001)).word == SAME
