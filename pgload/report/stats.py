@@ -32,7 +32,7 @@ SAME, NOISY = "no difference shown", "too noisy to say"
 
 CONFIDENCE = 0.95
 # Between separate runs the interval that must exclude 1: the error of a run is in all its settings,
-# so that its level of significance is the share of reports that would be wrong throughout.
+# so that this level is the share of reports that are wrong throughout.
 RUNS_CONFIDENCE = 0.975
 FALSE_DISCOVERY_RATE = 0.05  # of the settings of a report that are called faster or slower
 THRESHOLD = 0.01  # a smaller difference is not worth acting on
