@@ -189,12 +189,13 @@ def decide(
     def ratios_to(base: str, other: str) -> dict[Setting, LogRatio]:
         return log_ratios(sides[base], sides[other], (variations[base], variations[other]))
 
+    to_baseline = {name: ratios_to(baseline, name) for name in others}
     # The verdicts of all sides are one family: the more there are, the surer each has to be.
     found = verdicts(
         {
             (name, setting): ratio
-            for name in others
-            for setting, ratio in ratios_to(baseline, name).items()
+            for name, ratios in to_baseline.items()
+            for setting, ratio in ratios.items()
         },
         threshold,
     )
@@ -202,43 +203,39 @@ def decide(
     def decisive(*names: str) -> tuple[Difference, ...]:
         return caveats({name: facts[name] for name in names})
 
-    def at_best(base: str, other: str) -> tuple[Setting | None, LogRatio | None]:
-        """The setting that is best for both sides together, and the ratio at it."""
+    def best_for_both(base: str, other: str) -> Setting | None:
+        """The setting with the largest product of both throughputs."""
         common = sides[base].keys() & sides[other].keys()
-        if not common:
-            return None, None
-
-        def of_both(setting: Setting) -> float:
-            return sides[base][setting].throughput * sides[other][setting].throughput
-
-        setting = max(sorted(common), key=of_both)
-        return setting, ratios_to(base, other)[setting]
-
-    def at_best_verdict(ratio: LogRatio | None) -> Verdict | None:
-        return verdict(ratio, threshold) if ratio else None
+        return max(
+            sorted(common),
+            key=lambda each: sides[base][each].throughput * sides[other][each].throughput,
+            default=None,
+        )
 
     def beside_baseline(name: str) -> Against:
+        ratios, best_setting = to_baseline[name], best_for_both(baseline, name)
         return Against(
             side=name,
-            by_setting={setting: each for (side, setting), each in found.items() if side == name},
-            overall=at_best_verdict(at_best(baseline, name)[1]),
+            by_setting={setting: found[name, setting] for setting in ratios},
+            overall=verdict(ratios[best_setting], threshold) if best_setting else None,
             missing=tuple(sorted(sides[baseline].keys() - sides[name].keys())),
             caveats=decisive(baseline, name),
         )
 
-    lead_setting, lead = at_best(ranking[1], ranking[0]) if others else (None, None)
+    lead_setting = best_for_both(ranking[1], ranking[0]) if others else None
+    lead = ratios_to(ranking[1], ranking[0])[lead_setting] if lead_setting else None
     return Decision(
         dataset=dataset,
         sides=sides,
         best=best,
         others=tuple(map(beside_baseline, others)),
         ranking=tuple(ranking),
-        lead=at_best_verdict(lead),
+        lead=verdict(lead, threshold) if lead else None,
         lead_setting=lead_setting,
         lead_caveats=decisive(ranking[1], ranking[0]) if others else (),
         lone_runs=_lone_runs(
             {name: variations[name] for name in _lone(sides)},
-            [by_name[name].cloud for name in ranking],
+            {name: by_name[name].cloud for name in ranking[:2]},
             lead,
         ),
     )
@@ -258,12 +255,16 @@ def _lone(sides: Sides) -> list[str]:
 
 
 def _lone_runs(
-    variations: Mapping[str, RunVariation], clouds: Sequence[str], lead: LogRatio | None
+    variations: Mapping[str, RunVariation], leading: Mapping[str, str], lead: LogRatio | None
 ) -> LoneRuns | None:
+    """`leading` are the clouds of the two fastest sides."""
     if not variations:
         return None
-    second = lead.with_second_run().interval() if lead and lead.between_runs else None
-    return LoneRuns(variations, (clouds[0], clouds[1]), second)
+    second = None
+    if lead and lead.of_runs and leading.keys() <= variations.keys():
+        second = lead.with_second_run().interval()
+    first_cloud, next_cloud = leading.values()
+    return LoneRuns(variations, (first_cloud, next_cloud), second)
 
 
 def cost(measured: Measurement, server: Mapping[str, object]) -> Cost | None:

@@ -13,7 +13,7 @@ from pgload.report.measurement import DatasetSize, Measurement
 from pgload.report.saved import SavedRun, read_runs
 from pgload.report.sides import Side, alike
 from pgload.report.stats import pass_means, rounds_of
-from pgload.report.variance import RunVariation, sum_of_squares
+from pgload.report.variance import RunVariation, Variance, sum_of_squares
 
 NEWEST = 50  # files that are read beside those that are compared
 
@@ -87,15 +87,11 @@ def run_variation(runs: Sequence[Mapping[Setting, Measurement]]) -> RunVariation
         return RunVariation()
     squares = math.fsum(sum_of_squares([*map(statistics.fmean, passes)]) for passes in shared)
     all_freedom = sum(len(passes) - 1 for passes in shared)
-    observed = squares / all_freedom
+    # The means of runs vary by their passes too, which an interval already includes.
     of_passes = statistics.fmean(
         statistics.variance(logs) / len(logs) if len(logs) > 1 else 0.0
         for passes in shared
         for logs in passes
     )
-    return RunVariation(
-        between=max(0.0, observed - of_passes),
-        observed=observed,
-        freedom=all_freedom / len(shared),
-        runs=max(map(len, shared)),
-    )
+    observed = Variance(max(0.0, squares / all_freedom - of_passes), all_freedom / len(shared))
+    return RunVariation.corrected(observed, runs=max(map(len, shared)))

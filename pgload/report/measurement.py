@@ -14,7 +14,7 @@ from pgload.contract import BOTTLENECKS, LOAD_PARAMS, PARTS, Setting
 from pgload.errors import SourceError
 
 Number = Annotated[float, Meta(ge=0, le=1e300)]  # refuses NaN and infinity, which JSON may hold
-Seconds = Annotated[float, Meta(ge=1e-9, le=1e300)]  # of a round; 0 s would have no throughput
+Seconds = Annotated[float, Meta(ge=1e-9, le=1e9)]  # of a round; 0 s would have no throughput
 Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 
 

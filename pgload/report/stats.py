@@ -1,45 +1,40 @@
 """Whether one throughput is higher than another: a ratio, its 95% interval, and a verdict.
 
-Everything is done on logarithms of throughput, since speed changes by percentages. What varies
-independently is an observation: a pass, not a round, since a whole pass is slower or faster than
-the next; and a run, not a pass, where a side has several runs. Sides of the same runs are paired by
-run and pass, since a slow minute affects both.
+Everything is done on logarithms of throughput, since speed changes by percentages. The steps, each
+checked in tests/report/test_known_truth.py against simulated runs:
 
-The assumptions behind an interval, each with what it was checked against in
-tests/report/test_known_truth.py:
-
-- A few observations estimate a variance badly. Each setting's is pooled with that of the others.
-- A single pass says nothing of the variation between passes: that is assumed (`PASS_VARIATION`).
-- A single run says nothing of the variation between runs: that is assumed (`RUN_VARIATION`), and
-  corrected by earlier saved runs of the same server, where the two sides are not of the same run.
-- Several runs of a side differ as a whole, in all settings alike, and in each setting by itself.
-  The first part is estimated from as many values as there are runs, not from as many as settings.
+1. What varies independently is an observation: a pass, not a round, since a whole pass is slower or
+   faster than the next; and a run, not a pass, where a side has several. Passes of one run are
+   paired, since a slow minute affects both sides.
+2. The ratio is that of the means of the observations.
+3. A few observations estimate a variance badly: each setting's is moderated by the others'. What a
+   single pass or a single run cannot show of its variation is assumed (`variance.py`).
+4. Runs differ as a whole, so settings of separate runs share an error. It is estimated from as many
+   values as there are runs, not settings, and a word needs a wider interval there.
+5. The words of a report are one family of tests.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pgload.contract import Setting
 from pgload.report.measurement import Measurement
 from pgload.report.student import t_quantile, two_sided_p
-from pgload.report.variance import (
-    RunVariation,
-    Variance,
-    between_lone_runs,
-    between_runs,
-    pooled_variances,
-)
+from pgload.report.variance import RunVariation, Variance, between_runs, moderated_variances
 
 FASTER, SLOWER = "faster", "slower"
 SAME, NOISY = "no difference shown", "too noisy to say"
 
 CONFIDENCE = 0.95
-FALSE_DISCOVERY_RATE = 0.10  # of the settings of a report that are called faster or slower
+# Between separate runs the interval that must exclude 1: the error of a run is in all its settings,
+# so that this level is the share of reports that are wrong throughout.
+RUNS_CONFIDENCE = 0.975
+FALSE_DISCOVERY_RATE = 0.05  # of the settings of a report that are called faster or slower
 THRESHOLD = 0.01  # a smaller difference is not worth acting on
 TOO_WIDE = 0.1  # an interval that does not exclude a difference of this size says too little
 
@@ -55,13 +50,13 @@ class LogRatio:
     """The mean log ratio of two throughputs, with the variance of that mean."""
 
     mean: float
-    variances: tuple[Variance, ...]  # independent parts
+    own: tuple[Variance, ...]  # independent parts of the variance
+    of_runs: tuple[Variance, ...]  # more of them: an error that all settings of a run share
     passes: int  # of the side that has fewer
-    between_runs: Variance | None = None  # one more part, where a side has a single run
 
     @property
-    def _parts(self) -> tuple[Variance, ...]:
-        return (*self.variances, self.between_runs) if self.between_runs else self.variances
+    def _parts(self) -> list[Variance]:
+        return [part for part in (*self.own, *self.of_runs) if part.value]
 
     @property
     def error(self) -> float:
@@ -71,22 +66,26 @@ class LogRatio:
     @property
     def freedom(self) -> float:
         """Degrees of freedom of a sum of variances (Welch 1947, Satterthwaite 1946)."""
-        parts = [part for part in self._parts if part.value]
-        if not parts:
-            return math.fsum(part.freedom for part in self._parts)
-        total = math.fsum(part.value for part in parts)
-        return total**2 / math.fsum(part.value**2 / part.freedom for part in parts)
+        total = math.fsum(part.value for part in self._parts)
+        squares = math.fsum(part.value**2 / part.freedom for part in self._parts)
+        return max(1.0, total**2 / squares) if squares else math.inf
 
     @property
     def p(self) -> float:
         """The probability of a mean as far from 0 as this one where there is no difference."""
         if not self.error:
             return float(self.mean == 0)
-        return two_sided_p(self.mean / self.error, max(1.0, self.freedom))
+        return two_sided_p(self.mean / self.error, self.freedom)
+
+    @property
+    def level(self) -> float:
+        """The largest p that is called a difference."""
+        shared = any(part.value for part in self.of_runs)
+        return 1 - (RUNS_CONFIDENCE if shared else CONFIDENCE)
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
         """Of the ratio, by Student's t."""
-        half = t_quantile(max(1.0, self.freedom), (1 + confidence) / 2) * self.error
+        half = t_quantile(self.freedom, (1 + confidence) / 2) * self.error if self.error else 0.0
         return math.exp(self.mean - half), math.exp(self.mean + half)
 
     def with_second_run(self) -> LogRatio:
@@ -94,11 +93,10 @@ class LogRatio:
 
         The variation between runs is then known from two differences.
         """
-        between = self.between_runs
         return replace(
             self,
-            variances=tuple(Variance(part.value / 2, 2 * part.freedom) for part in self.variances),
-            between_runs=between and Variance(between.value / 2, 2),
+            own=tuple(Variance(part.value / 2, 2 * part.freedom) for part in self.own),
+            of_runs=tuple(Variance(part.value / 2, 2) for part in self.of_runs),
         )
 
 
@@ -143,22 +141,38 @@ def log_ratios(
     }
     pairs = {setting: each for setting, each in pairs.items() if each}
     apart = {setting: each for setting, each in rounds.items() if setting not in pairs}
-    found = _means(pairs)
     ours = _means({setting: each for setting, (each, _) in apart.items()})
     theirs = _means({setting: each for setting, (_, each) in apart.items()})
-    for setting, both in apart.items():
-        of_lone_runs = [
-            variation
-            for side, variation in zip(both, run_variations, strict=True)
-            if len({run for run, _ in side}) == 1
-        ]
-        found[setting] = LogRatio(
-            mean=theirs[setting].mean - ours[setting].mean,
-            variances=(*ours[setting].variances, *theirs[setting].variances),
-            passes=min(ours[setting].passes, theirs[setting].passes),
-            between_runs=between_lone_runs(of_lone_runs) if of_lone_runs else None,
+    found = _means(pairs) | {
+        setting: _difference(
+            ours[setting],
+            theirs[setting],
+            assumed=[
+                variation
+                for side, variation in zip(sides, run_variations, strict=True)
+                if len({run for run, _ in side}) == 1
+            ],
         )
+        for setting, sides in apart.items()
+    }
     return {setting: found[setting] for setting in rounds}
+
+
+def _difference(ours: LogRatio, theirs: LogRatio, assumed: Sequence[RunVariation]) -> LogRatio:
+    """Between the means of sides of separate runs; `assumed` is the variation of each single run.
+
+    Where both are single, the assumption is the same, so that two are known no better than one.
+    """
+    of_runs = [*ours.of_runs, *theirs.of_runs]
+    if assumed:
+        variance = math.fsum(each.variance for each in assumed)
+        of_runs.append(Variance(variance, min(each.freedom for each in assumed)))
+    return LogRatio(
+        mean=theirs.mean - ours.mean,
+        own=(*ours.own, *theirs.own),
+        of_runs=tuple(of_runs),
+        passes=min(ours.passes, theirs.passes),
+    )
 
 
 def rounds_of(each: Measurement) -> dict[tuple[str, int], list[float]]:
@@ -184,29 +198,33 @@ def _means(rounds: Mapping[Setting, Rounds]) -> dict[Setting, LogRatio]:
     passes: dict[Setting, list[float]] = {}
     lone: dict[Setting, list[float]] = {}
     for setting, each in rounds.items():
-        by_run = pass_means(each)
-        if len(by_run) > 1:
-            runs[setting] = {run: statistics.fmean(logs) for run, logs in by_run.items()}
+        of_runs = pass_means(each)
+        if len(of_runs) > 1:
+            runs[setting] = {run: statistics.fmean(logs) for run, logs in of_runs.items()}
         elif len(each) > 1:
-            (passes[setting],) = by_run.values()
+            (passes[setting],) = of_runs.values()
         else:
-            lone[setting] = [log for logs in each.values() for log in logs]
-    observed: dict[Setting, Sequence[float]] = {**passes, **lone}
-    observed |= {setting: list(means.values()) for setting, means in runs.items()}
-    parts = between_runs(runs)
-    for of_settings in (passes, lone):
-        for setting, (variance, freedom) in pooled_variances(of_settings).items():
-            parts[setting] = [Variance(variance / len(of_settings[setting]), freedom)]
-    for setting in lone:
-        parts[setting].append(Variance(PASS_VARIATION**2, PASS_FREEDOM))
+            (lone[setting],) = map(list, each.values())
+    parts: dict[Setting, tuple[Sequence[float], list[Variance], list[Variance]]] = {}
+    for setting, variance in moderated_variances(passes).items():
+        parts[setting] = passes[setting], [_of_mean(variance, passes[setting])], []
+    for setting, variance in moderated_variances(lone).items():
+        of_pass = Variance(PASS_VARIATION**2, PASS_FREEDOM)
+        parts[setting] = lone[setting], [_of_mean(variance, lone[setting]), of_pass], []
+    if runs:
+        as_a_whole, by_itself = between_runs(runs)
+        for setting, by_run in runs.items():
+            own, shared = _of_mean(by_itself[setting], by_run), _of_mean(as_a_whole, by_run)
+            parts[setting] = [*by_run.values()], [own], [shared]
     return {
-        setting: LogRatio(
-            mean=statistics.fmean(observed[setting]),
-            variances=tuple(part for part in parts[setting] if part.freedom),
-            passes=len(each),
-        )
+        setting: LogRatio(statistics.fmean(observed), tuple(own), tuple(shared), len(each))
         for setting, each in rounds.items()
+        for observed, own, shared in [parts[setting]]
     }
+
+
+def _of_mean(variance: Variance, observations: Sized) -> Variance:
+    return Variance(variance.value / len(observations), variance.freedom)
 
 
 def pass_means(rounds: Rounds) -> dict[str, list[float]]:
@@ -220,19 +238,20 @@ def pass_means(rounds: Rounds) -> dict[str, list[float]]:
 def verdicts(ratios: Mapping[Key, LogRatio], threshold: float = THRESHOLD) -> dict[Key, Verdict]:
     """The verdicts of one report, which are one family.
 
-    Faster or slower is what the procedure of Benjamini and Hochberg (1995) finds different at
-    `FALSE_DISCOVERY_RATE`, whose ratio is beyond the threshold, and whose own 95% interval excludes
-    1. Of the others, an interval that contains a difference of `TOO_WIDE` is too noisy.
+    Faster or slower is what is found different at `FALSE_DISCOVERY_RATE` and at its own level, and
+    whose ratio is beyond the threshold. Of the others, one whose interval contains a difference of
+    `TOO_WIDE` is too noisy.
     """
     p = {key: each.p for key, each in ratios.items()}
-    called = 0
-    for rank, key in enumerate(sorted(p, key=p.__getitem__), 1):
-        if p[key] <= FALSE_DISCOVERY_RATE * rank / len(p):
-            called = rank
-    limit = FALSE_DISCOVERY_RATE * called / len(p) if called else 0.0
-    return {
-        key: _verdict(each, different=p[key] <= limit, limit=limit, threshold=threshold)
+    limit = _largest_p([*p.values()])
+    called = {
+        key
         for key, each in ratios.items()
+        if p[key] <= min(limit, each.level) and abs(math.exp(each.mean) - 1) > threshold
+    }
+    corrected = 1 - FALSE_DISCOVERY_RATE * len(called) / len(p) if p else CONFIDENCE
+    return {
+        key: _verdict(each, corrected if key in called else None) for key, each in ratios.items()
     }
 
 
@@ -241,21 +260,38 @@ def verdict(ratio: LogRatio, threshold: float = THRESHOLD) -> Verdict:
     return verdicts({"": ratio}, threshold)[""]
 
 
-def _verdict(each: LogRatio, *, different: bool, limit: float, threshold: float) -> Verdict:
-    ratio, (low, high) = math.exp(each.mean), each.interval()
-    if different and ratio > 1 + threshold and low > 1:
-        word = FASTER
-    elif different and ratio < 1 - threshold and high < 1:
-        word = SLOWER
+def _largest_p(family: Sequence[float]) -> float:
+    """The largest p of a family of tests that is called different, or 0 where none is.
+
+    That is what Benjamini and Hochberg's procedure finds, done twice: the first time tells how many
+    settings do not differ (Benjamini, Krieger and Yekutieli 2006, doi:10.1093/biomet/93.3.491).
+    """
+    rate, count = FALSE_DISCOVERY_RATE / (1 + FALSE_DISCOVERY_RATE), len(family)
+    first = _step_up(family, rate)
+    different = sum(p <= first for p in family)
+    return _step_up(family, rate * count / (count - different)) if different < count else first
+
+
+def _step_up(family: Sequence[float], rate: float) -> float:
+    """The largest p that is at most `rate` times its share of ranks (Benjamini, Hochberg 1995)."""
+    ranks = enumerate(sorted(family), 1)
+    return max((p for rank, p in ranks if p <= rate * rank / len(family)), default=0.0)
+
+
+def _verdict(each: LogRatio, corrected: float | None) -> Verdict:
+    """`corrected` is the confidence of a ratio that is called faster or slower."""
+    low, high = each.interval()
+    if corrected is not None:
+        word = FASTER if each.mean > 0 else SLOWER
     elif low < 1 - TOO_WIDE or high > 1 + TOO_WIDE:
         word = NOISY
     else:
         word = SAME
     return Verdict(
-        ratio=ratio,
+        ratio=math.exp(each.mean),
         low=low,
         high=high,
         word=word,
-        corrected=each.interval(1 - limit) if different else None,
+        corrected=None if corrected is None else each.interval(corrected),
         passes=each.passes,
     )

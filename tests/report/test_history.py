@@ -57,7 +57,7 @@ def width(found: dict[str, Any]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("variation", "runs", "least", "most"), [(0.05, 6, 1.2, 3.0), (0.005, 15, 0.2, 0.6)]
+    ("variation", "runs", "least", "most"), [(0.05, 6, 1.2, 3.0), (0.005, 15, 0.1, 0.6)]
 )
 def test_the_interval_is_as_wide_as_earlier_runs_vary(
     tmp_path: Path, variation: float, runs: int, least: float, most: float

@@ -79,6 +79,8 @@ def test_a_benchmark_without_a_usable_result_is_refused(
     [
         ([], "run it again with --benchmark-save-data"),
         (["1"], "Expected `float`, got `str` - at `$.stats.data[0]`"),
+        ([0.5, float("nan")], "Expected `float` >= 1e-09 - at `$.stats.data[1]`"),
+        ([0.5, 1e10], "Expected `float` <= 1000000000.0 - at `$.stats.data[1]`"),
         ([0.5, 0], "Expected `float` >= 1e-09 - at `$.stats.data[1]`"),
     ],
 )

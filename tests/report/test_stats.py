@@ -22,7 +22,7 @@ from pgload.report.stats import (
     verdict,
     verdicts,
 )
-from pgload.report.variance import RunVariation, Variance, _trigamma, pooled_variances
+from pgload.report.variance import RunVariation, Variance, moderated_variances
 from tests.support.saved_runs import decision, load
 
 WORDS = {FASTER, SLOWER, SAME, NOISY}
@@ -43,7 +43,7 @@ def only(found: dict[Setting, LogRatio]) -> LogRatio:
 
 
 def ratio(mean: float, error: float, freedom: float = 1000) -> LogRatio:
-    return LogRatio(mean=mean, variances=(Variance(error**2, freedom),), passes=5)
+    return LogRatio(mean=mean, own=(Variance(error**2, freedom),), of_runs=(), passes=5)
 
 
 def test_a_slow_minute_that_affects_both_sides_of_a_run_cancels() -> None:
@@ -109,34 +109,28 @@ def test_known_variation_between_runs_takes_the_place_of_the_assumed_one() -> No
     other = side(*[[1.03 + n / 1000] for n in range(5)], run="another run")
 
     assumed = only(log_ratios(base, other))
-    known = only(log_ratios(base, other, [RunVariation(freedom=1e6)] * 2))
+    known = only(log_ratios(base, other, [RunVariation(variance=0.0, freedom=math.inf)] * 2))
 
     assert (verdict(assumed).word, verdict(known).word) == (NOISY, SLOWER)
 
 
-def test_variances_are_pooled_with_those_of_other_settings() -> None:
-    """By their degrees of freedom, those of a few others counting for eight at most."""
-    found = pooled_variances({"quiet": [0.0, 0.0], "noisy": [0.0, 2.0], "alone": [1.0]})
+def test_variances_are_moderated_by_those_of_other_settings() -> None:
+    """By their degrees of freedom."""
+    found = moderated_variances({"quiet": [0.0, 0.0], "noisy": [0.0, 2.0], "alone": [1.0]})
 
     assert found["quiet"] == Variance(pytest.approx((0 + 1 * 2) / 2), 2)
     assert found["noisy"] == Variance(pytest.approx((2 + 1 * 0) / 2), 2)
     assert found["alone"] == Variance(pytest.approx(2 * 1 / 2), 2)
 
 
-def test_variances_that_differ_are_pooled_less() -> None:
-    """The variances of many alike settings count for ten at most, of unlike ones for less."""
+def test_variances_that_differ_are_moderated_less() -> None:
+    """The variances of many alike settings count for thirty at most, of unlike ones for less."""
     rng = random.Random(1)
     alike = {n: [rng.gauss(0, 1) for _ in range(5)] for n in range(60)}
     unlike = {n: [3 ** (n % 4) * value for value in values] for n, values in alike.items()}
 
-    assert pooled_variances(alike)[0].freedom == 14
-    assert 4 < pooled_variances(unlike)[0].freedom < 7
-
-
-@pytest.mark.parametrize(("x", "expected"), [(0.5, 4.934802), (1, 1.644934), (10, 0.105166)])
-def test_trigamma(x: float, expected: float) -> None:
-    """As in tables."""
-    assert _trigamma(x) == pytest.approx(expected, abs=2e-6)
+    assert moderated_variances(alike)[0].freedom == 34
+    assert 4 < moderated_variances(unlike)[0].freedom < 7
 
 
 def test_verdicts_of_a_report_are_one_family() -> None:
@@ -148,6 +142,47 @@ def test_verdicts_of_a_report_are_one_family() -> None:
 
     assert alone["first"].word == SAME
     assert {each.word for each in together.values()} == {SLOWER}
+
+
+def test_an_error_of_whole_runs_needs_a_wider_interval() -> None:
+    """With it, all settings of a report would be called wrongly at once."""
+    own = ratio(-0.0325, 0.015)
+    shared = replace(own, own=(), of_runs=own.own)
+
+    assert own.interval() == shared.interval()
+    assert {each.word for each in verdicts(dict.fromkeys(range(30), own)).values()} == {SLOWER}
+    assert {each.word for each in verdicts(dict.fromkeys(range(30), shared)).values()} == {SAME}
+
+
+def test_settings_that_differ_count_for_those_that_are_left() -> None:
+    """Where most settings differ, the last ones need not be as sure as a single one of thirty."""
+    certain, likely, none = ratio(-0.2, 0.015), ratio(-0.0308, 0.015), ratio(0.0, 0.015)
+
+    def word_of_the_last(others: LogRatio) -> str:
+        return verdicts(dict.fromkeys(range(29), others) | {29: likely})[29].word
+
+    assert word_of_the_last(certain) == SLOWER
+    assert word_of_the_last(none) == SAME
+
+
+def test_observations_without_any_variation() -> None:
+    """Nothing is divided by a variance of 0: equal passes are equal, and others are different."""
+    base = side(*[[1.0]] * 5)
+
+    assert verdict(only(log_ratios(base, base))).word == SAME
+    assert verdict(only(log_ratios(base, side(*[[1.1]] * 5)))).word == SLOWER
+    assert verdict(only(log_ratios(base, side(*[[1.0]] * 5, run="another run")))).word == NOISY
+    assert verdicts({}) == {}
+
+
+def test_one_pass_beside_five() -> None:
+    """The side with one pass has the variation that passes have."""
+    five, one = side(*[[1.0 + n / 1000] for n in range(5)]), side([1.1], run="another run")
+
+    found = verdict(only(log_ratios(five, one, [RunVariation(variance=0.0)] * 2)))
+
+    assert (found.word, found.passes) == (NOISY, 1)
+    assert found.low < 0.85
 
 
 def test_a_small_difference_is_not_called() -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from pgload.report.student import t_quantile
+from pgload.report.student import t_quantile, two_sided_p
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,25 @@ def test_other_probabilities(freedom: float) -> None:
     """The middle is 0, and a larger probability has a larger quantile."""
     assert t_quantile(freedom, 0.5) == 0
     assert 0 < t_quantile(freedom, 0.9) < t_quantile(freedom, 0.95) < t_quantile(freedom, 0.99)
+
+
+@pytest.mark.parametrize(
+    ("t", "freedom", "p"),
+    [
+        (100.0, 3, 2.20452e-6),
+        (12.0, 8, 2.14387e-6),
+        (8.0, 60, 4.90027e-11),
+        (30.0, 1.5, 4.58564e-3),
+    ],
+)
+def test_small_probabilities(t: float, freedom: float, p: float) -> None:
+    """Of many settings the smallest decides, so its digits count (scipy.special.stdtr)."""
+    assert two_sided_p(t, freedom) == pytest.approx(p, rel=1e-4)
+    assert two_sided_p(-t, freedom) == two_sided_p(t, freedom)
+    assert t_quantile(freedom, 1 - p / 2) == pytest.approx(t, rel=1e-4)
+
+
+def test_limits() -> None:
+    """Nothing is as likely as 0, and nothing is infinitely far from it."""
+    assert two_sided_p(0.0, 3) == two_sided_p(1e-200, 3) == 1
+    assert two_sided_p(1e200, 1) == two_sided_p(math.inf, math.inf) == 0
