@@ -296,16 +296,10 @@ def conflict_key(table: Table, connection: Connection) -> tuple[str, ...]:
     That is the key from `tables.toml` if it names one, else the first of the server's keys that the
     records fill. Raises `UsageError` when the server has no such key.
     """
-    keys = keys_of(table, connection)
-    if table.key:
-        for key in keys:
-            if set(key) == set(table.key):
-                return key
-    else:
-        names = {column.name for column in table.columns}
-        for key in keys:
-            if names.issuperset(key):
-                return key
+    names = {column.name for column in table.columns}
+    for key in keys_of(table, connection):
+        if names.issuperset(key) and (not table.key or set(key) == set(table.key)):
+            return key
     wanted = ", ".join(quoted(table.key, connection)) or "…"
     raise UsageError(
         f"table {table.name} has no unique key{f' of {wanted}' if table.key else ''} that records "

@@ -181,6 +181,9 @@ def test_conflict_key(connection: Connection, match) -> None:
     found = match("SELECT 1", "bidNo", "ord", key=("bidNo",))
     with pytest.raises(UsageError, match=r'table t has no unique key of "bid_no" that .* ADD UNI'):
         conflict_key(found.table, connection)
+    found = match("SELECT 1", "bidNo", key=("bidNo", "ord"))  # there is one, but none fills ord
+    with pytest.raises(UsageError, match=r'no unique key of "bid_no", "ord" that records fill'):
+        conflict_key(found.table, connection)
     found = match("SELECT 1", "bidNo")
     with pytest.raises(UsageError, match=r"^table t has no unique key that records fill"):
         conflict_key(found.table, connection)
