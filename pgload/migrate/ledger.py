@@ -122,6 +122,15 @@ class CommittedBatch(NamedTuple):
     suppressed: int
 
 
+class Written(NamedTuple):
+    """Records of a file that this run has written, and what became of those of other runs."""
+
+    mine: int
+    others: int
+    not_written_by_others: int  # skipped or suppressed
+    rejects_by_others: int
+
+
 class Begun(NamedTuple):
     """A file that this run has begun."""
 
@@ -321,23 +330,24 @@ class Ledger:
                 found[keys[content, table]] = int(records)
         return found
 
-    def written_by(self, files: Sequence[LedgerFile]) -> dict[FileKey, tuple[int, int, int]]:
-        """By file: records that this run and that other runs have committed; records rejected."""
-        found: dict[FileKey, tuple[int, int, int]] = {}
+    def written_by(self, files: Sequence[LedgerFile]) -> dict[FileKey, Written]:
+        """What this run and what others have committed of each file that is recorded."""
+        found: dict[FileKey, Written] = {}
         if not self._exists():
             return found
+        not_written = "l.skipped + l.suppressed"
+        written = f"l.records - l.rejected - ({not_written})"
         for chunk in chunks(files):
             keys = {(file.content, self._table(file.table)): file.key for file in chunk}
-            written = "l.records - l.rejected - l.skipped - l.suppressed"
             for content, table, *counts in self._run(
-                f'SELECT l.file, l."table", '
-                f"coalesce(sum({written}) FILTER (WHERE l.run = %s), 0), "
-                f"coalesce(sum({written}) FILTER (WHERE l.run <> %s), 0), sum(l.rejected) "
+                f'SELECT l.file, l."table", coalesce(sum({written}) FILTER (WHERE l.run = %s), 0), '
+                f"coalesce(sum({written}) FILTER (WHERE l.run <> %s), 0), "
+                f"coalesce(sum({not_written}) FILTER (WHERE l.run <> %s), 0), "
+                f"coalesce(sum(l.rejected) FILTER (WHERE l.run <> %s), 0) "
                 f"FROM {self._source} AS l {self._wanted} GROUP BY 1, 2",
-                (self._run_id, self._run_id, *self._columns(chunk)),
+                (*[self._run_id] * 4, *self._columns(chunk)),
             ):
-                mine, others, rejected = map(int, counts)
-                found[keys[content, table]] = (mine, others, rejected)
+                found[keys[content, table]] = Written(*map(int, counts))
         return found
 
     def writer_of(self, batch: BatchKey) -> str | None:

@@ -193,9 +193,10 @@ class Outputs:
         """Committed records of a file were lost in a crash; their batches will be written again."""
         self._events.put(partial(self._tally.records_lost, file, table, records))
 
-    def written_by_others(self, file: str, records: int) -> None:
-        """Records of a file were committed by a migration that ran at the same time."""
-        self._events.put(partial(self._tally.written_by_others, file, records))
+    def written_by_others(self, file: str, records: int, not_written: int, rejects: int) -> None:
+        """A migration that ran at the same time has committed batches of a file."""
+        counts = (records, not_written, rejects)
+        self._events.put(partial(self._tally.written_by_others, file, *counts))
 
     def retry(self, worker: int, reason: str) -> None:
         """A batch is retried."""

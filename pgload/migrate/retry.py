@@ -124,6 +124,7 @@ class RetryingWriter(Writer):
         self._may_suppress = may_suppress
         self._max_rejects = max_rejects
         self._retry_timeout = retry_timeout
+        self.written_by_others: set[Path] = set()  # files of which other runs have written batches
         self._rejects = 0  # of committed batches, and held
         self._held: dict[int, int] = {}  # by worker: rejects of the batch that it is writing
         self._records = 0  # of the batches that are written
@@ -244,6 +245,7 @@ class RetryingWriter(Writer):
             cursor.execute(self._ledger.select_statement(file, encoded.table, encoded.batch))
             row = cursor.fetchone()
         if row is None:
+            self.written_by_others.add(encoded.batch.path)
             return Outcome(WriteResult(0, 0.0, 0.0), NONE)
         records, rejected, counts = row[0], row[1], RowCounts(*row[2:])
         written = records - rejected - counts.not_written

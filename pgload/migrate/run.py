@@ -206,14 +206,22 @@ class MigrationRun:
                         loader.run(pending.open(part), on_batch=pending.written)
                     out.load_finished()
                     files = self._lost_files(out, pending)
+                # Others may have begun a file after this run.
+                shared = [
+                    file
+                    for file in plan.files
+                    if file in prepared.shared or file.path in writer.written_by_others
+                ]
                 if not options.verify:  # inside, so that the last state is shown
-                    return self._finish(out, prepared)
+                    return self._finish(out, prepared, shared)
         self._verify(out, pending)
-        return self._finish(out, prepared)
+        return self._finish(out, prepared, shared)
 
-    def _finish(self, out: Outputs, prepared: Prepared) -> Status | None:
+    def _finish(
+        self, out: Outputs, prepared: Prepared, shared: Sequence[FilePlan]
+    ) -> Status | None:
         self._ignore_first_signal()
-        status = self._status(out, prepared)
+        status = self._status(out, prepared, shared)
         if self._settle_rejects(out):
             status = "completed_with_errors"
         out.finish(status)
@@ -295,30 +303,37 @@ class MigrationRun:
             out.log.info(text)
             say(text)
 
-    def _status(self, out: Outputs, prepared: Prepared) -> Status | None:
+    def _status(
+        self, out: Outputs, prepared: Prepared, shared: Sequence[FilePlan]
+    ) -> Status | None:
         before = any(entry.rejected for entry in prepared.entries.values())
-        return "completed_with_errors" if self._report_others(out, prepared) or before else None
+        rejected = self._report_others(out, prepared, shared)
+        return "completed_with_errors" if rejected or before else None
 
-    def _report_others(self, out: Outputs, prepared: Prepared) -> bool:
-        """Report who wrote the shared files; gives whether records of them were rejected."""
-        if self._ledger is None or not prepared.shared:
+    def _report_others(self, out: Outputs, prepared: Prepared, shared: Sequence[FilePlan]) -> bool:
+        """Report who wrote the shared files; gives whether others have rejected records of them."""
+        if self._ledger is None or not shared:
             return False
         import psycopg2
 
         rejected = False
         with suppress(psycopg2.Error, TargetError):  # without the connection this is not known
-            written = self._ledger.written_by([file.in_ledger for file in prepared.shared])
-            for file in prepared.shared:
-                mine, others, bad = written.get(file.in_ledger.key, (0, 0, 0))
-                others = max(others - prepared.entries[file.path].records, 0)
-                out.written_by_others(file.path.name, others)
-                if others:
+            written = self._ledger.written_by([file.in_ledger for file in shared])
+            for file in shared:
+                if (found := written.get(file.in_ledger.key)) is None:
+                    continue
+                before = prepared.entries[file.path]
+                others = max(found.others - before.records, 0)
+                not_written = max(found.not_written_by_others - before.counts.not_written, 0)
+                rejects = max(found.rejects_by_others - before.rejected, 0)
+                out.written_by_others(file.path.name, others, not_written, rejects)
+                if others or not_written or rejects:
                     self._note(
                         out,
-                        f"{file.path.name}: {mine:,} records were written by this migration, "
+                        f"{file.path.name}: {found.mine:,} records were written by this migration, "
                         f"{others:,} by another one at the same time",
                     )
-                rejected |= bad > 0
+                rejected |= rejects > 0
         return rejected
 
     def _note(self, out: Outputs, text: str) -> None:
