@@ -103,8 +103,13 @@ def counts(results: dict[str, Any]) -> Iterator[str]:
 
 def times(results: dict[str, Any]) -> Iterator[str]:
     """Whether the rows were verified, and how fast the load and the whole command were."""
-    verified = results["verified"]
-    yield "not verified" if verified is None else "verified" if verified else "rows differ"
+    if results["verified"] is None:
+        yield "not verified"
+    elif results["verified"]:
+        yield "verified"
+    else:
+        same = all(table["verified"] for table in results["verification"])
+        yield "not all files verified" if same else "rows differ"
     for what, name in (("load", "load"), ("whole command", "wall")):
         seconds = results[f"{name}_seconds"]
         took = f"{seconds:.1f} s" if seconds < 60 else duration(seconds)

@@ -298,7 +298,12 @@ class MigrationRun:
             raise LoadError(
                 f"every batch is committed, but not verified: {with_hint(error)}"
             ) from None
-        out.verification = to_results(tables)
+        plan = self._plan
+        unread = [file.path for file in plan.files if file.path not in pending.read]
+        omitted = sorted([*plan.broken, *unread])
+        for path in omitted:
+            self._note(out, f"not compared: {path.name}, since it could not be read")
+        out.verification = to_results(tables, complete=not omitted)
         for text in describe(tables):
             out.log.info(text)
             say(text)
@@ -327,7 +332,7 @@ class MigrationRun:
                 not_written = max(found.not_written_by_others - before.counts.not_written, 0)
                 rejects = max(found.rejects_by_others - before.rejected, 0)
                 out.written_by_others(file.path.name, others, not_written, rejects)
-                if others or not_written or rejects:
+                if others:
                     self._note(
                         out,
                         f"{file.path.name}: {found.mine:,} records were written by this migration, "

@@ -84,11 +84,11 @@ def describe(tables: Sequence[VerifiedTable]) -> Iterator[str]:
             yield f"{table.table}: and {total - len(first):,} more batches"
 
 
-def to_results(tables: Sequence[VerifiedTable]) -> dict[str, Any]:
-    """The keys of `migration_results.json`."""
+def to_results(tables: Sequence[VerifiedTable], *, complete: bool) -> dict[str, Any]:
+    """The keys of `migration_results.json`; `complete` is whether all files were compared."""
     from msgspec import to_builtins
 
     return {
-        "verified": all(table.verified for table in tables),
+        "verified": complete and all(table.verified for table in tables),
         "verification": to_builtins(list(tables)),
     }

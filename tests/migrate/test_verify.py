@@ -121,3 +121,16 @@ def test_nul_in_a_field_without_a_column(sandbox: MigrationSandbox, method: str)
     assert sandbox.migrate("--method", method, "--on-unknown", "ignore", "--verify") == 0
     assert sandbox.sql("SELECT n FROM t ORDER BY n") == [(1,), (2,), (3,)]
     assert sandbox.output("migration_results.json")["verified"]
+
+
+def test_not_all_files_compared(
+    sandbox: MigrationSandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run is not verified whose files could not all be read."""
+    sandbox.numbers("t_1.json", 10)
+    (sandbox.data / "t_2.json").write_text('{"n": 1')
+    assert sandbox.migrate("--verify") == 1
+    assert sandbox.output("migration_results.json")["verified"] is False
+    output = capsys.readouterr().out
+    assert "not compared: t_2.json, since it could not be read" in output
+    assert "not all files verified" in output
