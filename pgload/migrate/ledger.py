@@ -122,13 +122,19 @@ class CommittedBatch(NamedTuple):
     suppressed: int
 
 
-class Written(NamedTuple):
-    """Records of a file that this run has written, and what became of those of other runs."""
+class Share(NamedTuple):
+    """What became of the records of a file that were committed."""
 
-    mine: int
-    others: int
-    not_written_by_others: int  # skipped or suppressed
-    rejects_by_others: int
+    records: int = 0  # inserted or updated
+    rejected: int = 0
+    counts: RowCounts = NONE
+
+
+class Written(NamedTuple):
+    """Who has committed what of a file: this run, and other ones."""
+
+    mine: Share = Share()
+    others: Share = Share()
 
 
 class Begun(NamedTuple):
@@ -335,19 +341,21 @@ class Ledger:
         found: dict[FileKey, Written] = {}
         if not self._exists():
             return found
-        not_written = "l.skipped + l.suppressed"
-        written = f"l.records - l.rejected - ({not_written})"
+        names = ", ".join(RowCounts._fields)
+        sums = [f"sum({name})" for name in ("records", "rejected", *RowCounts._fields)]
         for chunk in chunks(files):
             keys = {(file.content, self._table(file.table)): file.key for file in chunk}
-            for content, table, *counts in self._run(
-                f'SELECT l.file, l."table", coalesce(sum({written}) FILTER (WHERE l.run = %s), 0), '
-                f"coalesce(sum({written}) FILTER (WHERE l.run <> %s), 0), "
-                f"coalesce(sum({not_written}) FILTER (WHERE l.run <> %s), 0), "
-                f"coalesce(sum(l.rejected) FILTER (WHERE l.run <> %s), 0) "
-                f"FROM {self._source} AS l {self._wanted} GROUP BY 1, 2",
-                (*[self._run_id] * 4, *self._columns(chunk)),
+            for content, table, mine, records, rejected, *counts in self._run(
+                f'SELECT l.file, l."table", l.run = %s, {", ".join(sums)} FROM (SELECT file, '
+                f'"table", run, records, rejected, {names} FROM {self._source} AS s) AS l '
+                f"{self._wanted} GROUP BY 1, 2, 3",
+                (self._run_id, *self._columns(chunk)),
             ):
-                found[keys[content, table]] = Written(*map(int, counts))
+                rows = RowCounts(*map(int, counts))
+                share = Share(int(records - rejected) - rows.not_written, int(rejected), rows)
+                key = keys[content, table]
+                written = found.get(key, Written())
+                found[key] = written._replace(**{"mine" if mine else "others": share})
         return found
 
     def writer_of(self, batch: BatchKey) -> str | None:

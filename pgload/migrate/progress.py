@@ -199,11 +199,14 @@ class Tally:
                 setattr(total, name, getattr(total, name) + number)
         self.counts = self.counts.plus(counts)
 
-    def records_lost(self, file: str, table: str, records: int) -> None:
-        """Records that the server had confirmed were lost when it crashed."""
-        for total in (self._file(file, table), self._table(table)):
-            total.records -= records
-        self.records -= records
+    def records_lost(self, name: str, table: str, records: int, counts: RowCounts) -> None:
+        """Of a file, only these of the run's records are still there after a crash."""
+        file = self._file(name, table)
+        lost = file.records - records
+        for total in (file, self._table(table), self):
+            total.records -= lost
+        fewer = {field: n - getattr(file, field) for field, n in counts._asdict().items()}
+        self.count_rows(name, table, RowCounts(**fewer))
 
     def written_by_others(self, name: str, records: int, not_written: int, rejects: int) -> None:
         """What became of records of a finished file by migrations that ran at the same time."""

@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 32.0  # seconds between attempts, doubled each time
 SPLIT = ("values", "json")  # methods whose payload is a list of statements
 LONGEST_LOCK_WAIT = 30.0  # seconds; then the wait is reported, and the batch retried
+# Rejects are reported once: a crash must not take the batch that they are of.
+DURABLE = (
+    b"SELECT pg_catalog.set_config('synchronous_commit', 'local', true) "
+    b"WHERE pg_catalog.current_setting('synchronous_commit') = 'off';"
+)
 MAY_BE_COMMITTED = (
     "without a ledger it is unknown whether they are committed: compare the table with the file "
     "before you load it again"
@@ -318,7 +323,7 @@ class RetryingWriter(Writer):
         batch, upsert = encoded.batch, self._upserts.get(encoded.table)
         self._report.connection_state(session.worker, "rejecting")
         with session.connection.cursor() as cursor:
-            cursor.execute(b"BEGIN; SET CONSTRAINTS ALL IMMEDIATE;" + before)
+            cursor.execute(b"BEGIN; SET CONSTRAINTS ALL IMMEDIATE;" + DURABLE + before)
             good = GoodRecords(
                 cursor,
                 encoded,

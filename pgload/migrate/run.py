@@ -17,7 +17,7 @@ from pgload.load.session import with_hint
 from pgload.migrate.console import filled, say, show_progress
 from pgload.migrate.control import Control, interruptible
 from pgload.migrate.held_rejects import settle_rejects
-from pgload.migrate.ledger import EMPTY, Ledger
+from pgload.migrate.ledger import EMPTY, Ledger, Written
 from pgload.migrate.options import MigrateOptions
 from pgload.migrate.outputs import Outputs
 from pgload.migrate.partitions import Partitioning
@@ -265,6 +265,7 @@ class MigrationRun:
             if not files or self._ledger is None:
                 return []
             entries = self._ledger.look_up([file.in_ledger for file in files])
+            written = self._ledger.written_by([file.in_ledger for file in files])
         except (psycopg2.Error, TargetError) as error:
             raise LoadError(
                 f"every batch is committed, but it is unknown whether the server has written all "
@@ -278,7 +279,8 @@ class MigrationRun:
                 f"{name}: {records:,} records that were committed were lost when the server "
                 "crashed (synchronous_commit is off): writing them again",
             )
-            out.records_lost(name, file.table.name, records)
+            mine = written.get(file.in_ledger.key, Written()).mine
+            out.records_lost(name, file.table.name, mine.records, mine.counts)
         return files
 
     def _verify(self, out: Outputs, pending: PendingBatches) -> None:
@@ -328,15 +330,15 @@ class MigrationRun:
                 if (found := written.get(file.in_ledger.key)) is None:
                     continue
                 before = prepared.entries[file.path]
-                others = max(found.others - before.records, 0)
-                not_written = max(found.not_written_by_others - before.counts.not_written, 0)
-                rejects = max(found.rejects_by_others - before.rejected, 0)
-                out.written_by_others(file.path.name, others, not_written, rejects)
+                others = max(found.others.records - before.records, 0)
+                not_written = found.others.counts.not_written - before.counts.not_written
+                rejects = max(found.others.rejected - before.rejected, 0)
+                out.written_by_others(file.path.name, others, max(not_written, 0), rejects)
                 if others:
                     self._note(
                         out,
-                        f"{file.path.name}: {found.mine:,} records were written by this migration, "
-                        f"{others:,} by another one at the same time",
+                        f"{file.path.name}: {found.mine.records:,} records were written by this "
+                        f"migration, {others:,} by another one at the same time",
                     )
                 rejected |= rejects > 0
         return rejected
