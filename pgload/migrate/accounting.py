@@ -120,6 +120,13 @@ class FileAccount:
         return sum(part.missing for part in self._parts)
 
     @property
+    def assumed_rejected(self) -> int:
+        """Records without a row that no reject names, of batches with more rejects than named."""
+        return sum(
+            max(min(part.lacking_others, part.allowed) - part.suppressed, 0) for part in self._parts
+        )
+
+    @property
     def lacking(self) -> int:
         """Records without a row."""
         return sum(part.lacking_known + part.lacking_others for part in self._parts)

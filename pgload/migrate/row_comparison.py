@@ -157,19 +157,13 @@ def key_hash(table: Table, connection: Connection) -> str:
 
     if connection.server_version < RECORD_HASH:
         return ROW_HASH
+    columns = list(zip(column_names(table, connection), table.columns, strict=True))
+    nulls = ", ".join(f"NULL::{column.type} AS {name}" for name, column in columns)
     with connection.cursor() as cursor:
         cursor.execute(_COLLATIONS, (qualified_name(table, connection),))
-        collations = dict(cursor.fetchall())
-        values = [
-            f"r.{name}"
-            + (f" COLLATE {collations[column.name]}" if column.name in collations else "")
-            for name, column in zip(column_names(table, connection), table.columns, strict=True)
-        ]
-        function = f"pg_catalog.hash_record_extended(ROW({', '.join(values)}), 0)"
-        nulls = ", ".join(
-            f"NULL::{column.type} AS {name}"
-            for name, column in zip(column_names(table, connection), table.columns, strict=True)
-        )
+        collate = {name: f" COLLATE {collation}" for name, collation in cursor.fetchall()}
+        values = ", ".join(f"r.{name}{collate.get(column.name, '')}" for name, column in columns)
+        function = f"pg_catalog.hash_record_extended(ROW({values}), 0)"
         try:
             cursor.execute(f"SELECT {function} FROM (SELECT {nulls}) AS r")
         except psycopg2.errors.UndefinedFunction:

@@ -261,6 +261,7 @@ class _TableCheck:
             found=read - (account.lacking if account else 0),
             written=counts.records - counts.counts.updated,
             rejected=counts.rejected,
+            assumed_rejected=account.assumed_rejected if account else 0,
             **counts.counts._asdict(),
             in_ledger=entry is not None,
             uncommitted=uncommitted,

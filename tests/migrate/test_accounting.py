@@ -42,7 +42,7 @@ def test_known_rejects_that_have_a_row() -> None:
     for number in (2, 3, 5):
         found.lacks(number)
     assert not found.spare(6)
-    assert (found.missing, found.lacking) == (1, 3)
+    assert (found.missing, found.lacking, found.assumed_rejected) == (1, 3, 1)
 
 
 def test_divided() -> None:
