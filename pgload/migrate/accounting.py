@@ -1,12 +1,13 @@
 """What should have become of a file's records according to the ledger, and which rows are missing.
 
 The ledger has the number of rejected and suppressed records of each batch, not which ones they are.
-So as many records of the batch may be without a row; where the rejects are at hand, they say which.
+So as many records of the batch may be without a row. Where the rejects are at hand, they say which:
+then no other record may lack its row instead, even if a rejected one has a row of its key or value.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -42,27 +43,34 @@ class DifferingBatch:
 
 @dataclass(slots=True)
 class _Part:
-    """Consecutive records, usually a batch, of which `allowed` may be without a row."""
+    """Consecutive records, usually a batch, of which some may be without a row."""
 
     first: int
     last: int
-    allowed: int
+    rejected: int = 0
+    suppressed: int = 0
     uncommitted: int = 0
-    lacking: int = 0
-    rejected: int = 0  # of the lacking ones: those that the rejects name
+    known: int = 0  # of its records: those that the rejects name
+    lacking_known: int = 0  # of these
+    lacking_others: int = 0
     numbers: list[int] = field(default_factory=list)  # of the others, the first ones
 
     @property
+    def allowed(self) -> int:
+        """How many records that no reject names may be without a row."""
+        return self.suppressed + max(self.rejected - self.known, 0)
+
+    @property
     def missing(self) -> int:
-        return max(self.lacking - self.allowed, 0)
+        return max(self.lacking_others - self.allowed, 0)
 
 
 class FileAccount:
     """Counts the records of one file that have no row, by the batch that they are in.
 
     `batches` are those of the ledger, in the order of their first records; None where the file has
-    no ledger entry, so that none of its records may be missing. `rejected` are the numbers of
-    records that are known to be rejected.
+    no ledger entry, so that none of its records may be missing. `divided`: a batch may have records
+    of another one's range. `rejected` are the numbers of records that are known to be rejected.
     """
 
     def __init__(
@@ -71,19 +79,26 @@ class FileAccount:
         records: int,
         batches: Sequence[CommittedBatch] | None,
         rejected: Collection[int] = (),
+        *,
+        divided: bool = False,
     ) -> None:
         self._file = file
         self._rejected = rejected
         if batches is None:
-            self._parts = [_Part(1, records, 0)]
+            self._parts = [_Part(1, records)]
+        elif divided:  # the ledger does not know which records are in which batch
+            self._parts = [_whole_file(batches, records)]
         else:
             self._parts = _parts(batches, records)
         self._firsts = [part.first for part in self._parts]
+        numbers = sorted(rejected)
+        for part in self._parts:
+            part.known = bisect_right(numbers, part.last) - bisect_left(numbers, part.first)
 
     def spare(self, number: int) -> bool:
         """Whether this record may be without a row, as things stand."""
         part = self._part(number)
-        return part.lacking < part.allowed
+        return part.lacking_others < part.allowed
 
     def is_rejected(self, number: int) -> bool:
         """Whether this record is known to be rejected."""
@@ -92,10 +107,11 @@ class FileAccount:
     def lacks(self, number: int) -> None:
         """Record number `number` has no row."""
         part = self._part(number)
-        part.lacking += 1
-        if number in self._rejected and part.rejected < part.allowed:
-            part.rejected += 1
-        elif len(part.numbers) < KEPT:
+        if number in self._rejected and part.lacking_known < part.rejected:
+            part.lacking_known += 1
+            return
+        part.lacking_others += 1
+        if len(part.numbers) < KEPT:
             part.numbers.append(number)
 
     @property
@@ -104,9 +120,16 @@ class FileAccount:
         return sum(part.missing for part in self._parts)
 
     @property
+    def assumed_rejected(self) -> int:
+        """Records without a row that no reject names, of batches with more rejects than named."""
+        return sum(
+            max(min(part.lacking_others, part.allowed) - part.suppressed, 0) for part in self._parts
+        )
+
+    @property
     def lacking(self) -> int:
         """Records without a row."""
-        return sum(part.lacking for part in self._parts)
+        return sum(part.lacking_known + part.lacking_others for part in self._parts)
 
     def differing(self) -> Iterator[DifferingBatch]:
         """The batches with missing rows, and the records that are not committed."""
@@ -128,19 +151,29 @@ class FileAccount:
 def _parts(batches: Sequence[CommittedBatch], records: int) -> list[_Part]:
     """The file in parts: each batch, and what lies between them.
 
-    Where batches have records of one another's range, as records that are divided by their key, the
-    whole file is one part: the ledger does not know which records are in which batch.
+    Batches that have records of one another's range are not told apart.
     """
     parts: list[_Part] = []
     first = 1  # the first record after the last part
     for batch in batches:
         if batch.first_record < first:
-            rejects = sum(each.rejected + each.suppressed for each in batches)
-            return [_Part(1, records, rejects, records - sum(each.records for each in batches))]
+            return [_whole_file(batches, records)]
         if batch.first_record > first:
-            parts.append(_Part(first, batch.first_record - 1, 0, batch.first_record - first))
+            parts.append(
+                _Part(first, batch.first_record - 1, uncommitted=batch.first_record - first)
+            )
         first = batch.first_record + batch.records
-        parts.append(_Part(batch.first_record, first - 1, batch.rejected + batch.suppressed))
+        parts.append(_Part(batch.first_record, first - 1, batch.rejected, batch.suppressed))
     if first <= records:
-        parts.append(_Part(first, records, 0, records + 1 - first))
+        parts.append(_Part(first, records, uncommitted=records + 1 - first))
     return parts
+
+
+def _whole_file(batches: Sequence[CommittedBatch], records: int) -> _Part:
+    return _Part(
+        1,
+        records,
+        rejected=sum(batch.rejected for batch in batches),
+        suppressed=sum(batch.suppressed for batch in batches),
+        uncommitted=records - sum(batch.records for batch in batches),
+    )

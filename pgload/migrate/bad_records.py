@@ -16,6 +16,7 @@ from pgload.migrate.run_files import Reject
 from pgload.migrate.sqlstates import (
     FOREIGN_KEY,
     NOT_NULL,
+    UNTRANSLATABLE,
     column_of,
     is_data_error,
     is_value_error,
@@ -27,6 +28,9 @@ from pgload.source.scan import DECODE_ERRORS
 if TYPE_CHECKING:
     import psycopg2
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+_BEGIN, _BEGIN_PART = b"SAVEPOINT pgload_batch", b"SAVEPOINT pgload"
+_ROLL_BACK = b"ROLLBACK TO SAVEPOINT pgload_batch"
 
 Send = Callable[[Method, Any, int], RowCounts]
 
@@ -62,9 +66,16 @@ class GoodRecords:
         positions = range(len(self._encoded.batch.records))
         self._reject_unencodable(positions)
         self._reject_refused()
-        self._cursor.execute("SAVEPOINT pgload")
+        self._cursor.execute(b"; ".join([_BEGIN, _BEGIN_PART]))
         counts = self._write_parts(self._encoded.method, positions)
-        return counts.plus(self._retry_references())
+        again = self._retry_references()
+        if again is None:
+            return counts
+        if not self._clear:
+            return counts.plus(again)
+        # Of records with the same key the order decides, but those were written after later ones.
+        self._cursor.execute(b"; ".join([_ROLL_BACK, _BEGIN_PART]))
+        return self._write_parts(make_method("unnest", self._table), positions)
 
     def rejects(self) -> list[Reject]:
         """The other records, in their order."""
@@ -117,6 +128,9 @@ class GoodRecords:
                 raise
             self._cursor.execute("ROLLBACK TO SAVEPOINT pgload")
             if len(positions) == 1:
+                if method.name == "json" and getattr(error, "pgcode", None) == UNTRANSLATABLE:
+                    # The server reads the fields that have no column, too; other methods do not.
+                    return self._write_parts(make_method("unnest", self._table), positions)
                 column = column_of(error)
                 if column is None and is_value_error(error):
                     column = self._find_column(positions)
@@ -127,7 +141,7 @@ class GoodRecords:
             for part in pieces(positions):
                 counts = counts.plus(self._write_parts(method, part))
             return counts
-        after = [b"RELEASE SAVEPOINT pgload", self._clear, b"SAVEPOINT pgload"]
+        after = [b"RELEASE SAVEPOINT pgload", self._clear, _BEGIN_PART]
         self._cursor.execute(b"; ".join(filter(None, after)))
         return counts
 
@@ -150,13 +164,13 @@ class GoodRecords:
                 reject = replace(found, record=number, data=batch.records[at])
                 self._rejects.setdefault(at, reject)
 
-    def _retry_references(self) -> RowCounts:
+    def _retry_references(self) -> RowCounts | None:
         """Write records again that refer to rows which have been written after them.
 
         In one statement, at whose end the server checks them together: so every method takes the
-        same records of a batch. Those that fail still stay rejects.
+        same records of a batch. Those that fail still stay rejects; None if all of them do.
         """
-        counts = NONE
+        counts, written = NONE, False
         method = make_method("unnest", self._table)
         waiting = self._rejected_by(FOREIGN_KEY)
         while waiting:
@@ -166,7 +180,8 @@ class GoodRecords:
             before, waiting = waiting, self._rejected_by(FOREIGN_KEY)
             if len(waiting) == len(before):
                 break
-        return counts
+            written = True
+        return counts if written else None
 
     def _rejected_by(self, sqlstate: str) -> list[int]:
         return sorted(at for at, reject in self._rejects.items() if reject.sqlstate == sqlstate)

@@ -64,7 +64,11 @@ def settle_rejects(output_dir: Path, ledger: Ledger) -> Iterator[str]:
     run has written it, they are removed. Where the ledger does not have it they stay: a server may
     still be committing it.
     """
-    for path in sorted((output_dir / "runs").glob(f"*/{HELD_REJECTS}")):
+    runs = output_dir / "runs"
+    for path in runs.glob(f"*/.{HELD_REJECTS}.tmp"):  # of a run that was killed while it wrote it
+        if not is_running(path.parent):
+            path.unlink(missing_ok=True)
+    for path in sorted(runs.glob(f"*/{HELD_REJECTS}")):
         run_dir = path.parent
         if run_dir.is_symlink() or is_running(run_dir):
             continue

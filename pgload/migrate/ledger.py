@@ -122,6 +122,21 @@ class CommittedBatch(NamedTuple):
     suppressed: int
 
 
+class Share(NamedTuple):
+    """What became of the records of a file that were committed."""
+
+    records: int = 0  # inserted or updated
+    rejected: int = 0
+    counts: RowCounts = NONE
+
+
+class Written(NamedTuple):
+    """Who has committed what of a file: this run, and other ones."""
+
+    mine: Share = Share()
+    others: Share = Share()
+
+
 class Begun(NamedTuple):
     """A file that this run has begun."""
 
@@ -321,23 +336,26 @@ class Ledger:
                 found[keys[content, table]] = int(records)
         return found
 
-    def written_by(self, files: Sequence[LedgerFile]) -> dict[FileKey, tuple[int, int, int]]:
-        """By file: records that this run and that other runs have committed; records rejected."""
-        found: dict[FileKey, tuple[int, int, int]] = {}
+    def written_by(self, files: Sequence[LedgerFile]) -> dict[FileKey, Written]:
+        """What this run and what others have committed of each file that is recorded."""
+        found: dict[FileKey, Written] = {}
         if not self._exists():
             return found
+        names = ", ".join(RowCounts._fields)
+        sums = [f"sum({name})" for name in ("records", "rejected", *RowCounts._fields)]
         for chunk in chunks(files):
             keys = {(file.content, self._table(file.table)): file.key for file in chunk}
-            written = "l.records - l.rejected - l.skipped - l.suppressed"
-            for content, table, *counts in self._run(
-                f'SELECT l.file, l."table", '
-                f"coalesce(sum({written}) FILTER (WHERE l.run = %s), 0), "
-                f"coalesce(sum({written}) FILTER (WHERE l.run <> %s), 0), sum(l.rejected) "
-                f"FROM {self._source} AS l {self._wanted} GROUP BY 1, 2",
-                (self._run_id, self._run_id, *self._columns(chunk)),
+            for content, table, mine, records, rejected, *counts in self._run(
+                f'SELECT l.file, l."table", l.run = %s, {", ".join(sums)} FROM (SELECT file, '
+                f'"table", run, records, rejected, {names} FROM {self._source} AS s) AS l '
+                f"{self._wanted} GROUP BY 1, 2, 3",
+                (self._run_id, *self._columns(chunk)),
             ):
-                mine, others, rejected = map(int, counts)
-                found[keys[content, table]] = (mine, others, rejected)
+                rows = RowCounts(*map(int, counts))
+                share = Share(int(records - rejected) - rows.not_written, int(rejected), rows)
+                key = keys[content, table]
+                written = found.get(key, Written())
+                found[key] = written._replace(**{"mine" if mine else "others": share})
         return found
 
     def writer_of(self, batch: BatchKey) -> str | None:

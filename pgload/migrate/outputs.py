@@ -189,13 +189,17 @@ class Outputs:
         """Records of a batch that is about to be reported were skipped, updated or suppressed."""
         self._events.put(partial(self._tally.count_rows, file, table, counts))
 
-    def records_lost(self, file: str, table: str, records: int) -> None:
-        """Committed records of a file were lost in a crash; their batches will be written again."""
-        self._events.put(partial(self._tally.records_lost, file, table, records))
+    def records_lost(self, file: str, table: str, records: int, counts: RowCounts) -> None:
+        """Committed batches of a file were lost in a crash, and will be written again.
 
-    def written_by_others(self, file: str, records: int) -> None:
-        """Records of a file were committed by a migration that ran at the same time."""
-        self._events.put(partial(self._tally.written_by_others, file, records))
+        `records` and `counts` are of those batches of this run that are still there.
+        """
+        self._events.put(partial(self._tally.records_lost, file, table, records, counts))
+
+    def written_by_others(self, file: str, records: int, not_written: int, rejects: int) -> None:
+        """A migration that ran at the same time has committed batches of a file."""
+        counts = (records, not_written, rejects)
+        self._events.put(partial(self._tally.written_by_others, file, *counts))
 
     def retry(self, worker: int, reason: str) -> None:
         """A batch is retried."""

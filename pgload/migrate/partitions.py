@@ -33,14 +33,21 @@ if TYPE_CHECKING:
 
 UNEVEN = 2  # times the batch size that a batch may have where the keys are divided unevenly
 
-# The key columns whose equality is not that of an own collation or operator class; the unique
-# indexes and the foreign keys by which records with different keys depend on one another.
+# The key columns whose equality is that of an own collation or operator class; the unique indexes
+# and the foreign keys by which records with different keys depend on one another. Partitions of
+# the table may have more of each.
 _DEPENDENCIES = """
-WITH indexes AS (
+WITH RECURSIVE relations AS (
+    SELECT %(table)s::regclass::oid AS oid
+    UNION SELECT i.inhrelid FROM pg_inherits i JOIN relations r ON i.inhparent = r.oid
+), filled AS (
+    SELECT %(columns)s || ARRAY(SELECT attname::text FROM pg_attribute
+        WHERE attrelid = %(table)s::regclass AND attgenerated <> '') AS columns
+), indexes AS (
     SELECT i.*, ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(n, at)
                       JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.n
                       WHERE k.at <= i.indnkeyatts) AS columns
-    FROM pg_index i WHERE i.indrelid = %(table)s::regclass AND (i.indisunique OR i.indisexclusion)
+    FROM pg_index i JOIN relations r ON r.oid = i.indrelid WHERE i.indisunique OR i.indisexclusion
 ), own AS (
     SELECT a.attname::text AS name
     FROM indexes i CROSS JOIN LATERAL
@@ -52,11 +59,12 @@ WITH indexes AS (
 SELECT
     current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII'),
     ARRAY(SELECT name FROM own),
-    ARRAY(SELECT 'unique index ' || indexrelid::regclass::text FROM indexes
-          WHERE (indisexclusion OR NOT columns @> %(key)s)
-            AND (columns && %(columns)s OR 0 = ANY(indkey::int2[])))
+    ARRAY(SELECT 'unique index ' || indexrelid::regclass::text FROM indexes, filled f
+          WHERE (indisexclusion OR NOT indexes.columns @> %(key)s)
+            AND (indexes.columns && f.columns OR 0 = ANY(indkey::int2[])))
     || ARRAY(SELECT 'foreign key ' || quote_ident(conname) FROM pg_constraint
-             WHERE conrelid = %(table)s::regclass AND confrelid = conrelid AND contype = 'f')
+             WHERE conrelid IN (SELECT oid FROM relations)
+               AND confrelid IN (SELECT oid FROM relations) AND contype = 'f')
 """
 
 

@@ -140,6 +140,8 @@ class Tally:
     records_before: int = 0
     not_written_before: int = 0  # skipped or suppressed by earlier runs
     records_by_others: int = 0
+    not_written_by_others: int = 0
+    rejects_by_others: int = 0
     counts: RowCounts = NONE
     rejects: int = 0
     _rejected_before: dict[str, int] = field(default_factory=dict)  # file → by earlier runs
@@ -197,16 +199,26 @@ class Tally:
                 setattr(total, name, getattr(total, name) + number)
         self.counts = self.counts.plus(counts)
 
-    def records_lost(self, file: str, table: str, records: int) -> None:
-        """Records that the server had confirmed were lost when it crashed."""
-        for total in (self._file(file, table), self._table(table)):
-            total.records -= records
-        self.records -= records
+    def records_lost(self, name: str, table: str, records: int, counts: RowCounts) -> None:
+        """Of a file, only these of the run's records are still there after a crash."""
+        file = self._file(name, table)
+        lost = file.records - records
+        for total in (file, self._table(table), self):
+            total.records -= lost
+        fewer = {field: n - getattr(file, field) for field, n in counts._asdict().items()}
+        self.count_rows(name, table, RowCounts(**fewer))
 
-    def written_by_others(self, file: str, records: int) -> None:
-        """Records of a file that a migration has committed that ran at the same time."""
-        self._file(file, "").records_by_others = records
+    def written_by_others(self, name: str, records: int, not_written: int, rejects: int) -> None:
+        """What became of records of a finished file by migrations that ran at the same time."""
+        file = self._file(name, "")
+        file.records_by_others = records
         self.records_by_others += records
+        self.not_written_by_others += not_written
+        self.rejects_by_others += rejects
+        if rejects and file.status == "completed":
+            file.status = "completed_with_errors"
+            self.completed -= 1
+            self.failed += 1
 
     def retry(self) -> None:
         """A batch is retried."""
@@ -232,7 +244,8 @@ class Tally:
     def left(self) -> int:
         """The records of which it is not known what became of them."""
         before = self.records_before + self.rejects_before + self.not_written_before
-        return max(self.facts.total_records - before - self.records_by_others - self.done, 0)
+        others = self.records_by_others + self.rejects_by_others + self.not_written_by_others
+        return max(self.facts.total_records - before - others - self.done, 0)
 
     def snapshot(self, status: Status, *, begin: float, now: float, **run: Any) -> Snapshot:
         """The run at `now`, which began at `begin`, both on the clock of `time.perf_counter`.

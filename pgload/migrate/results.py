@@ -27,8 +27,8 @@ def results(
     """The content of `migration_results.json`; `begin` is a POSIX time.
 
     Records and their rates are those of this run; `records_before` counts those of earlier ones.
-    `records_read` is the sum of total_records, skipped, suppressed and rejects, of the same three
-    by earlier runs, of records_by_others, and of records_left.
+    `records_read` is the sum of total_records, skipped, suppressed and rejects, of the same by
+    earlier runs and by others that ran at the same time, and of records_left.
     """
 
     def rate(of_seconds: float) -> float:
@@ -57,6 +57,8 @@ def results(
         "not_written_before": tally.not_written_before,
         "rejects_before": tally.rejects_before,
         "records_by_others": tally.records_by_others,
+        "not_written_by_others": tally.not_written_by_others,
+        "rejects_by_others": tally.rejects_by_others,
         "records_left": tally.left,
         "rejects": tally.rejects,
         "retries": tally.retries,
@@ -86,24 +88,28 @@ def counts(results: dict[str, Any]) -> Iterator[str]:
     if results["suppressed"]:
         yield f"{results['suppressed']:,} suppressed"
     yield f"{results['rejects']:,} rejected"
-    before = {
-        "written": results["records_before"],
-        "skipped or suppressed": results["not_written_before"],
-        "rejected": results["rejects_before"],
-    }
-    if any(before.values()):
-        parts = [f"{number:,} {name}" for name, number in before.items() if number]
-        yield f"by earlier runs {' and '.join(parts)}"
-    if results["records_by_others"]:
-        yield f"{results['records_by_others']:,} written by another migration"
+    for who, by in (("before", "by earlier runs"), ("by_others", "by another migration")):
+        numbers = {
+            "written": results[f"records_{who}"],
+            "skipped or suppressed": results[f"not_written_{who}"],
+            "rejected": results[f"rejects_{who}"],
+        }
+        if any(numbers.values()):
+            parts = [f"{number:,} {name}" for name, number in numbers.items() if number]
+            yield f"{by} {' and '.join(parts)}"
     if results["records_left"]:
         yield f"{results['records_left']:,} left"
 
 
 def times(results: dict[str, Any]) -> Iterator[str]:
     """Whether the rows were verified, and how fast the load and the whole command were."""
-    verified = results["verified"]
-    yield "not verified" if verified is None else "verified" if verified else "rows differ"
+    if results["verified"] is None:
+        yield "not verified"
+    elif results["verified"]:
+        yield "verified"
+    else:
+        same = all(table["verified"] for table in results["verification"])
+        yield "not all files verified" if same else "rows differ"
     for what, name in (("load", "load"), ("whole command", "wall")):
         seconds = results[f"{name}_seconds"]
         took = f"{seconds:.1f} s" if seconds < 60 else duration(seconds)

@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 32.0  # seconds between attempts, doubled each time
 SPLIT = ("values", "json")  # methods whose payload is a list of statements
 LONGEST_LOCK_WAIT = 30.0  # seconds; then the wait is reported, and the batch retried
+# Rejects are reported once: a crash must not take the batch that they are of.
+DURABLE = (
+    b"SELECT pg_catalog.set_config('synchronous_commit', 'local', true) "
+    b"WHERE pg_catalog.current_setting('synchronous_commit') = 'off';"
+)
 MAY_BE_COMMITTED = (
     "without a ledger it is unknown whether they are committed: compare the table with the file "
     "before you load it again"
@@ -124,6 +129,7 @@ class RetryingWriter(Writer):
         self._may_suppress = may_suppress
         self._max_rejects = max_rejects
         self._retry_timeout = retry_timeout
+        self.written_by_others: set[Path] = set()  # files of which other runs have written batches
         self._rejects = 0  # of committed batches, and held
         self._held: dict[int, int] = {}  # by worker: rejects of the batch that it is writing
         self._records = 0  # of the batches that are written
@@ -244,6 +250,7 @@ class RetryingWriter(Writer):
             cursor.execute(self._ledger.select_statement(file, encoded.table, encoded.batch))
             row = cursor.fetchone()
         if row is None:
+            self.written_by_others.add(encoded.batch.path)
             return Outcome(WriteResult(0, 0.0, 0.0), NONE)
         records, rejected, counts = row[0], row[1], RowCounts(*row[2:])
         written = records - rejected - counts.not_written
@@ -316,7 +323,7 @@ class RetryingWriter(Writer):
         batch, upsert = encoded.batch, self._upserts.get(encoded.table)
         self._report.connection_state(session.worker, "rejecting")
         with session.connection.cursor() as cursor:
-            cursor.execute(b"BEGIN; SET CONSTRAINTS ALL IMMEDIATE;" + before)
+            cursor.execute(b"BEGIN; SET CONSTRAINTS ALL IMMEDIATE;" + DURABLE + before)
             good = GoodRecords(
                 cursor,
                 encoded,

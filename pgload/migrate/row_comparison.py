@@ -11,21 +11,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Raw
 
+from pgload.contract import to_json
+from pgload.errors import RecordError
+from pgload.load.encode import RowEncoder
 from pgload.load.server_json import json_literal, rows_of_json
 from pgload.load.verify import Fingerprint
 from pgload.migrate.sqlstates import is_data_error
 from pgload.schema.table import Column, Table, column_names, literal, qualified_name
+from pgload.source.reader import Batch
+from pgload.source.scan import DECODE_ERRORS
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 FETCHED = 10_000  # rows at a time
+RECORD_HASH = 140_000  # the server version from which records can be hashed by their values
 # A row's text tells NULL from '' and one column from the next.
-_HASH = "pg_catalog.hashtextextended((r.*)::text, 0)"
+ROW_HASH = "pg_catalog.hashtextextended((r.*)::text, 0)"
 _EXPECTED, _PRESENT, _UNEVEN = (
     f"pg_temp.pgload_{name}" for name in ("expected", "present", "uneven")
 )
@@ -36,7 +43,7 @@ _CREATE = (
 )
 _ADD = (
     f"INSERT INTO {_EXPECTED} SELECT {{file}}, {{first}} - 1 + pg_catalog.row_number() OVER (), "
-    f"{_HASH} FROM ("
+    "{hash} FROM ("
 )
 _ADDED = b") AS r; RELEASE SAVEPOINT pgload; SAVEPOINT pgload"
 # How often the table has each hash that is expected, and, under NULL, all others.
@@ -44,7 +51,7 @@ _COUNT = f"""
     ANALYZE {_EXPECTED};
     CREATE TEMPORARY TABLE pgload_present ON COMMIT DROP AS
     SELECT e.hash, pg_catalog.count(*) AS n, pg_catalog.sum(t.hash::numeric) AS checksum
-    FROM (SELECT {_HASH} AS hash FROM (SELECT {{columns}} FROM {{table}}) AS r) AS t
+    FROM (SELECT {{hash}} AS hash FROM (SELECT {{columns}} FROM {{table}}) AS r) AS t
     LEFT JOIN (SELECT DISTINCT hash FROM {_EXPECTED}) AS e USING (hash) GROUP BY 1;
     ANALYZE {_PRESENT}"""
 _SUM = f"""
@@ -71,6 +78,16 @@ _DEFAULTS = """
     JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
     WHERE a.attrelid = pg_catalog.to_regclass(%s) AND a.attnum > 0
     AND (a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL)"""
+
+# The collations of text columns, where they are not those of the type.
+_COLLATIONS = """
+    SELECT a.attname::text, pg_catalog.quote_ident(n.nspname) || '.' ||
+        pg_catalog.quote_ident(c.collname)
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace
+    WHERE a.attrelid = pg_catalog.to_regclass(%s) AND a.attnum > 0
+    AND c.collname <> 'default'"""
 
 Lacks = Callable[[int, int], None]  # called with a file's index and a record's number
 
@@ -130,6 +147,30 @@ def file_rows(index: int, table: Table, connection: Connection) -> FileRows:
     return FileRows(index, table, before.encode(), after.encode())
 
 
+def key_hash(table: Table, connection: Connection) -> str:
+    """The hash of a row r that has only a key, the same for keys that the server holds to be equal.
+
+    So `1.0` and `1.00` of a numeric column are one key. Where the server has no such function, the
+    hash of the key's text: before PostgreSQL 14, and for types without one.
+    """
+    import psycopg2
+
+    if connection.server_version < RECORD_HASH:
+        return ROW_HASH
+    columns = list(zip(column_names(table, connection), table.columns, strict=True))
+    nulls = ", ".join(f"NULL::{column.type} AS {name}" for name, column in columns)
+    with connection.cursor() as cursor:
+        cursor.execute(_COLLATIONS, (qualified_name(table, connection),))
+        collate = {name: f" COLLATE {collation}" for name, collation in cursor.fetchall()}
+        values = ", ".join(f"r.{name}{collate.get(column.name, '')}" for name, column in columns)
+        function = f"pg_catalog.hash_record_extended(ROW({values}), 0)"
+        try:
+            cursor.execute(f"SELECT {function} FROM (SELECT {nulls}) AS r")
+        except psycopg2.errors.UndefinedFunction:
+            return ROW_HASH
+    return function
+
+
 def count_rows(table: Table, connection: Connection) -> int:
     """How many rows the table has."""
     with connection.cursor() as cursor:
@@ -152,7 +193,7 @@ def sum_records(
 
     `first` is the number of the first record. Writes nothing.
     """
-    head = f"SELECT pg_catalog.count(*), coalesce(sum({_HASH}::numeric), 0) FROM (".encode()
+    head = f"SELECT pg_catalog.count(*), coalesce(sum({ROW_HASH}::numeric), 0) FROM (".encode()
     found: list[Fingerprint] = []
 
     with connection.cursor() as cursor:
@@ -161,21 +202,22 @@ def sum_records(
             cursor.execute(head + file.head + json_literal(part) + file.tail + b") AS r")
             found.extend(Fingerprint(*map(int, row)) for row in cursor.fetchall())
 
-        bad = list(_unusable(add, lambda: None, first, records))
+        bad = list(_unusable(add, lambda: None, file.table, first, records))
     return Fingerprint(sum(f.rows for f in found), sum(f.checksum for f in found)), bad
 
 
 class HashJoin:
     """Finds the records whose rows are not in the table, in a transaction of its own.
 
-    with HashJoin(connection) as join:
+    with HashJoin(connection, ROW_HASH) as join:
         bad = join.add(file, 1, records)  # for all records of all files
         total = join.count(table)
         join.find_absent(lacks)
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, row_hash: str) -> None:
         self._connection = connection
+        self._hash = row_hash  # the SQL expression of a row r, ROW_HASH or a `key_hash`
 
     def __enter__(self) -> HashJoin:
         self._cursor = self._connection.cursor()
@@ -192,18 +234,19 @@ class HashJoin:
         """Add records to those expected; gives the numbers of those that cannot become rows."""
 
         def insert(first: int, part: Sequence[Raw]) -> None:
-            head = _ADD.format(file=file.index, first=first).encode()
+            head = _ADD.format(file=file.index, first=first, hash=self._hash).encode()
             self._cursor.execute(head + file.head + json_literal(part) + file.tail + _ADDED)
 
         def undo() -> None:
             self._cursor.execute("ROLLBACK TO SAVEPOINT pgload")
 
-        return list(_unusable(insert, undo, first, records))
+        return list(_unusable(insert, undo, file.table, first, records))
 
     def count(self, table: Table) -> Fingerprint:
         """Count the rows of the table; gives the fingerprint of all of them."""
         self._cursor.execute(
             _COUNT.format(
+                hash=self._hash,
                 columns=", ".join(column_names(table, self._connection)),
                 table=qualified_name(table, self._connection),
             )
@@ -257,10 +300,29 @@ def _any(_file: int, _record: int) -> bool:
 def _unusable(
     use: Callable[[int, Sequence[Raw]], None],
     undo: Callable[[], None],
+    table: Table,
     first: int,
     records: Sequence[Raw],
 ) -> Iterator[int]:
     """Call `use(first, records)`, on halves where that is a data error; the numbers that fail."""
+    if _succeeds(use, undo, first, records):
+        return
+    if len(records) == 1:
+        fields = _fields(table, records[0])
+        if fields is None or not _succeeds(use, undo, first, [fields]):
+            yield first
+    else:
+        middle = len(records) // 2
+        yield from _unusable(use, undo, table, first, records[:middle])
+        yield from _unusable(use, undo, table, first + middle, records[middle:])
+
+
+def _succeeds(
+    use: Callable[[int, Sequence[Raw]], None],
+    undo: Callable[[], None],
+    first: int,
+    records: Sequence[Raw],
+) -> bool:
     import psycopg2
 
     try:
@@ -270,9 +332,18 @@ def _unusable(
             if not is_data_error(error):
                 raise
             undo()
-        if len(records) == 1:
-            yield first
-        else:
-            middle = len(records) // 2
-            yield from _unusable(use, undo, first, records[:middle])
-            yield from _unusable(use, undo, first + middle, records[middle:])
+        return False
+    return True
+
+
+def _fields(table: Table, record: Raw) -> Raw | None:
+    """The record without the fields that have no column, which the server would read, too.
+
+    None where it cannot be read.
+    """
+    try:
+        (tokens,) = RowEncoder(table.columns).tokens(Batch(Path(), 1, [record]))
+    except (RecordError, *DECODE_ERRORS):
+        return None
+    pairs = zip(table.columns, tokens, strict=True)
+    return Raw(to_json({column.source: Raw(token) for column, token in pairs}))

@@ -17,7 +17,7 @@ from pgload.load.session import with_hint
 from pgload.migrate.console import filled, say, show_progress
 from pgload.migrate.control import Control, interruptible
 from pgload.migrate.held_rejects import settle_rejects
-from pgload.migrate.ledger import EMPTY, Ledger
+from pgload.migrate.ledger import EMPTY, Ledger, Written
 from pgload.migrate.options import MigrateOptions
 from pgload.migrate.outputs import Outputs
 from pgload.migrate.partitions import Partitioning
@@ -208,14 +208,22 @@ class MigrationRun:
                         loader.run(pending.open(part), on_batch=pending.written)
                     out.load_finished()
                     files = self._lost_files(out, pending)
+                # Others may have begun a file after this run.
+                shared = [
+                    file
+                    for file in plan.files
+                    if file in prepared.shared or file.path in writer.written_by_others
+                ]
                 if not options.verify:  # inside, so that the last state is shown
-                    return self._finish(out, prepared)
+                    return self._finish(out, prepared, shared)
         self._verify(out, pending)
-        return self._finish(out, prepared)
+        return self._finish(out, prepared, shared)
 
-    def _finish(self, out: Outputs, prepared: Prepared) -> Status | None:
+    def _finish(
+        self, out: Outputs, prepared: Prepared, shared: Sequence[FilePlan]
+    ) -> Status | None:
         self._ignore_first_signal()
-        status = self._status(out, prepared)
+        status = self._status(out, prepared, shared)
         if self._settle_rejects(out):
             status = "completed_with_errors"
         out.finish(status)
@@ -259,6 +267,7 @@ class MigrationRun:
             if not files or self._ledger is None:
                 return []
             entries = self._ledger.look_up([file.in_ledger for file in files])
+            written = self._ledger.written_by([file.in_ledger for file in files])
         except (psycopg2.Error, TargetError) as error:
             raise LoadError(
                 f"every batch is committed, but it is unknown whether the server has written all "
@@ -272,7 +281,8 @@ class MigrationRun:
                 f"{name}: {records:,} records that were committed were lost when the server "
                 "crashed (synchronous_commit is off): writing them again",
             )
-            out.records_lost(name, file.table.name, records)
+            mine = written.get(file.in_ledger.key, Written()).mine
+            out.records_lost(name, file.table.name, mine.records, mine.counts)
         return files
 
     def _verify(self, out: Outputs, pending: PendingBatches) -> None:
@@ -292,35 +302,47 @@ class MigrationRun:
             raise LoadError(
                 f"every batch is committed, but not verified: {with_hint(error)}"
             ) from None
-        out.verification = to_results(tables)
+        plan = self._plan
+        unread = [file.path for file in plan.files if file.path not in pending.read]
+        omitted = sorted([*plan.broken, *unread])
+        for path in omitted:
+            self._note(out, f"not compared: {path.name}, since it could not be read")
+        out.verification = to_results(tables, complete=not omitted)
         for text in describe(tables):
             out.log.info(text)
             say(text)
 
-    def _status(self, out: Outputs, prepared: Prepared) -> Status | None:
+    def _status(
+        self, out: Outputs, prepared: Prepared, shared: Sequence[FilePlan]
+    ) -> Status | None:
         before = any(entry.rejected for entry in prepared.entries.values())
-        return "completed_with_errors" if self._report_others(out, prepared) or before else None
+        rejected = self._report_others(out, prepared, shared)
+        return "completed_with_errors" if rejected or before else None
 
-    def _report_others(self, out: Outputs, prepared: Prepared) -> bool:
-        """Report who wrote the shared files; gives whether records of them were rejected."""
-        if self._ledger is None or not prepared.shared:
+    def _report_others(self, out: Outputs, prepared: Prepared, shared: Sequence[FilePlan]) -> bool:
+        """Report who wrote the shared files; gives whether others have rejected records of them."""
+        if self._ledger is None or not shared:
             return False
         import psycopg2
 
         rejected = False
         with suppress(psycopg2.Error, TargetError):  # without the connection this is not known
-            written = self._ledger.written_by([file.in_ledger for file in prepared.shared])
-            for file in prepared.shared:
-                mine, others, bad = written.get(file.in_ledger.key, (0, 0, 0))
-                others = max(others - prepared.entries[file.path].records, 0)
-                out.written_by_others(file.path.name, others)
+            written = self._ledger.written_by([file.in_ledger for file in shared])
+            for file in shared:
+                if (found := written.get(file.in_ledger.key)) is None:
+                    continue
+                before = prepared.entries[file.path]
+                others = max(found.others.records - before.records, 0)
+                not_written = found.others.counts.not_written - before.counts.not_written
+                rejects = max(found.others.rejected - before.rejected, 0)
+                out.written_by_others(file.path.name, others, max(not_written, 0), rejects)
                 if others:
                     self._note(
                         out,
-                        f"{file.path.name}: {mine:,} records were written by this migration, "
-                        f"{others:,} by another one at the same time",
+                        f"{file.path.name}: {found.mine.records:,} records were written by this "
+                        f"migration, {others:,} by another one at the same time",
                     )
-                rejected |= bad > 0
+                rejected |= rejects > 0
         return rejected
 
     def _note(self, out: Outputs, text: str) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import psycopg2
 
 NOT_NULL, FOREIGN_KEY = "23502", "23503"
+UNTRANSLATABLE = "22P05"  # \u0000, which no text can hold
 # After these the server has to be found anew: it takes no writes any more since a failover, or its
 # disk is full.
 RECONNECT_STATES = ("25006", "53100")

@@ -28,6 +28,9 @@ class VerifiedFile:
     skipped: int
     suppressed: int
     rejected: int
+    # Records without a row that were taken for rejected ones, as the output directory has fewer
+    # rejects than the ledger counts.
+    assumed_rejected: int
     in_ledger: bool
     uncommitted: int  # records that are in no batch of the ledger, if it has the file
     missing: int  # records without a row that were neither rejected nor suppressed
@@ -72,6 +75,11 @@ def describe(tables: Sequence[VerifiedTable]) -> Iterator[str]:
             f"{'verified' if table.verified else 'not verified'}: {table.table} has the {what} of "
             f"{found:,} of {read:,} records{counts}"
         )
+        if number := sum(each.assumed_rejected for each in table.files):
+            yield (
+                f"{table.table}: records without a row that are taken for rejected ones, whose "
+                f"rejects are in another --output-dir: {number:,}"
+            )
         if table.doubled:
             yield (
                 f"{table.table}: other rows that equal a record: {table.doubled:,}, such as of "
@@ -84,11 +92,11 @@ def describe(tables: Sequence[VerifiedTable]) -> Iterator[str]:
             yield f"{table.table}: and {total - len(first):,} more batches"
 
 
-def to_results(tables: Sequence[VerifiedTable]) -> dict[str, Any]:
-    """The keys of `migration_results.json`."""
+def to_results(tables: Sequence[VerifiedTable], *, complete: bool) -> dict[str, Any]:
+    """The keys of `migration_results.json`; `complete` is whether all files were compared."""
     from msgspec import to_builtins
 
     return {
-        "verified": all(table.verified for table in tables),
+        "verified": complete and all(table.verified for table in tables),
         "verification": to_builtins(list(tables)),
     }

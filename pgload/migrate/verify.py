@@ -17,6 +17,7 @@ from pgload.migrate.ledger import EMPTY, Entry, FileKey, Ledger
 from pgload.migrate.plan import FilePlan
 from pgload.migrate.rejects import rejected_numbers
 from pgload.migrate.row_comparison import (
+    ROW_HASH,
     FileRows,
     HashJoin,
     Surplus,
@@ -24,11 +25,12 @@ from pgload.migrate.row_comparison import (
     count_rows,
     exists,
     file_rows,
+    key_hash,
     sum_records,
 )
 from pgload.migrate.verification import VerifiedFile, VerifiedTable
 from pgload.migrate.verify_progress import VerifyProgress, show_verification
-from pgload.schema.match import conflict_key
+from pgload.schema.keys import conflict_key
 from pgload.source.reader import Batch, read_batches
 
 if TYPE_CHECKING:
@@ -181,13 +183,15 @@ class _TableCheck:
         def lacks(index: int, number: int) -> None:
             self._account(index).lacks(number)
 
-        with HashJoin(connection) as join:
+        table = files[0].table
+        of_key = key is not None and {each.name for each in table.columns} == set(key)
+        with HashJoin(connection, key_hash(table, connection) if of_key else ROW_HASH) as join:
             for file in files:
                 for batch in self._batches(file):
                     for number in join.add(file, batch.first_record, batch.records):
                         lacks(file.index, number)
             self._progress.state = f"comparing with table {self._table.name}"
-            total = join.count(files[0].table)
+            total = join.count(table)
             join.find_absent(lacks)
             if key is not None:  # one row is enough for all records of a key
                 return total, Surplus(0, None)
@@ -208,12 +212,17 @@ class _TableCheck:
 
     def _account(self, index: int) -> FileAccount:
         if index not in self._accounts:
-            file, batches = self._files[index], None
-            if (ledger := self._ledger) is not None and self._entries[index] is not None:
+            file, entry, batches = self._files[index], self._entries[index], None
+            if (ledger := self._ledger) is not None and entry is not None:
                 batches = ledger.batches(file.in_ledger)
             name = file.path.name
-            known = self._rejected.get(name, ())
-            self._accounts[index] = FileAccount(name, file.scan.records, batches, known)
+            self._accounts[index] = FileAccount(
+                name,
+                file.scan.records,
+                batches,
+                self._rejected.get(name, ()),
+                divided=bool(entry and entry.partitions),
+            )
         return self._accounts[index]
 
     def _result(self, total: Fingerprint, surplus: Surplus, *, by_key: bool) -> VerifiedTable:
@@ -252,6 +261,7 @@ class _TableCheck:
             found=read - (account.lacking if account else 0),
             written=counts.records - counts.counts.updated,
             rejected=counts.rejected,
+            assumed_rejected=account.assumed_rejected if account else 0,
             **counts.counts._asdict(),
             in_ledger=entry is not None,
             uncommitted=uncommitted,

@@ -1,4 +1,4 @@
-"""Matching to a table that exists: the table, the column that each field fills, the unique keys.
+"""Matching to a table that exists: the table, and the column that each field fills.
 
 The functions read the server's catalog, over a connection in autocommit mode, and write nothing.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgload.errors import UsageError
+from pgload.schema.keys import KEYS, choose_key
 from pgload.schema.table import MAX_COLUMNS, Column, Table, qualified_name, quoted, snake_case
 
 if TYPE_CHECKING:
@@ -56,17 +57,6 @@ FROM types d JOIN pg_type t ON t.oid = d.type WHERE t.typtype <> 'd' ORDER BY d.
 _IDENTITY = """
 SELECT attname::text, pg_get_serial_sequence(%(table)s, attname::text)
 FROM pg_attribute WHERE attrelid = %(table)s::regclass AND attidentity = 'a' AND NOT attisdropped
-"""
-# Only what ON CONFLICT accepts: not partial, not on expressions, not deferrable.
-_KEYS = """
-SELECT i.indrelid::oid,
-       ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, n)
-             JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-             WHERE k.n <= i.indnkeyatts ORDER BY k.n)
-FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-WHERE i.indrelid = ANY(%(tables)s::regclass[]) AND i.indisunique AND i.indisvalid AND i.indimmediate
-  AND NOT i.indisexclusion AND i.indpred IS NULL AND i.indexprs IS NULL
-ORDER BY i.indisprimary DESC, c.relname
 """
 
 
@@ -169,9 +159,9 @@ class Catalog:
         oid = self._oids[table.schema, table.name]
         if oid not in self._keys:
             self._keys |= {each: [] for each in self._columns}
-            for each, columns in self._query(_KEYS, {"tables": list(self._columns)}):
+            for each, columns in self._query(KEYS, {"tables": list(self._columns)}):
                 self._keys[each].append(tuple(columns))
-        return _choose_key(table, self._keys[oid], self._connection)
+        return choose_key(table, self._keys[oid], self._connection)
 
     def has_schema(self, name: str) -> bool:
         """Whether the database has a schema of this name."""
@@ -307,45 +297,6 @@ def advance_sequences(table: Table, connection: Connection) -> list[str]:
                 )
                 advanced.append(column)
     return advanced
-
-
-def keys_of(table: Table, connection: Connection) -> list[tuple[str, ...]]:
-    """The columns of each unique key that ON CONFLICT can name, the primary key first.
-
-    It cannot name a partial or deferrable index, or one on expressions.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(_KEYS, {"tables": [qualified_name(table, connection)]})
-        return [tuple(columns) for _, columns in cursor.fetchall()]
-
-
-def conflict_key(table: Table, connection: Connection) -> tuple[str, ...]:
-    """The columns of the unique key by which ON CONFLICT recognises a record that is there already.
-
-    That is the key from `tables.toml` if it names one, else the first of the server's keys that the
-    records fill. Raises `UsageError` when the server has no such key.
-    """
-    return _choose_key(table, keys_of(table, connection), connection)
-
-
-def _choose_key(
-    table: Table, keys: Iterable[tuple[str, ...]], connection: Connection
-) -> tuple[str, ...]:
-    if table.key:
-        for key in keys:
-            if set(key) == set(table.key):
-                return key
-    else:
-        names = {column.name for column in table.columns}
-        for key in keys:
-            if names.issuperset(key):
-                return key
-    wanted = ", ".join(quoted(table.key, connection)) or "…"
-    raise UsageError(
-        f"table {table.name} has no unique key{f' of {wanted}' if table.key else ''} that records "
-        f"fill, so a conflict cannot be detected: add one (ALTER TABLE … ADD UNIQUE ({wanted})), "
-        "or use --on-conflict error"
-    )
 
 
 def _match_fields(

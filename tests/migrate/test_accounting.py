@@ -35,6 +35,24 @@ def test_known_rejects() -> None:
     assert lines(found) == ["f.json, records 1–10: 1 missing or changed: record 2"]
 
 
+def test_known_rejects_that_have_a_row() -> None:
+    """No record may lack its row instead of a rejected one whose value or key is in the table."""
+    found = FileAccount("f.json", 10, [CommittedBatch(1, 10, 2, 1)], {4})
+    assert found.spare(2)  # one more was rejected, one suppressed
+    for number in (2, 3, 5):
+        found.lacks(number)
+    assert not found.spare(6)
+    assert (found.missing, found.lacking, found.assumed_rejected) == (1, 3, 1)
+
+
+def test_divided() -> None:
+    """In a file that was divided a batch does not tell which records it has."""
+    batches = [CommittedBatch(2, 3, 1, 0)]  # 2, 4 and 6
+    found = FileAccount("f.json", 6, batches, divided=True)
+    found.lacks(3)
+    assert lines(found) == ["f.json, records 1–6: 3 not committed: load them with migrate --resume"]
+
+
 def test_many_records() -> None:
     """The first numbers are named, and all are counted."""
     found = FileAccount("f.json", 1000, None)

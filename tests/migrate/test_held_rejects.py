@@ -134,6 +134,17 @@ def test_killed_between_commit_and_mark(sandbox: MigrationSandbox) -> None:
     assert held(sandbox) == []
 
 
+def test_killed_while_they_are_held(sandbox: MigrationSandbox) -> None:
+    """A file that a killed process has begun to write is removed, since it holds records."""
+    path = sandbox.outputs / "runs" / "2025-01-15T01-30-03Z" / f".{HELD_REJECTS}.tmp"
+    path.parent.mkdir(parents=True)
+    begun = path.with_name(path.name.replace("*", "0"))
+    begun.write_text("{")
+    sandbox.numbers("t.json", 10)
+    assert sandbox.migrate() == 0
+    assert not begun.exists()
+
+
 def test_hold(tmp_path: Path) -> None:
     """A worker holds the rejects of one batch; a later attempt replaces those of an earlier one."""
     rejects = HeldRejects(tmp_path)

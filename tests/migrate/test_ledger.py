@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -40,6 +41,28 @@ def test_two_at_once(sandbox: MigrationSandbox, sizes: tuple[str, str]) -> None:
     shares = [[int(n.replace(",", "")) for n in each[0]] for each in found if each]
     assert shares
     assert all(sum(each) == 2000 for each in shares), output
+
+
+def test_two_at_once_with_rejects(sandbox: MigrationSandbox) -> None:
+    """Both report what became of every record: what the other one wrote, skipped and rejected."""
+    sandbox.sql("CREATE TABLE k (k int PRIMARY KEY, v int CHECK (v % 50 <> 0))")
+    sandbox.file("k.json", [{"k": n % 700, "v": n} for n in range(2000)])
+    given = ("--on-conflict", "skip", "--batch-size", "10", "--output-dir")
+    with sandbox.locked("k IN SHARE MODE") as cursor:
+        first = sandbox.start(*given, str(sandbox.work / "first"))
+        wait_for_lock(cursor, first)
+        second = sandbox.start(*given, str(sandbox.work / "second"))
+        wait_until(lambda: sandbox.sql(WAITING) == [(2,)] or second.poll() is not None)
+        cursor.execute("ROLLBACK")
+        output = [process.communicate()[0] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [1, 1], output
+    for name in ("first", "second"):
+        found = json.loads((sandbox.work / name / "migration_results.json").read_text())
+        assert (found["status"], found["records_left"]) == ("completed_with_errors", 0), output
+        assert found["failed"] == 1
+        written = found["total_records"] + found["records_by_others"]
+        skipped = found["skipped"] + found["not_written_by_others"]
+        assert (written + skipped, found["rejects"] + found["rejects_by_others"]) == (1960, 40)
 
 
 def test_restart_beside_a_running_migration(sandbox: MigrationSandbox) -> None:

@@ -26,7 +26,8 @@ from pgload.migrate.partitions import (
     key_of,
     read_divided,
 )
-from pgload.schema.match import conflict_key, match_table
+from pgload.schema.keys import conflict_key
+from pgload.schema.match import match_table
 from pgload.schema.table import Table, input_type
 from pgload.source.reader import Batch
 from tests.support.loading import write_json
@@ -167,6 +168,12 @@ def test_equal_on_the_server(connection: Connection, type_: str) -> None:
         ("k int, l int, UNIQUE (k, l), PRIMARY KEY (k)", "", {"k": "integer"}, ""),
         ("k int PRIMARY KEY, l int REFERENCES keyed", "", {}, "foreign key keyed_l_fkey"),
         ("k int PRIMARY KEY, EXCLUDE (k WITH =)", "", {}, "unique index keyed_k_excl"),
+        (
+            "k int PRIMARY KEY, v text, w text UNIQUE GENERATED ALWAYS AS (lower(v)) STORED",
+            "",
+            {},
+            "unique index keyed_w_key",
+        ),
     ],
 )
 def test_key_of(
@@ -180,6 +187,17 @@ def test_key_of(
         else:
             assert (dict(found.hashed), found.obstacle) == (hashed, "")
         assert "triggers" in key_of(table, connection, may_change=True).obstacle
+
+
+def test_key_of_partitions(connection: Connection) -> None:
+    """A partition may have a unique index of its own."""
+    with keyed_table(connection, "k int PRIMARY KEY, v text) PARTITION BY RANGE (k") as table:
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TEMP TABLE part PARTITION OF keyed FOR VALUES FROM (0) TO (9)")
+        assert key_of(table, connection, may_change=False).obstacle == ""
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE UNIQUE INDEX ON part (v)")
+        assert "unique index part_v_idx" in key_of(table, connection, may_change=False).obstacle
 
 
 OWN_CLASS = """

@@ -51,6 +51,21 @@ def test_references_within_the_table(sandbox: MigrationSandbox, method: str, def
     assert sandbox.sql("SELECT count(*) FROM tree") == [(count - 151,)]
 
 
+@pytest.mark.parametrize("how", ["skip", "update"])
+def test_references_and_the_order_of_keys(sandbox: MigrationSandbox, how: str) -> None:
+    """Beside a bad record, one that refers to a later one keeps its place among those of a key."""
+    sandbox.sql("CREATE TABLE tree (id int PRIMARY KEY, parent int REFERENCES tree, v int)")
+    sandbox.sql("ALTER TABLE tree ADD CHECK (v <> 99)")
+    others = [{"id": n, "parent": None, "v": 0} for n in range(10, 20)]
+    first, last = {"id": 1, "parent": 19, "v": 1}, {"id": 1, "parent": None, "v": 2}
+    sandbox.file("tree.json", [{"id": 2, "parent": None, "v": 99}, first, *others, last])
+    assert sandbox.migrate("--on-conflict", how) == 1
+    assert rejected(sandbox) == [1]
+    assert sandbox.sql("SELECT v FROM tree WHERE id = 1") == [(1 if how == "skip" else 2,)]
+    results = sandbox.output("migration_results.json")
+    assert (results["skipped"], results["updated"]) == ((1, 0) if how == "skip" else (0, 1))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_deferred_reference_and_a_bad_record(sandbox: MigrationSandbox, method: str) -> None:
     """Of a batch with a deferred reference that fails, only the bad record is rejected."""

@@ -79,3 +79,58 @@ def test_not_able_to_verify(
     )
     assert sandbox.sql("SELECT count(*) FROM t") == [(11,)]
     assert sandbox.output("migration_results.json")["verified"] is None
+
+
+@pytest.mark.parametrize("type_", ["numeric", "char(3)", "jsonb", "bit varying"])
+def test_equal_keys(sandbox: MigrationSandbox, type_: str) -> None:
+    """A key is there however its records write it, if the server holds them to be equal."""
+    keys = {
+        "numeric": ["1", "1.00", "1e0", "2"],
+        "char(3)": ['"a"', '"a "', '"a  "', '"b"'],
+        "jsonb": ["1", "1.0", "1.00", "2"],
+        "bit varying": ['"1"', '"1"', '"1"', '"0"'],  # without a hash function
+    }[type_]
+    sandbox.sql(f"CREATE TABLE k (k {type_} PRIMARY KEY, v int)")
+    lines = [f'{{"k": {key}, "v": {v}}}' for v, key in enumerate(keys)]
+    (sandbox.data / "k.jsonl").write_text("\n".join(lines))
+    assert sandbox.migrate("--on-conflict", "update", "--verify") == 0
+    assert sandbox.sql("SELECT v FROM k ORDER BY v") == [(2,), (3,)]
+    assert sandbox.output("migration_results.json")["verified"]
+    sandbox.sql("DELETE FROM k WHERE v = 3")
+    assert sandbox.verify() == 1
+
+
+@pytest.mark.parametrize("how", ["error", "update"])
+def test_rejected_beside_an_equal_row(sandbox: MigrationSandbox, how: str) -> None:
+    """A row is missing also where its batch has a reject whose row, or key, is in the table."""
+    sandbox.sql("CREATE TABLE k (k int PRIMARY KEY, v int CHECK (v < 100))")
+    sandbox.sql("INSERT INTO k VALUES (1, 1)")
+    bad = 1 if how == "error" else 100
+    sandbox.file("k.json", [{"k": 1, "v": bad}, {"k": 2, "v": 1}, {"k": 3, "v": 1}])
+    assert sandbox.migrate("--on-conflict", how, "--verify") == 1
+    assert sandbox.output("migration_results.json")["verified"]
+    sandbox.sql("DELETE FROM k WHERE k = 2")
+    assert sandbox.verify() == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nul_in_a_field_without_a_column(sandbox: MigrationSandbox, method: str) -> None:
+    """Every method takes an escaped NUL in a field that has no column, and so does --verify."""
+    lines = [r'{"n": 1, "x": "\u0000"}', r'{"n": 2, "x": {"\u0000": 1}}', '{"n": 3}']
+    (sandbox.data / "t.jsonl").write_text("\n".join(lines))
+    assert sandbox.migrate("--method", method, "--on-unknown", "ignore", "--verify") == 0
+    assert sandbox.sql("SELECT n FROM t ORDER BY n") == [(1,), (2,), (3,)]
+    assert sandbox.output("migration_results.json")["verified"]
+
+
+def test_not_all_files_compared(
+    sandbox: MigrationSandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run is not verified whose files could not all be read."""
+    sandbox.numbers("t_1.json", 10)
+    (sandbox.data / "t_2.json").write_text('{"n": 1')
+    assert sandbox.migrate("--verify") == 1
+    assert sandbox.output("migration_results.json")["verified"] is False
+    output = capsys.readouterr().out
+    assert "not compared: t_2.json, since it could not be read" in output
+    assert "not all files verified" in output

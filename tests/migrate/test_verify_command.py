@@ -210,6 +210,19 @@ def test_many_batches_differ(sandbox: MigrationSandbox, capsys: pytest.CaptureFi
     assert tables(sandbox)[0]["missing"] == 100
 
 
+def test_rejects_are_elsewhere(
+    sandbox: MigrationSandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the rejects at hand as many records may lack a row, and it is reported."""
+    sandbox.file("t.json", [{"n": "bad" if n == 4 else n} for n in range(10)])
+    assert sandbox.migrate("--output-dir", str(sandbox.work / "other")) == 1
+    assert sandbox.verify() == 0
+    line = "t: records without a row that are taken for rejected ones, whose rejects are in "
+    assert line + "another --output-dir: 1" in capsys.readouterr().out
+    assert sandbox.verify("--output-dir", str(sandbox.work / "other")) == 0
+    assert "taken for" not in capsys.readouterr().out
+
+
 def test_unusable(sandbox: MigrationSandbox, capsys: pytest.CaptureFixture[str]) -> None:
     """A server of its own holds nothing to verify; outputs among the data are refused."""
     sandbox.numbers("t.json", 10)

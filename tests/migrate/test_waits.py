@@ -114,6 +114,34 @@ def test_asynchronous_commits(restarts: tuple[Target, Restarts], tmp_path: Path,
         sandbox.sql("ALTER SYSTEM RESET ALL")
 
 
+def test_asynchronous_commits_and_counts(restarts: tuple[Target, Restarts], tmp_path: Path) -> None:
+    """Records whose commit was lost in a crash are counted once, and rejects are reported once."""
+    target, server = restarts
+    with make_sandbox(target, tmp_path) as sandbox:
+        sandbox.sql(
+            f"ALTER DATABASE {sandbox.name} SET synchronous_commit = off",
+            "ALTER SYSTEM SET wal_writer_delay = '10s'",
+            "ALTER SYSTEM SET wal_writer_flush_after = '1GB'",
+            "SELECT pg_reload_conf()",
+            "CREATE TABLE k (k int PRIMARY KEY, v int CHECK (v % 1500 <> 7))",
+        )
+        sandbox.file("k.json", [{"k": n // 2, "v": n} for n in range(6000)])
+        given = ("--on-conflict", "skip", "--batch-size", "10", "--connections", "2")
+        with sandbox.start(*given) as process:
+            wait_while_running(process, lambda: sandbox.committed() > 2000)
+            server.restart(signal.SIGQUIT)
+            output, _ = process.communicate(timeout=100)
+        assert process.returncode == 1, output
+        assert "were lost when the server crashed" in output
+        results = sandbox.output("migration_results.json")
+        counts = [results[name] for name in ("total_records", "skipped", "rejects", "records_left")]
+        assert counts == [3000, 2996, 4, 0]
+        assert sorted(each["record"] for each in sandbox.output("rejects.jsonl")) == [
+            8, 1508, 3008, 4508
+        ]  # fmt: skip
+        sandbox.sql("ALTER SYSTEM RESET ALL")
+
+
 def test_timeouts_of_a_connection() -> None:
     """A silent network is noticed within half of --retry-timeout; no timeout becomes longer."""
     target = Target("GCP", {"host": "h", "connect_timeout": 15, "tcp_user_timeout": 60000})

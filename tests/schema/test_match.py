@@ -10,7 +10,8 @@ import pytest
 from pgload.contract import METHODS
 from pgload.errors import UsageError
 from pgload.load.verify import expected_fingerprint, fingerprint
-from pgload.schema.match import Catalog, Match, conflict_key, keys_of, match_table
+from pgload.schema.keys import conflict_key, keys_of
+from pgload.schema.match import Catalog, Match, match_table
 from pgload.schema.table import Column, Table
 from pgload.source.reader import read_batches
 from pgload.targets.target import Target
@@ -181,6 +182,9 @@ def test_conflict_key(connection: Connection, match) -> None:
     assert conflict_key(found.table, connection) == ("id",)
     found = match("SELECT 1", "bidNo", "ord", key=("bidNo",))
     with pytest.raises(UsageError, match=r'table t has no unique key of "bid_no" that .* ADD UNI'):
+        conflict_key(found.table, connection)
+    found = match("SELECT 1", "bidNo", key=("bidNo", "ord"))  # there is one, but none fills ord
+    with pytest.raises(UsageError, match=r'no unique key of "bid_no", "ord" that records fill'):
         conflict_key(found.table, connection)
     found = match("SELECT 1", "bidNo")
     with pytest.raises(UsageError, match=r"^table t has no unique key that records fill"):
