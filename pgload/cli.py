@@ -168,7 +168,7 @@ def _add_verify(commands: Commands) -> None:
 def _verify(options: argparse.Namespace) -> int:
     from dataclasses import fields
 
-    from pgload.migrate.verify_command import VerifyOptions, verify
+    from pgload.migrate.verification.command import VerifyOptions, verify
 
     names = {each.name for each in fields(VerifyOptions)}
     return verify(VerifyOptions(**{k: v for k, v in vars(options).items() if k in names}))
@@ -195,7 +195,7 @@ def _add_rejects(commands: Commands) -> None:
 
 
 def _rejects(options: argparse.Namespace) -> int:
-    from pgload.migrate.rejects import held_records, rejected_records
+    from pgload.migrate.outputs.rejects import held_records, rejected_records
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8")  # it is data, whatever the terminal's alphabet is

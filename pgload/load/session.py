@@ -112,7 +112,7 @@ class WriteResult(NamedTuple):
 class Writer:
     """Writes each batch once; a failure ends the load.
 
-    Subclasses may retry, stage and reject: migrate/retry.py has the one that does.
+    Subclasses may retry, stage and reject: migrate/writing/retry.py has the one that does.
     """
 
     accepts_unencodable = False  # whether `write` takes a batch whose payload is a `RecordError`

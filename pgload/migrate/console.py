@@ -10,7 +10,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from pgload.contract import duration, one_line
-from pgload.migrate.progress import ConnectionState, Snapshot
+from pgload.migrate.outputs.progress import ConnectionState, Snapshot
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -12,8 +12,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from pgload.errors import TargetError
-from pgload.migrate.retry import FIRST_PAUSE, LONGEST_PAUSE, session_settings
 from pgload.migrate.sqlstates import is_transient, must_reconnect
+from pgload.migrate.writing.retry import FIRST_PAUSE, LONGEST_PAUSE, session_settings
 from pgload.targets.pooler import is_pooled
 from pgload.targets.target import Target
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from pgload.contract import REJECTS
 from pgload.errors import UsageError
 from pgload.migrate.counts import tables_that_may_suppress
-from pgload.migrate.held_rejects import settle_rejects
-from pgload.migrate.ledger import EMPTY, Entry, Ledger
+from pgload.migrate.ledger.ledger import EMPTY, Entry, Ledger
 from pgload.migrate.options import MigrateOptions
-from pgload.migrate.partitions import UNDIVIDED, Partitioning, TableKey, key_of
+from pgload.migrate.outputs.held_rejects import settle_rejects
 from pgload.migrate.plan import FilePlan, Plan
-from pgload.migrate.upsert import Upsert, make_upserts
+from pgload.migrate.writing.partitions import UNDIVIDED, Partitioning, TableKey, key_of
+from pgload.migrate.writing.upsert import Upsert, make_upserts
 from pgload.schema.table import Table, create_table
 
 if TYPE_CHECKING:

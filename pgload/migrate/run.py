@@ -16,20 +16,20 @@ from pgload.load.loader import Loader
 from pgload.load.session import with_hint
 from pgload.migrate.console import filled, say, show_progress
 from pgload.migrate.control import Control, interruptible
-from pgload.migrate.held_rejects import settle_rejects
-from pgload.migrate.ledger import EMPTY, Ledger
+from pgload.migrate.ledger.ledger import EMPTY, Ledger
 from pgload.migrate.options import MigrateOptions
-from pgload.migrate.outputs import Outputs
-from pgload.migrate.partitions import Partitioning
-from pgload.migrate.pending import PendingBatches
+from pgload.migrate.outputs.held_rejects import settle_rejects
+from pgload.migrate.outputs.outputs import Outputs
+from pgload.migrate.outputs.progress import FileFacts, RunFacts, Status
+from pgload.migrate.outputs.results import counts, times
 from pgload.migrate.plan import FilePlan, Plan
 from pgload.migrate.prepare import MAKE_DURABLE, Prepared, prepare
-from pgload.migrate.progress import FileFacts, RunFacts, Status
-from pgload.migrate.results import counts, times
-from pgload.migrate.retry import RetryingWriter
 from pgload.migrate.sqlstates import is_transient
-from pgload.migrate.verification import describe, to_results
-from pgload.migrate.verify import verify
+from pgload.migrate.verification.results import describe, to_results
+from pgload.migrate.verification.verify import verify
+from pgload.migrate.writing.partitions import Partitioning
+from pgload.migrate.writing.pending import PendingBatches
+from pgload.migrate.writing.retry import RetryingWriter
 from pgload.targets.cloud import LOCAL_CLOUDS
 from pgload.targets.target import Target
 

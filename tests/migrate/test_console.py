@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from pgload.contract import PROGRESS
 from pgload.migrate.console import line, make_bar, show_progress, update_bar
-from pgload.migrate.outputs import Outputs
-from pgload.migrate.progress import ConnectionState, FileFacts, Snapshot
+from pgload.migrate.outputs.outputs import Outputs
+from pgload.migrate.outputs.progress import ConnectionState, FileFacts, Snapshot
 from tests.support.migrating import MigrationSandbox
 from tests.support.running import content, facts, stat
 from tests.support.terminal import read_all, terminal

@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 
 from pgload.contract import METHODS
-from pgload.migrate.retry import RetryingWriter
+from pgload.migrate.writing.retry import RetryingWriter
 from tests.support.migrating import MigrationSandbox
 
 OWN_STATE = """

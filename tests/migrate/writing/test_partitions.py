@@ -18,7 +18,7 @@ from msgspec import Raw
 
 from pgload.errors import RecordError
 from pgload.load.encode import RowEncoder
-from pgload.migrate.partitions import (
+from pgload.migrate.writing.partitions import (
     UNDIVIDED,
     Partitioner,
     Partitioning,

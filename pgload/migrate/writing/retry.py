@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from pgload.errors import LoadError, RecordError, TargetError
 from pgload.load.methods import Method
 from pgload.load.session import EncodedBatch, Session, Writer, WriteResult, load_error, reason
-from pgload.migrate.bad_records import GoodRecords
 from pgload.migrate.counts import NONE, RowCounts
-from pgload.migrate.ledger import BatchKey, Ledger, is_already_committed
+from pgload.migrate.ledger.ledger import BatchKey, Ledger, is_already_committed
 from pgload.migrate.options import MANY_REJECTS, RETRY_TIMEOUT
-from pgload.migrate.run_files import Reject
+from pgload.migrate.outputs.run_files import Reject
 from pgload.migrate.sqlstates import is_data_error, is_transient, must_reconnect
-from pgload.migrate.upsert import Upsert
+from pgload.migrate.writing.good_records import GoodRecords
+from pgload.migrate.writing.upsert import Upsert
 from pgload.schema.table import Table
 from pgload.targets.pooler import is_pooled
 

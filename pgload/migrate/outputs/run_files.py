@@ -24,8 +24,8 @@ from pgload.contract import (
     to_json,
 )
 from pgload.load.stats import BatchStat
-from pgload.migrate.progress import FileState, RunFacts, Snapshot
-from pgload.migrate.run_dir import AppendFile, replace_file
+from pgload.migrate.outputs.progress import FileState, RunFacts, Snapshot
+from pgload.migrate.outputs.run_dir import AppendFile, replace_file
 
 # Statistics grow to 40 MB, progress with thousands of files to 4 MB, and both are replaced as a
 # whole. So the longer that takes, the longer until the next time: at most this share of the run.

@@ -13,7 +13,7 @@ import pytest
 
 from pgload.cli import main
 from pgload.contract import HELD_REJECTS, REJECTS
-from pgload.migrate.held_rejects import HeldRejects
+from pgload.migrate.outputs.held_rejects import HeldRejects
 from tests.support.migrating import MigrationSandbox, wait_for_lock
 from tests.support.running import reject
 from tests.support.waiting import wait_until

@@ -25,13 +25,13 @@ from typing import Any, Self
 from pgload.errors import OutputError
 from pgload.load.stats import BatchStat
 from pgload.migrate.counts import RowCounts
-from pgload.migrate.held_rejects import HeldRejects
-from pgload.migrate.ledger import BatchKey
+from pgload.migrate.ledger.ledger import BatchKey
 from pgload.migrate.options import KEEP_RUNS
-from pgload.migrate.progress import FileFacts, RunFacts, Snapshot, Status, Tally
-from pgload.migrate.results import last_line, results
-from pgload.migrate.run_dir import link_as_latest, make_run_dir, prune
-from pgload.migrate.run_files import Reject, RunFiles, first_line, iso
+from pgload.migrate.outputs.held_rejects import HeldRejects
+from pgload.migrate.outputs.progress import FileFacts, RunFacts, Snapshot, Status, Tally
+from pgload.migrate.outputs.results import last_line, results
+from pgload.migrate.outputs.run_dir import link_as_latest, make_run_dir, prune
+from pgload.migrate.outputs.run_files import Reject, RunFiles, first_line, iso
 
 TICK = 0.25  # seconds between two replacements of the progress file
 MAX_EVENTS = 10_000  # in the queue; while a disk hangs, the workers wait

@@ -13,14 +13,14 @@ from pgload.errors import UsageError
 from pgload.migrate.command import check_output_dir, cloud_of, connected
 from pgload.migrate.console import say
 from pgload.migrate.control import Control, with_timeouts
-from pgload.migrate.held_rejects import settle_rejects
-from pgload.migrate.ledger import Ledger
+from pgload.migrate.ledger.ledger import Ledger
 from pgload.migrate.options import RETRY_TIMEOUT, MigrateOptions, OnConflict
+from pgload.migrate.outputs.held_rejects import settle_rejects
+from pgload.migrate.outputs.run_dir import output_error, replace_file
 from pgload.migrate.plan import Plan, make_plan, read_folder
-from pgload.migrate.run_dir import output_error, replace_file
 from pgload.migrate.signals import StopOnSignal
-from pgload.migrate.verification import VerifiedTable, describe, to_results
-from pgload.migrate.verify import verify as verify_files
+from pgload.migrate.verification.results import VerifiedTable, describe, to_results
+from pgload.migrate.verification.verify import verify as verify_files
 from pgload.targets.cloud import LOCAL_CLOUDS, environment, open_target
 from pgload.targets.connection_errors import one_line_errors
 from pgload.targets.target import Target

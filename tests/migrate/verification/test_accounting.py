@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pgload.migrate.accounting import FileAccount
-from pgload.migrate.ledger import CommittedBatch
+from pgload.migrate.ledger.ledger import CommittedBatch
+from pgload.migrate.verification.accounting import FileAccount
 
 
 def account(*batches: tuple[int, int, int], records: int = 30) -> FileAccount:

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgload.contract import PROGRESS, REJECTS, RESULTS, STATS
-from pgload.migrate.outputs import Outputs
-from pgload.migrate.progress import FileFacts
-from pgload.migrate.run_files import Pace, Reject, RejectFile
+from pgload.migrate.outputs.outputs import Outputs
+from pgload.migrate.outputs.progress import FileFacts
+from pgload.migrate.outputs.run_files import Pace, Reject, RejectFile
 from tests.support.environment import ROOT
 from tests.support.running import content, facts, file_size_limit, reject, stat
 
@@ -91,7 +91,7 @@ def test_reject_without_room(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from pgload.errors import OutputError\n"
-        "from pgload.migrate.run_files import RejectFile\n"
+        "from pgload.migrate.outputs.run_files import RejectFile\n"
         "from tests.support.running import reject\n"
         "file = RejectFile(Path(sys.argv[1]))\n"
         "file.write([reject(1)])\n"
@@ -113,7 +113,7 @@ def test_pace(monkeypatch: pytest.MonkeyPatch) -> None:
         written.append(now[0])
         now[0] += 0.5
 
-    monkeypatch.setattr("pgload.migrate.run_files.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("pgload.migrate.outputs.run_files.time.perf_counter", lambda: now[0])
     pace = Pace(share=0.02, at_least=1.0)
     for _ in range(1000):
         pace.run(write)

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from pgload.contract import duration
-from pgload.migrate.progress import Status, Tally
-from pgload.migrate.run_files import iso, setting
+from pgload.migrate.outputs.progress import Status, Tally
+from pgload.migrate.outputs.run_files import iso, setting
 
 
 def results(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pgload.migrate.accounting import DifferingBatch
+from pgload.migrate.verification.accounting import DifferingBatch
 
 SHOWN = 12  # differing batches on the terminal
 

@@ -17,9 +17,9 @@ import pytest
 
 from pgload.contract import BATCHES, PROGRESS, REJECTS, RESULTS, STATS
 from pgload.load.loader import Loader
-from pgload.migrate.outputs import Outputs
-from pgload.migrate.progress import FileFacts
-from pgload.migrate.run_dir import AppendFile
+from pgload.migrate.outputs.outputs import Outputs
+from pgload.migrate.outputs.progress import FileFacts
+from pgload.migrate.outputs.run_dir import AppendFile
 from pgload.source.reader import read_batches
 from pgload.targets.target import Target
 from tests.support.loading import make_table, write_json
@@ -287,7 +287,7 @@ def test_full_disk_in_the_middle(tmp_path: Path) -> None:
 
 def test_hanging_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While writing hangs, the workers wait, and no event is lost."""
-    monkeypatch.setattr("pgload.migrate.outputs.MAX_EVENTS", 100)
+    monkeypatch.setattr("pgload.migrate.outputs.outputs.MAX_EVENTS", 100)
     hangs, goes_on, append = Event(), Event(), AppendFile.append
 
     def slow_append(file: AppendFile, data: bytes, **options: Any) -> None:

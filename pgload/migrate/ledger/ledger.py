@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgload.errors import SourceError, UsageError
 from pgload.migrate.counts import NONE, RowCounts
-from pgload.migrate.ledger_table import NAME, columns_of, create_statements, find_ledger
-from pgload.migrate.liveness import Liveness
+from pgload.migrate.ledger.liveness import Liveness
+from pgload.migrate.ledger.table import NAME, columns_of, create_statements, find_ledger
 from pgload.schema.table import Table, literal, qualified_name
 from pgload.source.reader import Batch
 from pgload.targets.pooler import is_pooled

@@ -12,11 +12,11 @@ from pgload.errors import SourceError
 from pgload.load.loader import Work
 from pgload.load.stats import BatchStat
 from pgload.migrate.console import say
-from pgload.migrate.ledger import Entry
-from pgload.migrate.outputs import Outputs
-from pgload.migrate.partitions import Partitioning, read_divided
+from pgload.migrate.ledger.ledger import Entry
+from pgload.migrate.outputs.outputs import Outputs
+from pgload.migrate.outputs.progress import FileFacts
 from pgload.migrate.plan import FilePlan
-from pgload.migrate.progress import FileFacts
+from pgload.migrate.writing.partitions import Partitioning, read_divided
 
 
 class PendingBatches:

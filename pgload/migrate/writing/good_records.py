@@ -11,8 +11,7 @@ from pgload.load.encode import RowEncoder
 from pgload.load.methods import Method, make_method
 from pgload.load.session import EncodedBatch
 from pgload.migrate.counts import NONE, RowCounts
-from pgload.migrate.input_check import check_input, pieces
-from pgload.migrate.run_files import Reject
+from pgload.migrate.outputs.run_files import Reject
 from pgload.migrate.sqlstates import (
     FOREIGN_KEY,
     NOT_NULL,
@@ -21,6 +20,7 @@ from pgload.migrate.sqlstates import (
     is_value_error,
     make_reject,
 )
+from pgload.migrate.writing.input_check import check_input, pieces
 from pgload.schema.table import Table
 from pgload.source.scan import DECODE_ERRORS
 

@@ -6,7 +6,7 @@ from io import StringIO
 
 import pytest
 
-from pgload.migrate.verify_progress import VerifyProgress, show_verification
+from pgload.migrate.verification.progress import VerifyProgress, show_verification
 from tests.support.terminal import terminal
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgload.migrate.outputs import Outputs
-from pgload.migrate.progress import FileFacts, RunFacts, Tally
+from pgload.migrate.outputs.outputs import Outputs
+from pgload.migrate.outputs.progress import FileFacts, RunFacts, Tally
 from tests.support.running import content, facts, stat
 
 

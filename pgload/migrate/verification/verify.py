@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pgload.errors import UsageError
 from pgload.load.verify import Fingerprint, fingerprint
-from pgload.migrate.accounting import FileAccount
-from pgload.migrate.ledger import EMPTY, Entry, FileKey, Ledger
+from pgload.migrate.ledger.ledger import EMPTY, Entry, FileKey, Ledger
+from pgload.migrate.outputs.rejects import rejected_numbers
 from pgload.migrate.plan import FilePlan
-from pgload.migrate.rejects import rejected_numbers
-from pgload.migrate.row_comparison import (
+from pgload.migrate.verification.accounting import FileAccount
+from pgload.migrate.verification.progress import VerifyProgress, show_verification
+from pgload.migrate.verification.results import VerifiedFile, VerifiedTable
+from pgload.migrate.verification.rows import (
     FileRows,
     HashJoin,
     Surplus,
@@ -26,8 +28,6 @@ from pgload.migrate.row_comparison import (
     file_rows,
     sum_records,
 )
-from pgload.migrate.verification import VerifiedFile, VerifiedTable
-from pgload.migrate.verify_progress import VerifyProgress, show_verification
 from pgload.schema.match import conflict_key
 from pgload.source.reader import Batch, read_batches
 

@@ -10,8 +10,8 @@ import pytest
 
 from pgload.contract import METHODS
 from pgload.migrate import input_check, retry
-from pgload.migrate.bad_records import GoodRecords
-from pgload.migrate.input_check import check_input
+from pgload.migrate.writing.good_records import GoodRecords
+from pgload.migrate.writing.input_check import check_input
 from pgload.schema.table import Column, Table
 from pgload.source.reader import Batch, read_batches
 from tests.support.migrating import MigrationSandbox
@@ -53,7 +53,7 @@ def test_all_bad(sandbox: MigrationSandbox, method: str, monkeypatch: pytest.Mon
     assert sandbox.migrate("--method", method) == 1
     assert len(attempts) == 1  # for the one good record
     found = sandbox.output("rejects.jsonl")
-    monkeypatch.setattr("pgload.migrate.bad_records.check_input", lambda *_: {})
+    monkeypatch.setattr("pgload.migrate.writing.good_records.check_input", lambda *_: {})
     sandbox.sql("TRUNCATE typed", "DROP TABLE pgload_ledger")
     assert sandbox.migrate("--method", method) == 1
     assert len(attempts) > 300

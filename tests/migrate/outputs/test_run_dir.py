@@ -9,7 +9,7 @@ import pytest
 
 from pgload.contract import OUTPUT_FILES
 from pgload.errors import OutputError
-from pgload.migrate.outputs import Outputs
+from pgload.migrate.outputs.outputs import Outputs
 from tests.support.running import answer, content, facts, send, start_run
 
 
