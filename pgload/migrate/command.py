@@ -14,7 +14,8 @@ from pgload.errors import TargetError, UsageError
 from pgload.migrate.console import say
 from pgload.migrate.control import Control, interruptible, with_timeouts
 from pgload.migrate.dry_run import Forecast, check_sample, describe_checks
-from pgload.migrate.ledger.ledger import EMPTY, Ledger
+from pgload.migrate.ledger.entries import EMPTY
+from pgload.migrate.ledger.ledger import Ledger
 from pgload.migrate.options import MigrateOptions
 from pgload.migrate.outputs.progress import Status
 from pgload.migrate.plan import Plan, check_ledger, make_plan, read_folder

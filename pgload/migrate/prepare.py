@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from pgload.contract import REJECTS
 from pgload.errors import UsageError
 from pgload.migrate.counts import tables_that_may_suppress
-from pgload.migrate.ledger.ledger import EMPTY, Entry, Ledger
+from pgload.migrate.ledger.entries import EMPTY, Entry
+from pgload.migrate.ledger.ledger import Ledger
 from pgload.migrate.options import MigrateOptions
 from pgload.migrate.outputs.held_rejects import settle_rejects
 from pgload.migrate.plan import FilePlan, Plan

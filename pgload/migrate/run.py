@@ -16,7 +16,8 @@ from pgload.load.loader import Loader
 from pgload.load.session import with_hint
 from pgload.migrate.console import filled, say, show_progress
 from pgload.migrate.control import Control, interruptible
-from pgload.migrate.ledger.ledger import EMPTY, Ledger
+from pgload.migrate.ledger.entries import EMPTY
+from pgload.migrate.ledger.ledger import Ledger
 from pgload.migrate.options import MigrateOptions
 from pgload.migrate.outputs.held_rejects import settle_rejects
 from pgload.migrate.outputs.outputs import Outputs

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from pgload.load.heartbeat import INTERVAL, MISSED, Heartbeat, watch
+from pgload.migrate.ledger.queries import LedgerQueries
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -28,21 +29,19 @@ _HELD = """
 class Liveness:
     """Shows that this run is alive, and finds out which others are.
 
-    `execute` runs a statement over the ledger's connection and gives its rows; `connect` opens the
-    connection of the beats; `note` is called before a wait with the reason. `name` and `source`
-    are those of the ledger, once it exists.
+    Runs its statements over the ledger's connection; `connect` opens the connection of the beats;
+    `note` is called before a wait with the reason.
     """
 
     def __init__(
         self,
-        execute: Callable[[str], list[tuple[Any, ...]]],
+        ledger: LedgerQueries,
         connect: Callable[[], Connection],
         note: Callable[[str], None],
     ) -> None:
         self.run_id = uuid4().hex
         self.key = int.from_bytes(bytes.fromhex(self.run_id)[:8], signed=True)
-        self.name = self.source = ""
-        self._execute = execute
+        self._ledger = ledger
         self._connect = connect
         self._note = note
         self._heartbeat: Heartbeat | None = None
@@ -74,7 +73,7 @@ class Liveness:
 
     def holders(self) -> dict[int, int]:
         """The backends that hold advisory locks, by the locks' keys."""
-        return {key: backend for key, backend in self._execute(_HELD) if key != self.key}
+        return {key: backend for key, backend in self._ledger.execute(_HELD) if key != self.key}
 
     def others(self, holders: Collection[int]) -> set[int]:
         """The keys of the other runs that are alive, or may be."""
@@ -87,17 +86,17 @@ class Liveness:
     def begin(self, *, pooled: bool) -> None:
         """Show that this run is alive; belongs into the transaction in which it begins files."""
         if self._dead:
-            self._execute(self._delete(self._dead))
+            self._ledger.execute(self._delete(self._dead))
         if not pooled:
             self.lock()
             return
         self._before = self._beats()
-        self._execute(self._beat())
+        self._ledger.execute(self._beat())
         self._begun_at = time.monotonic()
 
     def lock(self) -> None:
         """Hold this run's lock over the ledger's connection."""
-        self._execute(f"SELECT pg_catalog.pg_advisory_lock({self.key})")
+        self._ledger.execute(f"SELECT pg_catalog.pg_advisory_lock({self.key})")
 
     def start(self) -> None:
         """Advance the beat until `close`."""
@@ -116,13 +115,15 @@ class Liveness:
 
     def _beats(self) -> dict[int, int]:
         """The beats of other runs by key, without those that are known to be dead."""
-        rows = self._execute(f"SELECT l.writers[1], l.beat FROM {self.source} AS l WHERE file = ''")
+        rows = self._ledger.execute(
+            f"SELECT l.writers[1], l.beat FROM {self._ledger.source} AS l WHERE file = ''"
+        )
         return {key: n for key, n in rows if key != self.key and self._dead.get(key) != n}
 
     def _beat(self) -> str:
         return (
-            f'INSERT INTO {self.name} AS l (file, "table", first_record, records, rejected, '
-            f"batch_size, file_name, run, writers, beat) VALUES ('', '{self.run_id}', 0, 0, 0, 0, "
+            f'INSERT INTO {self._ledger.name} AS l (file, "table", first_record, records, '
+            f"rejected, batch_size, file_name, run, writers, beat) VALUES ('', '{self.run_id}', 0, 0, 0, 0, "
             f"'', '{self.run_id}', '{{{self.key}}}', 1) "
             'ON CONFLICT (file, "table", first_record) DO UPDATE SET beat = l.beat + 1'
         )
@@ -131,6 +132,6 @@ class Liveness:
         """The statement that deletes the rows of this run and of those with these beats."""
         rows = ", ".join(f"({key}, {beat})" for key, beat in [(self.key, 0), *beats.items()])
         return (
-            f"DELETE FROM {self.name} WHERE file = '' AND "
+            f"DELETE FROM {self._ledger.name} WHERE file = '' AND "
             f"(\"table\" = '{self.run_id}' OR (writers[1], beat) IN ({rows}))"
         )

@@ -17,7 +17,8 @@ from pathlib import Path
 import msgspec
 
 from pgload.contract import HELD_REJECTS, REJECTS, to_json
-from pgload.migrate.ledger.ledger import BatchKey, Ledger
+from pgload.migrate.ledger.entries import BatchKey
+from pgload.migrate.ledger.ledger import Ledger
 from pgload.migrate.outputs.run_dir import AppendFile, is_running, replace_file
 from pgload.migrate.outputs.run_files import Reject, reject_line
 

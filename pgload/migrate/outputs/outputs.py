@@ -25,7 +25,7 @@ from typing import Any, Self
 from pgload.errors import OutputError
 from pgload.load.stats import BatchStat
 from pgload.migrate.counts import RowCounts
-from pgload.migrate.ledger.ledger import BatchKey
+from pgload.migrate.ledger.entries import BatchKey
 from pgload.migrate.options import KEEP_RUNS
 from pgload.migrate.outputs.held_rejects import HeldRejects
 from pgload.migrate.outputs.progress import FileFacts, RunFacts, Snapshot, Status, Tally

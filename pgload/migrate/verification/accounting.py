@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from pgload.migrate.ledger.ledger import CommittedBatch
+from pgload.migrate.ledger.entries import CommittedBatch
 
 KEPT = 12  # numbers of missing records of a batch
 SHOWN = 3  # of these, in its line

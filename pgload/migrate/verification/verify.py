@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pgload.errors import UsageError
 from pgload.load.verify import Fingerprint, fingerprint
-from pgload.migrate.ledger.ledger import EMPTY, Entry, FileKey, Ledger
+from pgload.migrate.ledger.entries import EMPTY, Entry, FileKey
+from pgload.migrate.ledger.ledger import Ledger
 from pgload.migrate.outputs.rejects import rejected_numbers
 from pgload.migrate.plan import FilePlan
 from pgload.migrate.verification.accounting import FileAccount

@@ -12,7 +12,7 @@ from pgload.errors import SourceError
 from pgload.load.loader import Work
 from pgload.load.stats import BatchStat
 from pgload.migrate.console import say
-from pgload.migrate.ledger.ledger import Entry
+from pgload.migrate.ledger.entries import Entry
 from pgload.migrate.outputs.outputs import Outputs
 from pgload.migrate.outputs.progress import FileFacts
 from pgload.migrate.plan import FilePlan

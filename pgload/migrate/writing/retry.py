@@ -18,7 +18,9 @@ from pgload.errors import LoadError, RecordError, TargetError
 from pgload.load.methods import Method
 from pgload.load.session import EncodedBatch, Session, Writer, WriteResult, load_error, reason
 from pgload.migrate.counts import NONE, RowCounts
-from pgload.migrate.ledger.ledger import BatchKey, Ledger, is_already_committed
+from pgload.migrate.ledger.entries import BatchKey
+from pgload.migrate.ledger.ledger import Ledger
+from pgload.migrate.ledger.statements import is_already_committed
 from pgload.migrate.options import MANY_REJECTS, RETRY_TIMEOUT
 from pgload.migrate.outputs.run_files import Reject
 from pgload.migrate.sqlstates import is_data_error, is_transient, must_reconnect
@@ -118,7 +120,7 @@ class RetryingWriter(Writer):
         retry_timeout: float = RETRY_TIMEOUT,
     ) -> None:
         self._report = report
-        self._ledger = ledger
+        self._ledger = ledger.statements if ledger else None
         self._file_ids = file_ids or {}
         self._upserts = upserts or {}
         self._may_suppress = may_suppress
@@ -193,7 +195,7 @@ class RetryingWriter(Writer):
         first = self._prepare(session, encoded.table)
         if self._ledger:
             file = self._file_ids[encoded.batch.path]
-            first.append(self._ledger.insert_statement(file, encoded.table, encoded.batch))
+            first.append(self._ledger.insert(file, encoded.table, encoded.batch))
         before = b"; ".join(filter(None, first))
         try:
             if not isinstance(encoded.payload, RecordError):
@@ -241,7 +243,7 @@ class RetryingWriter(Writer):
         assert self._ledger is not None
         file = self._file_ids[encoded.batch.path]
         with session.connection.cursor() as cursor:
-            cursor.execute(self._ledger.select_statement(file, encoded.table, encoded.batch))
+            cursor.execute(self._ledger.select(file, encoded.table, encoded.batch))
             row = cursor.fetchone()
         if row is None:
             return Outcome(WriteResult(0, 0.0, 0.0), NONE)
@@ -283,7 +285,7 @@ class RetryingWriter(Writer):
             note = ""
             if self._ledger:
                 file = self._file_ids[encoded.batch.path]
-                note = self._ledger.counts_statement(file, encoded.table, encoded.batch, "counts")
+                note = self._ledger.add_counts(file, encoded.table, encoded.batch, "counts")
             after = upsert.statement(cursor.connection, records=records, note=note)
             method.write(cursor, payload, before=before, after=after)
             row = cursor.fetchone()
@@ -305,9 +307,7 @@ class RetryingWriter(Writer):
             file = self._file_ids[encoded.batch.path]
             values = ", ".join(f"{n} AS {name}" for name, n in counts._asdict().items())
             cursor.execute(
-                self._ledger.counts_statement(
-                    file, encoded.table, encoded.batch, f"(SELECT {values})"
-                )
+                self._ledger.add_counts(file, encoded.table, encoded.batch, f"(SELECT {values})")
             )
 
     def _write_good(self, session: Session, encoded: EncodedBatch, before: bytes) -> Outcome:
@@ -330,9 +330,7 @@ class RetryingWriter(Writer):
             self._record_suppressed(cursor, encoded, counts)
             if self._ledger and rejects:
                 file = self._file_ids[batch.path]
-                cursor.execute(
-                    self._ledger.rejected_statement(file, encoded.table, batch, len(rejects))
-                )
+                cursor.execute(self._ledger.set_rejected(file, encoded.table, batch, len(rejects)))
             if rejects:
                 self._check_max_rejects(session.worker, encoded, rejects)
                 self._hold_rejects(session.worker, encoded, rejects)

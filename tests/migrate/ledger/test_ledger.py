@@ -9,7 +9,7 @@ import pytest
 from msgspec import Raw
 
 from pgload.errors import SourceError
-from pgload.migrate.ledger.ledger import EMPTY, Entry
+from pgload.migrate.ledger.entries import EMPTY, Entry
 from pgload.source.reader import Batch
 from tests.support.migrating import MigrationSandbox, wait_for_lock
 from tests.support.waiting import wait_until

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgload.migrate.ledger.ledger import CommittedBatch
+from pgload.migrate.ledger.entries import CommittedBatch
 from pgload.migrate.verification.accounting import FileAccount
 
 
