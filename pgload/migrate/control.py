@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -12,8 +11,9 @@ from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from pgload.errors import TargetError
+from pgload.migrate.backoff import pauses
 from pgload.migrate.sqlstates import is_transient, must_reconnect
-from pgload.migrate.writing.retry import FIRST_PAUSE, LONGEST_PAUSE, session_settings
+from pgload.migrate.writing.session_settings import session_settings
 from pgload.targets.pooler import is_pooled
 from pgload.targets.target import Target
 
@@ -50,9 +50,8 @@ class Control:
         """
         import psycopg2
 
-        pause = FIRST_PAUSE
         self.progressed()
-        while True:
+        for pause in pauses():
             try:
                 return action(self.connection)
             except (psycopg2.Error, TargetError) as error:
@@ -62,8 +61,8 @@ class Control:
                 if must_reconnect(error):
                     self.close()
                 note(f"{self._target.cloud}: {' '.join(str(error).split())}: trying again")
-            time.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(2 * pause, LONGEST_PAUSE)
+            time.sleep(pause)
+        raise AssertionError  # pragma: no cover: `pauses` does not end
 
     def progressed(self) -> None:
         """Count `retry_timeout` from now on: a long action has got something from the server."""

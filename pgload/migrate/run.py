@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -28,8 +27,7 @@ from pgload.migrate.prepare import MAKE_DURABLE, Prepared, prepare
 from pgload.migrate.sqlstates import is_transient
 from pgload.migrate.verification.results import describe, to_results
 from pgload.migrate.verification.verify import verify
-from pgload.migrate.writing.partitions import Partitioning
-from pgload.migrate.writing.pending import PendingBatches
+from pgload.migrate.writing.pending import PendingBatches, in_order
 from pgload.migrate.writing.retry import RetryingWriter
 from pgload.targets.cloud import LOCAL_CLOUDS
 from pgload.targets.target import Target
@@ -203,7 +201,7 @@ class MigrationRun:
             with show_progress(lambda: out.snapshot):
                 files: Sequence[FilePlan] = plan.files
                 while files:
-                    for part in _in_order(files, prepared.partitionings):
+                    for part in in_order(files, prepared.partitionings):
                         loader.run(pending.open(part), on_batch=pending.written)
                     out.load_finished()
                     files = self._lost_files(out, pending)
@@ -348,19 +346,3 @@ class MigrationRun:
                 say(f"resume with: {last.resume_command}")
         say(f"see {output_dir}{os.sep} for progress, statistics, results and log")
         return final
-
-
-def _in_order(
-    files: Sequence[FilePlan], partitionings: Mapping[Path, Partitioning]
-) -> Iterator[list[FilePlan]]:
-    """Consecutive files that may be written together; one part has to be finished before the next.
-
-    A worker writes the batches of a partition in order, so those of other partitions, and of a
-    table that may refer to another one, have to wait.
-    """
-
-    def order(file: FilePlan) -> object:
-        partitioning = partitionings.get(file.path)
-        return partitioning and (partitioning, file.table.schema, file.table.name)
-
-    return (list(part) for _, part in groupby(files, order))

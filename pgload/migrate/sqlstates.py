@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pgload.errors import RecordError, RefusedLoginError
-from pgload.migrate.outputs.run_files import Reject
+from pgload.migrate.outputs.rejects import Reject
 from pgload.source.reader import Batch
 
 if TYPE_CHECKING:

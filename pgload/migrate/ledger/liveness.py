@@ -123,8 +123,8 @@ class Liveness:
     def _beat(self) -> str:
         return (
             f'INSERT INTO {self._ledger.name} AS l (file, "table", first_record, records, '
-            f"rejected, batch_size, file_name, run, writers, beat) VALUES ('', '{self.run_id}', 0, 0, 0, 0, "
-            f"'', '{self.run_id}', '{{{self.key}}}', 1) "
+            f"rejected, batch_size, file_name, run, writers, beat) "
+            f"VALUES ('', '{self.run_id}', 0, 0, 0, 0, '', '{self.run_id}', '{{{self.key}}}', 1) "
             'ON CONFLICT (file, "table", first_record) DO UPDATE SET beat = l.beat + 1'
         )
 

@@ -19,8 +19,9 @@ import msgspec
 from pgload.contract import HELD_REJECTS, REJECTS, to_json
 from pgload.migrate.ledger.entries import BatchKey
 from pgload.migrate.ledger.ledger import Ledger
-from pgload.migrate.outputs.run_dir import AppendFile, is_running, replace_file
-from pgload.migrate.outputs.run_files import Reject, reject_line
+from pgload.migrate.outputs.files import AppendFile, replace_file
+from pgload.migrate.outputs.rejects import Reject, reject_line
+from pgload.migrate.outputs.run_dir import is_running
 
 
 class HeldRejects:

@@ -29,9 +29,10 @@ from pgload.migrate.ledger.entries import BatchKey
 from pgload.migrate.options import KEEP_RUNS
 from pgload.migrate.outputs.held_rejects import HeldRejects
 from pgload.migrate.outputs.progress import FileFacts, RunFacts, Snapshot, Status, Tally
+from pgload.migrate.outputs.rejects import Reject
 from pgload.migrate.outputs.results import last_line, results
 from pgload.migrate.outputs.run_dir import link_as_latest, make_run_dir, prune
-from pgload.migrate.outputs.run_files import Reject, RunFiles, first_line, iso
+from pgload.migrate.outputs.run_files import RunFiles, first_line, iso
 
 TICK = 0.25  # seconds between two replacements of the progress file
 MAX_EVENTS = 10_000  # in the queue; while a disk hangs, the workers wait

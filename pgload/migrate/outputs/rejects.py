@@ -1,18 +1,74 @@
-"""Rejected records, read from the files: for the `rejects` command, and by their numbers."""
+"""Rejected records: how they are kept in `rejects.jsonl`, and read from it."""
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 from msgspec import Raw
 
-from pgload.contract import HELD_REJECTS, REJECTS
+from pgload.contract import HELD_REJECTS, REJECTS, to_json
 from pgload.errors import UsageError
+from pgload.migrate.outputs.files import AppendFile
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A record that could not be written."""
+
+    file: str
+    record: int  # its number in the file, from 1
+    offset: int | None  # of its first byte in the file; None where that is not known
+    table: str
+    column: str | None  # None where the server does not name one
+    sqlstate: str | None  # None where the record was refused before it was sent
+    message: str
+    data: bytes | Raw  # its JSON text
+
+
+class RejectFile:
+    """`rejects.jsonl`: one line per reject, with the keys of `Reject`.
+
+    `data` is the record itself: `python -m pgload rejects` gives a file of records to fix and to
+    migrate again. Text that is not JSON is kept as a string under `text` instead.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = AppendFile(path)
+
+    def write(self, rejects: Sequence[Reject]) -> None:
+        """Write the rejects of a batch, from any thread; they are on the disk when it returns.
+
+        After an `OutputError` none of them is in the file.
+        """
+        if rejects:
+            self._file.append(b"".join(map(reject_line, rejects)), durable=True)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def reject_line(reject: Reject) -> bytes:
+    """A reject as a line of `rejects.jsonl`."""
+    facts = {
+        name: getattr(reject, name)
+        for name in ("file", "record", "offset", "table", "column", "sqlstate", "message")
+    }
+    data = bytes(reject.data)
+    try:
+        _any_json.decode(data)
+    except (ValueError, RecursionError):
+        return to_json(facts | {"text": data.decode("utf-8", "backslashreplace")}) + b"\n"
+    # The text is kept as it is, since parsing could lose digits of a number. Line breaks in JSON
+    # are between tokens, where a space means the same.
+    one_line = data.replace(b"\n", b" ").replace(b"\r", b" ")
+    return to_json(facts)[:-1] + b', "data": ' + one_line + b"}\n"
 
 
 class _Line(msgspec.Struct):
@@ -84,3 +140,4 @@ def _record(path: Path, number: int, line: bytes) -> str:
 
 _decode = msgspec.json.Decoder(_Line).decode
 _decode_number = msgspec.json.Decoder(_Number).decode
+_any_json = msgspec.json.Decoder()

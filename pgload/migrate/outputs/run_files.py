@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,9 @@ from pgload.contract import (
     to_json,
 )
 from pgload.load.stats import BatchStat
+from pgload.migrate.outputs.files import AppendFile, replace_file
 from pgload.migrate.outputs.progress import FileState, RunFacts, Snapshot
-from pgload.migrate.outputs.run_dir import AppendFile, replace_file
+from pgload.migrate.outputs.rejects import RejectFile
 
 # Statistics grow to 40 MB, progress with thousands of files to 4 MB, and both are replaced as a
 # whole. So the longer that takes, the longer until the next time: at most this share of the run.
@@ -194,58 +194,3 @@ def first_line(facts: RunFacts) -> str:
 
 
 _CLOCK = "%Y-%m-%d %H:%M:%S"
-_any_json = msgspec.json.Decoder()
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """A record that could not be written."""
-
-    file: str
-    record: int  # its number in the file, from 1
-    offset: int | None  # of its first byte in the file; None where that is not known
-    table: str
-    column: str | None  # None where the server does not name one
-    sqlstate: str | None  # None where the record was refused before it was sent
-    message: str
-    data: bytes | msgspec.Raw  # its JSON text
-
-
-class RejectFile:
-    """`rejects.jsonl`: one line per reject, with the keys of `Reject`.
-
-    `data` is the record itself: `python -m pgload rejects` gives a file of records to fix and to
-    migrate again. Text that is not JSON is kept as a string under `text` instead.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._file = AppendFile(path)
-
-    def write(self, rejects: Sequence[Reject]) -> None:
-        """Write the rejects of a batch, from any thread; they are on the disk when it returns.
-
-        After an `OutputError` none of them is in the file.
-        """
-        if rejects:
-            self._file.append(b"".join(map(reject_line, rejects)), durable=True)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def reject_line(reject: Reject) -> bytes:
-    """A reject as a line of `rejects.jsonl`."""
-    facts = {
-        name: getattr(reject, name)
-        for name in ("file", "record", "offset", "table", "column", "sqlstate", "message")
-    }
-    data = bytes(reject.data)
-    try:
-        _any_json.decode(data)
-    except (ValueError, RecursionError):
-        return to_json(facts | {"text": data.decode("utf-8", "backslashreplace")}) + b"\n"
-    # The text is kept as it is, since parsing could lose digits of a number. Line breaks in JSON
-    # are between tokens, where a space means the same.
-    one_line = data.replace(b"\n", b" ").replace(b"\r", b" ")
-    return to_json(facts)[:-1] + b', "data": ' + one_line + b"}\n"

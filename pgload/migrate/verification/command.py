@@ -15,8 +15,8 @@ from pgload.migrate.console import say
 from pgload.migrate.control import Control, with_timeouts
 from pgload.migrate.ledger.ledger import Ledger
 from pgload.migrate.options import RETRY_TIMEOUT, MigrateOptions, OnConflict
+from pgload.migrate.outputs.files import output_error, replace_file
 from pgload.migrate.outputs.held_rejects import settle_rejects
-from pgload.migrate.outputs.run_dir import output_error, replace_file
 from pgload.migrate.plan import Plan, make_plan, read_folder
 from pgload.migrate.signals import StopOnSignal
 from pgload.migrate.verification.results import VerifiedTable, describe, to_results

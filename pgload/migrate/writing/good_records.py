@@ -11,7 +11,7 @@ from pgload.load.encode import RowEncoder
 from pgload.load.methods import Method, make_method
 from pgload.load.session import EncodedBatch
 from pgload.migrate.counts import NONE, RowCounts
-from pgload.migrate.outputs.run_files import Reject
+from pgload.migrate.outputs.rejects import Reject
 from pgload.migrate.sqlstates import (
     FOREIGN_KEY,
     NOT_NULL,

@@ -1,9 +1,10 @@
-"""`PendingBatches`: the batches that are not committed yet, and which files are finished."""
+"""The batches that are not committed yet, in their order, and which files are finished."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from math import ceil
 from pathlib import Path
 from threading import Lock
@@ -115,3 +116,19 @@ class PendingBatches:
                 self._finished.add(name)
         if finished:
             self._out.file_finished(name, self._errors[name])
+
+
+def in_order(
+    files: Sequence[FilePlan], partitionings: Mapping[Path, Partitioning]
+) -> Iterator[list[FilePlan]]:
+    """Consecutive files that may be written together; one part has to be finished before the next.
+
+    A worker writes the batches of a partition in order, so those of other partitions, and of a
+    table that may refer to another one, have to wait.
+    """
+
+    def order(file: FilePlan) -> object:
+        partitioning = partitionings.get(file.path)
+        return partitioning and (partitioning, file.table.schema, file.table.name)
+
+    return (list(part) for _, part in groupby(files, order))

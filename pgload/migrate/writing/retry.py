@@ -5,71 +5,39 @@ Every record of a batch is committed once or rejected once, whatever happens to 
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from itertools import count
 from pathlib import Path
-from threading import Event, Lock
+from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pgload.errors import LoadError, RecordError, TargetError
 from pgload.load.methods import Method
 from pgload.load.session import EncodedBatch, Session, Writer, WriteResult, load_error, reason
+from pgload.migrate.backoff import pauses
 from pgload.migrate.counts import NONE, RowCounts
 from pgload.migrate.ledger.entries import BatchKey
 from pgload.migrate.ledger.ledger import Ledger
 from pgload.migrate.ledger.statements import is_already_committed
-from pgload.migrate.options import MANY_REJECTS, RETRY_TIMEOUT
-from pgload.migrate.outputs.run_files import Reject
+from pgload.migrate.options import RETRY_TIMEOUT
+from pgload.migrate.outputs.rejects import Reject
 from pgload.migrate.sqlstates import is_data_error, is_transient, must_reconnect
 from pgload.migrate.writing.good_records import GoodRecords
+from pgload.migrate.writing.reject_limit import RejectLimit
+from pgload.migrate.writing.session_settings import session_settings, transaction_settings
 from pgload.migrate.writing.upsert import Upsert
 from pgload.schema.table import Table
 from pgload.targets.pooler import is_pooled
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 32.0  # seconds between attempts, doubled each time
 SPLIT = ("values", "json")  # methods whose payload is a list of statements
-LONGEST_LOCK_WAIT = 30.0  # seconds; then the wait is reported, and the batch retried
 MAY_BE_COMMITTED = (
     "without a ledger it is unknown whether they are committed: compare the table with the file "
     "before you load it again"
 )
-
-
-def session_settings(retry_timeout: float) -> bytes:
-    """The settings of a connection; `retry_timeout` is in seconds.
-
-    A batch whose connection is lost is retried at once, and its ledger row then waits until the
-    server gives up the lost connection. By default that may take hours. A wait for a lock ends, so
-    that it counts against `retry_timeout`; a shorter `lock_timeout` of the role stays.
-    """
-    wait = round(1000 * min(retry_timeout, LONGEST_LOCK_WAIT))  # ms
-    return f"""
-        SET idle_in_transaction_session_timeout = '1min';
-        SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10;
-        SET tcp_keepalives_count = 3; SET tcp_user_timeout = 60000;
-        SELECT pg_catalog.set_config('lock_timeout', '{wait}', false) FROM pg_catalog.pg_settings
-        WHERE name = 'lock_timeout' AND setting::bigint NOT BETWEEN 1 AND {wait}
-    """.encode()
-
-
-def transaction_settings(retry_timeout: float, connection: Connection) -> bytes:
-    """The settings of a transaction, where a pooler leaves none to the session: `lock_timeout`."""
-    wait = round(1000 * min(retry_timeout, LONGEST_LOCK_WAIT))  # ms
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT setting::bigint NOT BETWEEN 1 AND %s FROM pg_catalog.pg_settings "
-            "WHERE name = 'lock_timeout'",
-            (wait,),
-        )
-        ((longer,),) = cursor.fetchall()
-    return f"SET LOCAL lock_timeout = {wait}".encode() if longer else b""
 
 
 class Reporter(Protocol):
@@ -96,11 +64,10 @@ class RetryingWriter(Writer):
     """Writes each batch with its ledger row, and retries it after a transient error.
 
     Of a batch with a data error the bad records are found and reported, and the others written.
-    Raises `LoadError` for any other error, for more than `max_rejects` rejects (if it is None, for
-    `MANY_REJECTS` that are most of the records), and after `retry_timeout` seconds in which no
-    worker could write a batch: so a worker that cannot reconnect waits as long as others make
-    progress. Without a ledger a batch whose connection was lost is not retried, since it may be
-    committed.
+    Raises `LoadError` for any other error, for too many rejects (see `RejectLimit`), and after
+    `retry_timeout` seconds in which no worker could write a batch: a worker that cannot reconnect
+    waits as long as others make progress. Without a ledger a batch whose connection was lost is not
+    retried, since it may be committed.
 
     `file_ids` gives the SHA-256 of each file's content, `upserts` the tables that need one;
     `may_suppress` are the tables on which the server may drop rows, so that they are counted.
@@ -124,13 +91,9 @@ class RetryingWriter(Writer):
         self._file_ids = file_ids or {}
         self._upserts = upserts or {}
         self._may_suppress = may_suppress
-        self._max_rejects = max_rejects
+        self._limit = RejectLimit(max_rejects)
         self._retry_timeout = retry_timeout
-        self._rejects = 0  # of committed batches, and held
-        self._held: dict[int, int] = {}  # by worker: rejects of the batch that it is writing
-        self._records = 0  # of the batches that are written
         self._last_written = 0.0  # when any worker last wrote a batch; time.monotonic
-        self._lock = Lock()
 
     def staging_table(self, table: Table) -> Table:
         """The staging table where the table has one."""
@@ -140,8 +103,8 @@ class RetryingWriter(Writer):
         """Write and commit a batch, with as many attempts as it takes. Raises `LoadError`."""
         import psycopg2
 
-        began, pause, failure = time.monotonic(), FIRST_PAUSE, None
-        for attempt in count(1):
+        began, failure = time.monotonic(), None
+        for attempt, pause in enumerate(pauses(), 1):
             self._report.connection_state(session.worker, "writing")
             try:
                 outcome = self._attempt(session, encoded)
@@ -159,33 +122,30 @@ class RetryingWriter(Writer):
                 if not stop:
                     self._report.retry(session.worker, failure)
                     self._report.connection_state(session.worker, "lost" if lost else "retrying")
-                    stop = halted.wait(pause * random.uniform(0.5, 1.0))
+                    stop = halted.wait(pause)
                 if stop:
                     if not lost:  # otherwise it is unknown whether the batch is committed
                         self._drop_rejects(session.worker)
                     raise load_error(encoded, error) from None
                 if must_reconnect(error):
                     session.connection.close()
-                pause = min(2 * pause, LONGEST_PAUSE)
             except BaseException:
                 session.roll_back()
                 self._drop_rejects(session.worker)
                 raise
             else:
                 self._last_written = time.monotonic()
-                with self._lock:
-                    self._records += len(encoded.batch.records)
                 if outcome.result.rejected:
-                    self._held.pop(session.worker, None)
                     self._report.confirm_rejects(session.worker)
                 else:  # those of an earlier attempt
                     self._drop_rejects(session.worker)
+                self._limit.confirm(session.worker, len(encoded.batch.records))
                 if any(outcome.counts):
                     name = encoded.batch.path.name
                     self._report.count_rows(name, encoded.table.name, outcome.counts)
                 self._report.connection_state(session.worker, "waiting")
                 return outcome.result._replace(attempts=attempt, error=failure)
-        raise AssertionError  # pragma: no cover: `count` does not end
+        raise AssertionError  # pragma: no cover: `pauses` does not end
 
     def _attempt(self, session: Session, encoded: EncodedBatch) -> Outcome:
         import psycopg2
@@ -332,7 +292,7 @@ class RetryingWriter(Writer):
                 file = self._file_ids[batch.path]
                 cursor.execute(self._ledger.set_rejected(file, encoded.table, batch, len(rejects)))
             if rejects:
-                self._check_max_rejects(session.worker, encoded, rejects)
+                self._limit.hold(session.worker, encoded, rejects)
                 self._hold_rejects(session.worker, encoded, rejects)
             written = time.perf_counter()
             cursor.execute("COMMIT")
@@ -344,27 +304,6 @@ class RetryingWriter(Writer):
         )
         return Outcome(result, counts)
 
-    def _check_max_rejects(
-        self, worker: int, encoded: EncodedBatch, rejects: Sequence[Reject]
-    ) -> None:
-        """Raise `LoadError` for too many of them, these rejects of a batch included."""
-        with self._lock:
-            self._rejects += len(rejects) - self._held.get(worker, 0)
-            self._held[worker] = len(rejects)
-            count, records = self._rejects, self._records + len(encoded.batch.records)
-        last = f"{encoded.batch.path.name}: record {rejects[-1].record}"
-        if self._max_rejects is None:
-            if count >= MANY_REJECTS and 2 * count > records:
-                raise LoadError(
-                    f"{last}: {rejects[-1].message}; {count:,} of the {records:,} records so far "
-                    "are rejected: fix the cause, or continue with --max-rejects none"
-                )
-        elif count > self._max_rejects:
-            raise LoadError(
-                f"{last} is reject number {count}, and --max-rejects is {self._max_rejects}: "
-                f"{rejects[-1].message}"
-            )
-
     def _hold_rejects(self, worker: int, encoded: EncodedBatch, rejects: Sequence[Reject]) -> None:
         """Put rejects on the disk before the commit."""
         key = None
@@ -375,6 +314,5 @@ class RetryingWriter(Writer):
 
     def _drop_rejects(self, worker: int) -> None:
         """Forget rejects of an attempt that was not committed."""
-        with self._lock:
-            self._rejects -= self._held.pop(worker, 0)
+        self._limit.drop(worker)
         self._report.drop_rejects(worker)

@@ -17,9 +17,9 @@ import pytest
 
 from pgload.contract import BATCHES, PROGRESS, REJECTS, RESULTS, STATS
 from pgload.load.loader import Loader
+from pgload.migrate.outputs.files import AppendFile
 from pgload.migrate.outputs.outputs import Outputs
 from pgload.migrate.outputs.progress import FileFacts
-from pgload.migrate.outputs.run_dir import AppendFile
 from pgload.source.reader import read_batches
 from pgload.targets.target import Target
 from tests.support.loading import make_table, write_json

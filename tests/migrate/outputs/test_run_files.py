@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from pgload.contract import PROGRESS, REJECTS, RESULTS, STATS
 from pgload.migrate.outputs.outputs import Outputs
 from pgload.migrate.outputs.progress import FileFacts
-from pgload.migrate.outputs.run_files import Pace, Reject, RejectFile
+from pgload.migrate.outputs.rejects import Reject, RejectFile
+from pgload.migrate.outputs.run_files import Pace
 from tests.support.environment import ROOT
 from tests.support.running import content, facts, file_size_limit, reject, stat
 
@@ -91,7 +92,7 @@ def test_reject_without_room(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from pgload.errors import OutputError\n"
-        "from pgload.migrate.outputs.run_files import RejectFile\n"
+        "from pgload.migrate.outputs.rejects import RejectFile\n"
         "from tests.support.running import reject\n"
         "file = RejectFile(Path(sys.argv[1]))\n"
         "file.write([reject(1)])\n"
