@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from pgload.contract import OUTPUT_DIR
+from pgload.errors import UsageError
 
 KEEP_RUNS = 20
 RETRY_TIMEOUT = 300.0  # seconds
@@ -48,3 +50,12 @@ class MigrateOptions:
     def writes_again(self) -> bool:
         """Whether records that earlier runs have committed are written again."""
         return self.restart or (self.on_conflict != "error" and not self.resume)
+
+
+def check_output_dir(data: Path, output_dir: Path) -> None:
+    """Raise `UsageError` for outputs among the data, which the next run would load."""
+    real_data, real_output_dir = (Path(os.path.realpath(path)) for path in (data, output_dir))
+    if real_output_dir.is_relative_to(real_data):
+        raise UsageError(
+            f"--output-dir {output_dir} is in --data {data}: choose a folder outside of it"
+        )

@@ -13,11 +13,12 @@ from pgload.contract import REJECTS
 from pgload.errors import LoadError, OutputError, PgloadError, TargetError, UsageError
 from pgload.load.loader import Loader
 from pgload.load.session import with_hint
-from pgload.migrate.console import filled, say, show_progress
+from pgload.migrate.console import filled, say, show
 from pgload.migrate.control import Control, interruptible
 from pgload.migrate.ledger.entries import EMPTY
 from pgload.migrate.ledger.ledger import Ledger
 from pgload.migrate.options import MigrateOptions
+from pgload.migrate.outputs.display import display
 from pgload.migrate.outputs.held_rejects import settle_rejects
 from pgload.migrate.outputs.outputs import Outputs
 from pgload.migrate.outputs.progress import FileFacts, RunFacts, Status
@@ -198,7 +199,7 @@ class MigrationRun:
             out.log.info(f"Connected to {self._target.cloud}: {loader.connections} connections")
             out.log.info(f"Writing {batches} batches over {loader.connections} connections")
             out.load_started()
-            with show_progress(lambda: out.snapshot):
+            with show(lambda: display(out.snapshot)):
                 files: Sequence[FilePlan] = plan.files
                 while files:
                     for part in in_order(files, prepared.partitionings):

@@ -6,11 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 from pgload.errors import RecordError, RefusedLoginError
-from pgload.migrate.outputs.rejects import Reject
-from pgload.source.reader import Batch
 
 if TYPE_CHECKING:
-    import psycopg2
+    pass
 
 NOT_NULL, FOREIGN_KEY = "23502", "23503"
 # After these the server has to be found anew: it takes no writes any more since a failover, or its
@@ -36,23 +34,6 @@ KNOWN_CLASSES = (
 # A value that its type does not take; the server names the column only where it reads text (COPY).
 VALUE_STATES = "22"
 _COLUMN_IN_CONTEXT = re.compile(r'COPY .+, line 1, column (.+?)(?:: ".*|: null input)?')
-
-
-def make_reject(
-    table: str, part: Batch, column: str | None, error: psycopg2.Error | RecordError
-) -> Reject:
-    """The reject of a part of one record, without its offset."""
-    message = error.reason if isinstance(error, RecordError) else error.diag.message_primary
-    return Reject(
-        file=part.path.name,
-        record=part.first_record,
-        offset=None,
-        table=table,
-        column=column,
-        sqlstate=getattr(error, "pgcode", None),
-        message=message or str(error),
-        data=part.records[0],
-    )
 
 
 def column_of(error: Exception) -> str | None:

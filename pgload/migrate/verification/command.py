@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,20 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgload.contract import OUTPUT_DIR, VERIFICATION, ExitCode, one_line, to_json
 from pgload.errors import UsageError
-from pgload.migrate.command import check_output_dir, cloud_of, connected
 from pgload.migrate.console import say
-from pgload.migrate.control import Control, with_timeouts
+from pgload.migrate.control import Control, cloud_of, open_control
 from pgload.migrate.ledger.ledger import Ledger
-from pgload.migrate.options import RETRY_TIMEOUT, MigrateOptions, OnConflict
+from pgload.migrate.options import RETRY_TIMEOUT, MigrateOptions, OnConflict, check_output_dir
 from pgload.migrate.outputs.files import output_error, replace_file
 from pgload.migrate.outputs.held_rejects import settle_rejects
 from pgload.migrate.plan import Plan, make_plan, read_folder
-from pgload.migrate.signals import StopOnSignal
 from pgload.migrate.verification.results import VerifiedTable, describe, to_results
 from pgload.migrate.verification.verify import verify as verify_files
-from pgload.targets.cloud import LOCAL_CLOUDS, environment, open_target
-from pgload.targets.connection_errors import one_line_errors
-from pgload.targets.target import Target
+from pgload.targets.cloud import LOCAL_CLOUDS, environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,30 +62,21 @@ class VerifyOptions:
 def verify(options: VerifyOptions) -> int:
     """Compare; gives the exit code. Raises `PgloadError` where nothing could be compared."""
     migration = options.as_migration
-    check_output_dir(migration)
+    check_output_dir(options.data, options.output_dir)
     variables = environment(Path.cwd())
-    cloud = cloud_of(migration, variables)
+    cloud = cloud_of(options.cloud, variables)
     if cloud in LOCAL_CLOUDS:
         raise UsageError(
             f"--cloud {cloud} is a new server, which holds no rows: name the cloud that the files "
             "were migrated to"
         )
     started = datetime.now().astimezone()
-    with ExitStack() as stack:
-        signals = stack.enter_context(StopOnSignal())
-        target = stack.enter_context(open_target(cloud, variables))
-        target = with_timeouts(target, options.retry_timeout)
-        stack.enter_context(one_line_errors(target, PRIVILEGES))
-        with connected(target) as connection:
-            say(f"{cloud}: PostgreSQL {connection.info.parameter_status('server_version')}")
+    with open_control(cloud, variables, options.retry_timeout, PRIVILEGES) as (control, _):
         folder = read_folder(options.data)
-        control = Control(target, options.retry_timeout)
-        stack.callback(control.close)
-        signals.cancel = control.cancel
         plan = control.run(lambda connection: make_plan(folder, connection, migration), say)
         if plan.problems:
             raise UsageError("; ".join(plan.problems))
-        tables = _compare(options, plan, target, control)
+        tables = _compare(options, plan, control)
     seconds = (datetime.now().astimezone() - started).total_seconds()
     _write(options.output_dir, _results(cloud, plan, tables, started, seconds))
     for path, first in plan.duplicates.items():
@@ -104,9 +90,7 @@ def verify(options: VerifyOptions) -> int:
     return ExitCode.COMPLETE if verified else ExitCode.INCOMPLETE
 
 
-def _compare(
-    options: VerifyOptions, plan: Plan, target: Target, control: Control
-) -> list[VerifiedTable]:
+def _compare(options: VerifyOptions, plan: Plan, control: Control) -> list[VerifiedTable]:
     ledger: Ledger | None = None
 
     def on_server(action: Callable[[Connection], Result]) -> Result:
@@ -120,7 +104,7 @@ def _compare(
 
     if options.ledger:
         ledger = found = control.run(
-            lambda connection: Ledger(connection, target.connect, say), say
+            lambda connection: Ledger(connection, control.target.connect, say), say
         )
         for text in on_server(lambda _: list(settle_rejects(options.output_dir, found))):
             say(text)

@@ -1,18 +1,13 @@
-"""How far a verification is, and how that is shown."""
+"""How far a verification is."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, TextIO
 
 from pgload.contract import duration, one_line
-from pgload.migrate.console import show_state
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from pgload.migrate.console import Display
 
 WINDOW = 10.0  # seconds that the speed is measured over
 
@@ -49,46 +44,24 @@ class VerifyProgress:
 
     @property
     def percent(self) -> float:
-        """Of the records."""
+        """The share of the records that are compared."""
         return 100 * self.done / self.total if self.total else 100.0
 
     @property
     def records_per_second(self) -> float:
-        """Within the last seconds."""
+        """The speed of the last `WINDOW` seconds."""
         (then, before), (now, after) = self._recent[0], self._recent[-1]
         return (after - before) / (now - then) if now > then else 0.0
 
     @property
-    def texts(self) -> dict[str, str]:
-        """By label, what is shown beside the bar."""
+    def display(self) -> Display:
+        """What is shown."""
         speed, left = self.records_per_second, ""
         if speed and self.done < self.total:
             left = f", {duration((self.total - self.done) / speed)} left"
-        return {
+        texts = {
             "compared": f"{self.done:,} of {self.total:,} records ({int(self.percent)}%)",
             "speed": f"{speed:,.0f} records/s{left}",
             "now": one_line(self.state),
         }
-
-
-def show_verification(
-    progress: VerifyProgress, stream: TextIO | None = None
-) -> AbstractContextManager[None]:
-    """Show the progress while the block runs, on a terminal as a bar."""
-    return show_state(lambda: progress, stream, update_bar=_update_bar, line=_line)
-
-
-def _line(progress: VerifyProgress) -> str:
-    return "compared " + ", ".join(progress.texts.values())
-
-
-def _update_bar(bar: Progress, progress: VerifyProgress) -> None:
-    texts = progress.texts
-    if not bar.tasks:
-        bar.add_task("verify", total=100)
-        for label in texts:
-            bar.add_task(label, total=None, text="", style="")
-    first, *others = bar.tasks
-    bar.update(first.id, completed=progress.percent)
-    for task in others:
-        bar.update(task.id, text=texts[task.description])
+        return Display(self.percent, texts, line=f"compared {', '.join(texts.values())}")

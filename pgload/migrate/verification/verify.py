@@ -7,17 +7,19 @@ Rows that were there before do not matter, and a row that was lost or changed is
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pgload.errors import UsageError
 from pgload.load.verify import Fingerprint, fingerprint
+from pgload.migrate.console import show
 from pgload.migrate.ledger.entries import EMPTY, Entry, FileKey
 from pgload.migrate.ledger.ledger import Ledger
 from pgload.migrate.outputs.rejects import rejected_numbers
 from pgload.migrate.plan import FilePlan
 from pgload.migrate.verification.accounting import FileAccount
-from pgload.migrate.verification.progress import VerifyProgress, show_verification
+from pgload.migrate.verification.progress import VerifyProgress
 from pgload.migrate.verification.results import VerifiedFile, VerifiedTable
 from pgload.migrate.verification.rows import (
     FileRows,
@@ -70,7 +72,7 @@ def verify(
     tables: dict[tuple[str | None, str], list[FilePlan]] = {}
     for file in files:
         tables.setdefault((file.table.schema, file.table.name), []).append(file)
-    with show_verification(progress):
+    with show(lambda: progress.display):
         return [
             _TableCheck(each, entries, on_server, ledger, rejected).run(by_key, progress)
             for each in tables.values()
@@ -99,22 +101,20 @@ class _TableCheck:
     def run(self, by_key: bool | None, progress: VerifyProgress) -> VerifiedTable:
         """Compare; the sums first where they can be equal, else each row."""
         self._progress, start = progress, progress.done
-        if not self._on_server(lambda connection: exists(self._table, connection)):
+        if not self._on_server(partial(exists, self._table)):
             for index, file in enumerate(self._files):
-                account = self._on_server(lambda _, i=index: self._account(i))  # type: ignore[misc]
+                account = self._on_server(partial(self._account, index))
                 for number in range(1, file.scan.records + 1):
                     account.lacks(number)
             return self._result(Fingerprint(0, 0), Surplus(0, None), by_key=False)
-        key = self._on_server(lambda connection: self._key(by_key, connection))
+        key = self._on_server(partial(self._key, by_key))
         tables = self._on_server(
             lambda connection: compared_tables([f.table for f in self._files], key, connection)
         )
         groups: dict[tuple[str, ...], list[FileRows]] = {}
         for index, table in enumerate(tables):
             names = tuple(column.name for column in table.columns)
-            rows = self._on_server(
-                lambda connection, i=index, t=table: file_rows(i, t, connection)  # type: ignore[misc]
-            )
+            rows = self._on_server(partial(file_rows, index, table))
             groups.setdefault(names, []).append(rows)
         if key is None and len(groups) == 1 and (total := self._equal_sums(*groups.values())):
             return self._result(total, Surplus(0, None), by_key=False)
@@ -154,23 +154,21 @@ class _TableCheck:
             file.scan.records - (entry.rejected + entry.counts.not_written if entry else 0)
             for file, entry in zip(self._files, self._entries, strict=True)
         )
-        if self._on_server(lambda connection: count_rows(table, connection)) != written:
+        if self._on_server(partial(count_rows, table)) != written:
             return None
         rows = checksum = 0
         for file in files:
             for batch in self._batches(file):
                 sums, bad = self._on_server(
-                    lambda connection, f=file, b=batch: sum_records(  # type: ignore[misc]
-                        f, b.first_record, b.records, connection
-                    )
+                    partial(sum_records, file, batch.first_record, batch.records)
                 )
                 rows, checksum = rows + sums.rows, checksum + sums.checksum
                 if bad:
-                    account = self._on_server(lambda _, f=file: self._account(f.index))  # type: ignore[misc]
+                    account = self._on_server(partial(self._account, file.index))
                     for number in bad:
                         account.lacks(number)
         self._progress.state = f"comparing with table {table.name}"
-        total = self._on_server(lambda connection: fingerprint(table, connection))
+        total = self._on_server(partial(fingerprint, table))
         explained = not any(account.missing for account in self._accounts.values())
         return total if total == Fingerprint(rows, checksum) and explained else None
 
@@ -207,7 +205,7 @@ class _TableCheck:
             yield batch
             self._progress.add(len(batch.records))
 
-    def _account(self, index: int) -> FileAccount:
+    def _account(self, index: int, _connection: Connection | None = None) -> FileAccount:
         if index not in self._accounts:
             file, batches = self._files[index], None
             if (ledger := self._ledger) is not None and self._entries[index] is not None:
@@ -220,7 +218,7 @@ class _TableCheck:
     def _result(self, total: Fingerprint, surplus: Surplus, *, by_key: bool) -> VerifiedTable:
         files = []
         for index in range(len(self._files)):
-            files.append(self._on_server(lambda _, i=index: self._file(i)))  # type: ignore[misc]
+            files.append(self._on_server(partial(self._file, index)))
         example = None
         if surplus.example is not None:
             index, number = surplus.example
@@ -239,7 +237,7 @@ class _TableCheck:
             files=sorted(files, key=lambda each: each.file),
         )
 
-    def _file(self, index: int) -> VerifiedFile:
+    def _file(self, index: int, _connection: Connection) -> VerifiedFile:
         file, entry = self._files[index], self._entries[index]
         counts = entry or EMPTY
         read = file.scan.records

@@ -18,10 +18,10 @@ from pgload.migrate.sqlstates import (
     column_of,
     is_data_error,
     is_value_error,
-    make_reject,
 )
 from pgload.migrate.writing.input_check import check_input, pieces
 from pgload.schema.table import Table
+from pgload.source.reader import Batch
 from pgload.source.scan import DECODE_ERRORS
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class GoodRecords:
 
     def _reject(self, at: int, error: psycopg2.Error | RecordError, column: str | None) -> None:
         part = self._encoded.batch.select([at])
-        self._rejects[at] = make_reject(self._encoded.table.name, part, column, error)
+        self._rejects[at] = _make_reject(self._encoded.table.name, part, column, error)
 
     def _find_column(self, positions: Sequence[int]) -> str | None:
         """The column whose value is refused, from COPY's error context; None if it names none."""
@@ -187,3 +187,20 @@ class GoodRecords:
         finally:
             self._cursor.execute("ROLLBACK TO SAVEPOINT pgload")
         return None
+
+
+def _make_reject(
+    table: str, part: Batch, column: str | None, error: psycopg2.Error | RecordError
+) -> Reject:
+    """The reject of a part of one record, without its offset."""
+    message = error.reason if isinstance(error, RecordError) else error.diag.message_primary
+    return Reject(
+        file=part.path.name,
+        record=part.first_record,
+        offset=None,
+        table=table,
+        column=column,
+        sqlstate=getattr(error, "pgcode", None),
+        message=message or str(error),
+        data=part.records[0],
+    )

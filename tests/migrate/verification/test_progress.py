@@ -6,7 +6,8 @@ from io import StringIO
 
 import pytest
 
-from pgload.migrate.verification.progress import VerifyProgress, show_verification
+from pgload.migrate.console import show
+from pgload.migrate.verification.progress import VerifyProgress
 from tests.support.terminal import terminal
 
 
@@ -18,7 +19,7 @@ def test_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(4):
         now[0] += 2
         progress.add(1000)
-    assert progress.texts == {
+    assert progress.display.texts == {
         "compared": "4,000 of 10,000 records (40%)",
         "speed": "500 records/s, 12 s left",
         "now": "none begun",
@@ -26,7 +27,7 @@ def test_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     progress.restart(0)
     now[0] += 2
     progress.add(3000)
-    assert progress.texts["compared"] == "3,000 of 10,000 records (30%)"
+    assert progress.display.texts["compared"] == "3,000 of 10,000 records (30%)"
     progress.add(3000)
     assert progressed == [1000, 2000, 3000, 4000, 6000]
 
@@ -34,7 +35,7 @@ def test_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_lines() -> None:
     """Without a terminal the state is a line, the last one at the end."""
     stream, progress = StringIO(), VerifyProgress(200)
-    with show_verification(progress, stream):
+    with show(lambda: progress.display, stream):
         progress.state = "t.json"
         progress.add(200)
     assert stream.getvalue().startswith("compared 200 of 200 records (100%), ")
@@ -46,7 +47,7 @@ def test_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     progress = VerifyProgress(200)
     progress.state = "t.json"
-    with terminal() as (stream, written), show_verification(progress, stream):
+    with terminal() as (stream, written), show(lambda: progress.display, stream):
         progress.add(50)
     for expected in ("━━━", "50 of 200 records (25%)", "t.json"):
         assert expected in written[0]

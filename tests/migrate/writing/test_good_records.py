@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 
 from pgload.contract import METHODS
-from pgload.migrate import input_check, retry
+from pgload.migrate.writing import input_check, reject_limit
 from pgload.migrate.writing.good_records import GoodRecords
 from pgload.migrate.writing.input_check import check_input
 from pgload.schema.table import Column, Table
@@ -163,7 +163,7 @@ def test_hopeless_run(
 ) -> None:
     """Without --max-rejects a run ends after many rejects that are most of the records so far;
     with `none` it does not end."""
-    monkeypatch.setattr(retry, "MANY_REJECTS", 100)
+    monkeypatch.setattr(reject_limit, "MANY_REJECTS", 100)
     sandbox.sql(TYPED)
     records = [{"n": n, "d": "never" if n >= 40 else None} for n in range(300)]
     sandbox.file("typed.json", records)
@@ -185,7 +185,7 @@ def test_many_rejects_among_more_records(
     sandbox: MigrationSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many rejects do not end a run as long as most of the records are written."""
-    monkeypatch.setattr(retry, "MANY_REJECTS", 50)
+    monkeypatch.setattr(reject_limit, "MANY_REJECTS", 50)
     sandbox.sql(TYPED)
     sandbox.file("typed.json", [{"n": n if n % 5 < 3 else "bad"} for n in range(300)])
     assert sandbox.migrate("--batch-size", "10") == 1
