@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 KILLS = int(os.environ.get("PGLOAD_KILLS", "3"))
 CUTS = int(os.environ.get("PGLOAD_CUTS", "2"))
-RECORDS, BATCH = 6000, 10
+RECORDS, BATCH = 3000, 10
 BAD = 75  # each such record is bad
 
 
@@ -128,7 +128,7 @@ def test_cut_off(restarts: tuple[Target, Restarts], tmp_path: Path, connections:
             given = ("--batch-size", str(BATCH), "--connections", str(connections))
             with sandbox.start("--method", method, *given) as process:
                 while wait_for_commits(
-                    sandbox, process, sandbox.committed() + random.randrange(10, 2000)
+                    sandbox, process, sandbox.committed() + random.randrange(10, RECORDS)
                 ):
                     how = random.choice([None, None, signal.SIGINT, signal.SIGQUIT])
                     if how is None:

@@ -27,7 +27,7 @@ from tests.support.waiting import wait_until
 # The runs that are alive, according to the ledger.
 BEGUN = "SELECT count(*)::int FROM pgload_ledger WHERE file = ''"
 KILLS = int(os.environ.get("PGLOAD_KILLS", "2"))
-RUNS = int(os.environ.get("PGLOAD_RUNS", "2"))
+RUNS = int(os.environ.get("PGLOAD_RUNS", "1"))
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_in_a_row(through: MigrationSandbox, pooler: Target) -> None:
     """Migrations in a row, two at once and killed ones among them, leave nothing behind."""
     through.sql("CREATE TABLE k (k int PRIMARY KEY, v int)")
     for number in range(RUNS):
-        path = through.file("k.json", [{"k": k, "v": number} for k in range(500)])
+        path = through.file("k.json", [{"k": k, "v": number} for k in range(300)])
         given = ("--on-conflict", "skip", "--batch-size", "10", "--connections", "2")
         through.sql("TRUNCATE k", "DROP TABLE IF EXISTS pgload_ledger")
         with through.start(*given) as killed:

@@ -95,7 +95,14 @@ class Liveness:
         self._begun_at = time.monotonic()
 
     def lock(self) -> None:
-        """Hold this run's lock over the ledger's connection."""
+        """Hold this run's lock over the ledger's connection.
+
+        The server may not have noticed yet that the connection which has held it so far is lost.
+        """
+        self._ledger.execute(
+            f"SELECT pg_catalog.pg_terminate_backend(pid) FROM ({_HELD}) AS held (key, pid) "
+            f"WHERE key = {self.key} AND pid <> pg_catalog.pg_backend_pid()"
+        )
         self._ledger.execute(f"SELECT pg_catalog.pg_advisory_lock({self.key})")
 
     def start(self) -> None:

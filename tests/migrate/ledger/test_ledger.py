@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from msgspec import Raw
 
-from pgload.errors import SourceError
-from pgload.migrate.ledger.entries import EMPTY, Entry
-from pgload.source.reader import Batch
+from pgload.migrate.ledger.entries import LedgerFile
+from pgload.migrate.ledger.ledger import Ledger
+from pgload.schema.table import Table
 from tests.support.migrating import MigrationSandbox, wait_for_lock
 from tests.support.waiting import wait_until
 
@@ -72,28 +72,15 @@ def test_two_at_once_of_different_files(sandbox: MigrationSandbox, tmp_path: Pat
     sandbox.check(*paths, table="new")
 
 
-def batch(first: int, records: int) -> Batch:
-    return Batch(Path("a.json"), first, [Raw(b"{}")] * records)
-
-
-def test_entry() -> None:
-    """A batch is committed if its entry has the same records; in part is an error."""
-    entry = Entry(batch_size=10, batches={1: 10, 21: 5}, starts=[1, 21], records=15, rejected=0)
-    assert [entry.holds(batch(first, 10)) for first in (1, 11, 26)] == [True, False, False]
-    assert entry.holds(batch(21, 5))
-    assert not EMPTY.holds(batch(1, 10))
-    for first, records in ((1, 5), (5, 2), (11, 11), (21, 10), (23, 10)):
-        with pytest.raises(SourceError, match=r"^a.json: .* committed in part"):
-            entry.holds(batch(first, records))
-
-
-def test_entry_of_selected_records() -> None:
-    """A batch of selected records is committed by its first one; others may lie between them."""
-    entry = Entry(batch_size=3, batches={1: 3, 2: 2, 9: 1}, starts=[1, 2, 9], records=6, rejected=0)
-    whole = batch(1, 10)
-    assert entry.holds(whole.select([0, 3, 6]))
-    assert entry.holds(whole.select([1, 4]))
-    assert not entry.holds(whole.select([2, 5]))
-    for positions in ([0, 3], [1, 4, 7], [2, 8], [0, 1, 2]):
-        with pytest.raises(SourceError, match=r"^a.json: .* committed in part"):
-            entry.holds(whole.select(positions))
+def test_lost_connection(sandbox: MigrationSandbox) -> None:
+    """The run's lock moves to a new connection, although the server has not noticed yet that the
+    former one is lost."""
+    with closing(sandbox.connect()) as lost, closing(sandbox.connect()) as new:
+        ledger = Ledger(lost, sandbox.connect, print)
+        ledger.create()
+        ledger.begin([LedgerFile("0" * 64, "t.json", Table("t"))], 10)
+        with new.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '5s'")
+        ledger.use(new)
+        held = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        assert sandbox.sql(held) == [(new.info.backend_pid,)]

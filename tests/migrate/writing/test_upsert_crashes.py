@@ -15,7 +15,7 @@ import pytest
 from tests.migrate.test_crashes import CUTS, KILLS, wait_for_commits
 from tests.support.migrating import MigrationSandbox, wait_while_running
 
-FILES, RECORDS, KEYS = 3, 2000, 90  # records of a file; keys of all files
+FILES, RECORDS, KEYS = 3, 900, 90  # records of a file; keys of all files
 UPDATE = ("--on-conflict", "update", "--batch-size", "10", "--resume")
 
 
