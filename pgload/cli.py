@@ -29,9 +29,10 @@ MODULE = "python -m pgload"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; gives the exit code. Errors for the user go to standard error, one line.
+    """Run one command; returns the exit code. An error for the user is one line on standard error.
 
-    Without arguments it is the process's command, which began when the process did.
+    Without arguments the command is that of `sys.argv`, and its time counts from the start of the
+    process.
     """
     started = _process_started() if arguments is None else time.time()
     out, err = (stream and _UntilClosed(stream) for stream in (sys.stdout, sys.stderr))
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class _UntilClosed:
     """An output stream that discards what is written after its reader, as in `| head`, has gone.
 
-    The command goes on, and its exit code is that of its work.
+    The command continues, and its exit code is that of its work.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -198,7 +199,7 @@ def _rejects(options: argparse.Namespace) -> int:
     from pgload.migrate.outputs.rejects import held_records, rejected_records
 
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8")  # it is data, whatever the terminal's alphabet is
+        sys.stdout.reconfigure(encoding="utf-8")  # data, whatever the terminal's encoding is
     for record in rejected_records(options.file):
         print(record)
     if held := held_records(options.file):
@@ -272,7 +273,10 @@ def _compare(options: argparse.Namespace) -> int:
     from pgload.report.compare import CompareOptions, Output, compare, parse_formats
     from pgload.report.gate import Gate, parse_percent
 
-    for stream in (sys.stdout, sys.stderr):  # a path of any alphabet on a terminal of another
+    for stream in (
+        sys.stdout,
+        sys.stderr,
+    ):  # a path may have characters that the terminal cannot show
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     holds = compare(

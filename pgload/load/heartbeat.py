@@ -73,7 +73,7 @@ class Heartbeat:
 
 
 def watch(read: Callable[[], Mapping[Key, int]]) -> set[Key]:
-    """The keys of those who are alive; `read` gives the beats by key.
+    """The keys of those who are alive; `read` returns the beats by key.
 
     Returns at once where there is none, and as soon as all have advanced; otherwise after
     `MISSED` intervals.

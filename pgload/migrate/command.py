@@ -43,9 +43,9 @@ EXIT_CODES: dict[Status, ExitCode] = {
 
 
 def migrate(options: MigrateOptions, forecast: Forecast | None = None) -> int:
-    """Migrate; gives the exit code. Raises `PgloadError` where nothing was written.
+    """Migrate; returns the exit code. Raises `PgloadError` where nothing was written.
 
-    `forecast` gives a dry run the lines on how long the load takes.
+    `forecast` returns the lines on how long the load takes, for a dry run.
     """
     check_output_dir(options.data, options.output_dir)
     variables = environment(Path.cwd())
@@ -96,7 +96,7 @@ def _dry_run(
     target: Target,
     forecast: Forecast | None,
 ) -> ExitCode:
-    """Check a sample of each file, and tell how long the load takes; gives the load's exit code."""
+    """Check a sample of each file, and estimate the load's duration; returns the exit code."""
     checks = {file.path.name: control.run(partial(check_sample, file), say) for file in plan.files}
     for line in describe_checks(checks, plan.records):
         say(line)

@@ -69,7 +69,7 @@ class Control:
         raise AssertionError  # pragma: no cover: `pauses` does not end
 
     def progressed(self) -> None:
-        """Count `retry_timeout` from now on: a long action has got something from the server."""
+        """Count `retry_timeout` from now on, as a long action has received an answer."""
         self._began = time.monotonic()
 
     def cancel(self) -> None:
@@ -84,7 +84,7 @@ class Control:
 
 
 def interruptible(connect: Callable[[], Result]) -> Result:
-    """What `connect()` returns, called in a thread, so that the main thread can hear of Ctrl-C."""
+    """What `connect()` returns, called in a thread, so that Ctrl-C interrupts the wait."""
     done: Future[Result] = Future()
 
     def run() -> None:

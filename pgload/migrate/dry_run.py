@@ -1,4 +1,4 @@
-"""What a dry run finds out besides the plan: which records would be rejected, how long it takes."""
+"""What a dry run reports besides the plan: which records would be rejected."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def _create_tables(
     connection: Connection,
     note: Callable[[str], None],
 ) -> Plan:
-    """Create the tables of the plan; gives the plan that holds now."""
+    """Create the tables of the plan; returns the plan that holds now."""
     import psycopg2
 
     unique = options.on_conflict != "error"
@@ -184,7 +184,7 @@ def _begin_files(
     options: MigrateOptions,
     note: Callable[[str], None],
 ) -> tuple[dict[Path, Entry], list[FilePlan]]:
-    """Record the files in the ledger; gives what is committed of each, and the shared ones."""
+    """Record the files in the ledger; returns what is committed of each, and the shared ones."""
     if ledger is None:
         return dict.fromkeys([file.path for file in plan.files], EMPTY), []
     begun = ledger.begin(

@@ -1,4 +1,4 @@
-"""`MigrationRun`: a migration that writes, from its plan to its final status."""
+"""A migration that writes, from its plan to its final status."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class MigrationRun:
         self._ignore_first_signal = ignore_first_signal
 
     def execute(self) -> Status:
-        """Create tables, load the files, write the outputs; gives the final status.
+        """Create tables, load the files, write the outputs; returns the final status.
 
         Raises `TargetError` and `UsageError` where no batch was written.
         """
@@ -154,7 +154,7 @@ class MigrationRun:
         return self._control.run(run, lambda text: self._note(out, text))
 
     def _load(self, out: Outputs, prepared: Prepared, pending: PendingBatches) -> Status | None:
-        """Write all batches; gives the status, or None where the outputs determine it."""
+        """Write all batches; returns the status, or None where the outputs determine it."""
         options, plan = self._options, prepared.plan
         for path in (*plan.folder.empty, *plan.duplicates):
             out.file_started(FileFacts(path.name, ""))
@@ -232,7 +232,7 @@ class MigrationRun:
         return notes
 
     def _lost_files(self, out: Outputs, pending: PendingBatches) -> list[FilePlan]:
-        """Make all commits durable; gives the files of which committed batches were lost.
+        """Make all commits durable; returns the files of which committed batches were lost.
 
         With `synchronous_commit = off` a server that crashes loses commits that it has confirmed.
         """
@@ -300,7 +300,7 @@ class MigrationRun:
         return "completed_with_errors" if self._report_others(out, prepared) or before else None
 
     def _report_others(self, out: Outputs, prepared: Prepared) -> bool:
-        """Report who wrote the shared files; gives whether records of them were rejected."""
+        """Report who wrote the shared files; returns whether records of them were rejected."""
         if self._ledger is None or not prepared.shared:
             return False
         import psycopg2
@@ -326,7 +326,7 @@ class MigrationRun:
         say(text)
 
     def _end(self, out: Outputs, status: Status | None = None, error: str | None = None) -> Status:
-        """Finish the outputs and print a summary; gives the final status."""
+        """Finish the outputs and print a summary; returns the final status."""
         try:
             results = out.finish(status, error)
             final: Status = results["status"]

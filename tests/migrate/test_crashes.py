@@ -43,7 +43,7 @@ BAD = 75  # each such record is bad
 def wait_for_commits(
     sandbox: MigrationSandbox, process: subprocess.Popen[str], records: int
 ) -> bool:
-    """Wait until so many records are committed; gives False if the process ends before."""
+    """Wait until so many records are committed; returns False if the process ends before."""
 
     def committed() -> bool:
         with suppress(psycopg2.Error, TargetError):  # while the server restarts

@@ -99,16 +99,17 @@ def test_asynchronous_commits(restarts: tuple[Target, Restarts], tmp_path: Path,
             "ALTER SYSTEM SET wal_writer_flush_after = '1GB'",
             "SELECT pg_reload_conf()",
         )
-        path = sandbox.numbers("t.json", 2500)
+        records = 4000 if when == "during" else 1000
+        path = sandbox.numbers("t.json", records)
         with sandbox.start("--batch-size", "10", "--connections", "2") as process:
             if when == "during":
-                wait_while_running(process, lambda: sandbox.committed() > 1000)
+                wait_while_running(process, lambda: sandbox.committed() > 500)
                 server.restart(signal.SIGQUIT)
             output, _ = process.communicate(timeout=100)
         assert process.returncode == 0, output
         server.restart(signal.SIGQUIT)
         sandbox.check(path)
-        assert sandbox.output("migration_results.json")["total_records"] == 2500
+        assert sandbox.output("migration_results.json")["total_records"] == records
         if when == "during":
             assert "were lost when the server crashed" in output
         sandbox.sql("ALTER SYSTEM RESET ALL")

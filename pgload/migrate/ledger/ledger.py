@@ -91,7 +91,7 @@ class Ledger(LedgerQueries):
         forget: bool = False,
         refuse_shared: bool = False,
     ) -> dict[FileKey, Begun]:
-        """Record the files. Gives what of each is committed, and whether another run writes it.
+        """Record the files; returns what of each is committed, and whether another run writes it.
 
         A file that is recorded already keeps the batch size and the partitions that it has there.
         `forget` deletes what earlier runs have recorded of a file, unless another run writes it
@@ -135,7 +135,7 @@ class Ledger(LedgerQueries):
     def delete_statement(self, table: Table) -> str:
         """The statement that deletes what is recorded of a table.
 
-        It belongs into the transaction that creates the table: a new one is empty, whatever an
+        It belongs in the transaction that creates the table: a new one is empty, whatever an
         earlier table of the same name held.
         """
         name = literal(self._table(table), self.connection)

@@ -84,7 +84,7 @@ class Liveness:
         return run in holders or run in self._seen
 
     def begin(self, *, pooled: bool) -> None:
-        """Show that this run is alive; belongs into the transaction in which it begins files."""
+        """Show that this run is alive; belongs in the transaction in which it begins files."""
         if self._dead:
             self._ledger.execute(self._delete(self._dead))
         if not pooled:

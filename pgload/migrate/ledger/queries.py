@@ -67,7 +67,7 @@ class LedgerQueries:
         )
 
     def records_of_other_versions(self, files: Sequence[LedgerFile]) -> dict[FileKey, int]:
-        """How many records are committed of files with the same name and other content."""
+        """By file: the committed records of files with the same name and other content."""
         if not self._exists():
             return {}
         found: dict[FileKey, int] = {}

@@ -60,7 +60,7 @@ class _Head(msgspec.Struct):
 
 
 def settle_rejects(output_dir: Path, ledger: Ledger) -> Iterator[str]:
-    """Decide what became of rejects that killed runs have held; gives a note for each batch.
+    """Decide what became of rejects that killed runs have held; returns a note for each batch.
 
     Where the ledger has the batch by that run, they go to that run's `rejects.jsonl`; where another
     run has written it, they are removed. Where the ledger does not have it they stay: a server may

@@ -1,4 +1,4 @@
-"""`Outputs`: the files of a run, kept by one thread from a queue of events.
+"""The files of a run, written by one thread from a queue of events.
 
 Workers only put events into the queue. The thread takes them out a few times a second, counts them,
 appends lines to the log and to `batches.jsonl`, and replaces the progress file. So a batch costs
@@ -117,7 +117,7 @@ class Outputs:
     # Events. They are in the files within a tick.
 
     def correct_facts(self, **changes: Any) -> None:
-        """Fields of the run's facts turned out to be others than planned, before any batch."""
+        """Replace fields of the run's facts, before the first batch."""
         self._facts = self._tally.facts = self._files.facts = replace(self._facts, **changes)
 
     def files_planned(self, files: Iterable[FileFacts]) -> None:
@@ -157,10 +157,10 @@ class Outputs:
         self._events.put(partial(self._count_batch, stat, end))
 
     def hold_rejects(self, worker: int, batch: BatchKey | None, rejects: Sequence[Reject]) -> None:
-        """Records of a batch cannot be written. To be called before the batch is committed:
+        """Keep records that cannot be written, instead of those that the worker has held before.
 
-        they are on the disk when this returns, so that a killed run has lost none of them. They
-        replace what the worker has held before. `batch` is None without a ledger.
+        Called before the batch is committed: they are on the disk when this returns, so that a
+        killed run has lost none of them. `batch` is None without a ledger.
         """
         self._raise_error()
         self._held.hold(worker, batch, rejects)
@@ -208,7 +208,7 @@ class Outputs:
         self._tally.connections[worker] = (state, time.perf_counter())
 
     def finish(self, status: Status | None = None, error: str | None = None) -> dict[str, Any]:
-        """Write all files for the last time; gives the content of `migration_results.json`.
+        """Write all files for the last time; returns the content of `migration_results.json`.
 
         Without a status the run is completed, with errors if there were any; `error` is why it
         ended early. A second call changes nothing. Raises `OutputError` if a file cannot be
@@ -277,7 +277,7 @@ class Outputs:
         )
 
     def _write_all(self, status: Status | None, error: str | None) -> dict[str, Any]:
-        """Write every file for the last time, even if one of them fails; gives the results."""
+        """Write every file for the last time, even if one of them fails; returns the results."""
         seconds = time.perf_counter() - self._begin
         self._take_events()
         tally = self._tally

@@ -175,7 +175,7 @@ class Tally:
         self.failed += file.status != "completed"
 
     def batch(self, stat: BatchStat) -> int:
-        """A batch is committed. Returns its number in the run, from 1."""
+        """A batch is committed; returns its number in the run, from 1."""
         self.batches += 1
         for total in (self._file(stat.file, stat.table), self._table(stat.table)):
             total.records += stat.records
@@ -204,7 +204,7 @@ class Tally:
         self.records -= records
 
     def written_by_others(self, file: str, records: int) -> None:
-        """Records of a file that a migration has committed that ran at the same time."""
+        """A migration that ran at the same time has committed these records of a file."""
         self._file(file, "").records_by_others = records
         self.records_by_others += records
 
@@ -220,7 +220,7 @@ class Tally:
 
     @property
     def done(self) -> int:
-        """The records of which it is certain what became of them, in this run."""
+        """The records that this run has written, rejected, skipped or suppressed."""
         return self.records + self.rejects + self.counts.not_written
 
     @property
@@ -230,7 +230,7 @@ class Tally:
 
     @property
     def left(self) -> int:
-        """The records of which it is not known what became of them."""
+        """The records that no run has written, rejected, skipped or suppressed."""
         before = self.records_before + self.rejects_before + self.not_written_before
         return max(self.facts.total_records - before - self.records_by_others - self.done, 0)
 

@@ -34,8 +34,8 @@ class Reject:
 class RejectFile:
     """`rejects.jsonl`: one line per reject, with the keys of `Reject`.
 
-    `data` is the record itself: `python -m pgload rejects` gives a file of records to fix and to
-    migrate again. Text that is not JSON is kept as a string under `text` instead.
+    `data` is the record itself: `python -m pgload rejects` prints the records, to fix them and
+    migrate them again. Text that is not JSON is kept as a string under `text` instead.
     """
 
     def __init__(self, path: Path) -> None:
@@ -103,7 +103,7 @@ def rejected_records(path: Path) -> Iterator[str]:
 def held_records(path: Path) -> int:
     """How many records beside a `rejects.jsonl` may have been rejected, too.
 
-    They are of batches of which the run has not got to know whether they are committed.
+    They are of batches of which the run did not learn whether they are committed.
     """
     held = 0
     for file in Path(os.path.realpath(path)).parent.glob(HELD_REJECTS):

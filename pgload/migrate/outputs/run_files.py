@@ -105,7 +105,7 @@ class RunFiles:
             self._log_lines.clear()
 
     def replace_progress_if_due(self, snapshot: Snapshot, files: Iterable[FileState]) -> None:
-        """Write `migration_progress.json`, unless that was too short a time ago."""
+        """Write `migration_progress.json`, unless it was written just now; see `Pace`."""
         self._progress_pace.run(lambda: self.replace_progress(snapshot, files))
 
     def replace_progress(
@@ -116,7 +116,7 @@ class RunFiles:
         self._replace(PROGRESS, content, durable=durable)
 
     def replace_stats_if_due(self) -> None:
-        """Write `migration_stats.json` if batches were added, and not too short a time ago."""
+        """Write `migration_stats.json` if batches were added, unless it was written just now."""
         if self._batches.size != self._stats_size:
             self._stats_pace.run(self.replace_stats)
 

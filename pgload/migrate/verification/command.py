@@ -60,7 +60,7 @@ class VerifyOptions:
 
 
 def verify(options: VerifyOptions) -> int:
-    """Compare; gives the exit code. Raises `PgloadError` where nothing could be compared."""
+    """Compare; returns the exit code. Raises `PgloadError` where nothing could be compared."""
     migration = options.as_migration
     check_output_dir(options.data, options.output_dir)
     variables = environment(Path.cwd())

@@ -1,4 +1,4 @@
-"""What a verification has found: of each file and table, for the results and the terminal."""
+"""The result of a verification: of each file and table, for the files and the terminal."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ class HashJoin:
             Session(lambda: self._connection, 0).roll_back()
 
     def add(self, file: FileRows, first: int, records: Sequence[Raw]) -> list[int]:
-        """Add records to those expected; gives the numbers of those that cannot become rows."""
+        """Add records to those expected; returns the numbers of those that cannot become rows."""
 
         def insert(first: int, part: Sequence[Raw]) -> None:
             head = _ADD.format(file=file.index, first=first).encode()
@@ -201,7 +201,7 @@ class HashJoin:
         return list(_unusable(insert, undo, first, records))
 
     def count(self, table: Table) -> Fingerprint:
-        """Count the rows of the table; gives the fingerprint of all of them."""
+        """Count the rows of the table; returns the fingerprint of all of them."""
         self._cursor.execute(
             _COUNT.format(
                 columns=", ".join(column_names(table, self._connection)),

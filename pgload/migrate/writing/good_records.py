@@ -1,4 +1,4 @@
-"""`GoodRecords`: writes the good records of a batch that has bad ones, which become rejects."""
+"""Writes the good records of a batch; the bad ones become rejects."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class GoodRecords:
         return counts.plus(self._retry_references())
 
     def rejects(self) -> list[Reject]:
-        """The other records, in their order."""
+        """The bad records, in their order."""
         rejects = [reject for _, reject in sorted(self._rejects.items())]
         offsets = self._encoded.batch.offsets([reject.record for reject in rejects])
         return [replace(reject, offset=offsets[reject.record]) for reject in rejects]

@@ -76,7 +76,7 @@ class Partitioning(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_ledger(cls, text: str) -> Partitioning:
-        """What `to_ledger` gave."""
+        """The partitioning that `to_ledger` has turned into a text."""
         return msgspec.json.decode(text, type=cls) if text else UNDIVIDED
 
 
@@ -135,7 +135,7 @@ def read_divided(
     stamp: Stamp | None = None,
     form: Format | None = None,
 ) -> Iterator[Batch]:
-    """The file's batches as `read_batches` gives them, or by partition; those of one in order.
+    """The file's batches as `read_batches` yields them, or by partition, each in order.
 
     A number of partitions times `batch_size` records are read and divided at a time, so that each
     partition has about one batch of them. No partitioning: batches in any order.
@@ -190,7 +190,7 @@ class Partitioner:
 
 
 def _canonical_value(token: bytes, canonical: Callable[[str], str]) -> bytes:
-    """What stands for all values that are equal; nothing for NULL and for what is not a value.
+    """The text that represents all equal values; empty for NULL and for what is not a value.
 
     The server may hold NULLs to be equal (NULLS NOT DISTINCT).
     """
@@ -217,10 +217,10 @@ def _kind(type_: str) -> str:
 
 
 def _canonical(kind: str) -> Callable[[str], str]:
-    """The function that gives equal values of a kind the same text, and others perhaps too.
+    """The function that turns equal values of a kind into the same text, and perhaps others too.
 
-    Raises `ValueError` or `ArithmeticError` for text that is not a value. A change of what it gives
-    needs a new name of the kind: ledgers have the old one.
+    Raises `ValueError` or `ArithmeticError` for text that is not a value. A change of its results
+    needs a new name of the kind, since ledgers have the old one.
     """
     name, _, scale = kind.partition(" ")
     if name == "numeric" and scale:

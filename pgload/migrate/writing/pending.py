@@ -64,7 +64,7 @@ class PendingBatches:
         return partitioning.count if partitioning else 1
 
     def open(self, files: Sequence[FilePlan]) -> Iterator[Work]:
-        """The batches; after a file that cannot be read comes the next one."""
+        """The batches; a file that cannot be read is reported, and the next one follows."""
         for file in files:
             name, entry = file.path.name, self.entries[file.path]
             if name not in self._finished:

@@ -1,4 +1,4 @@
-"""`RetryingWriter`: retries transient errors, rejects bad records, writes the ledger.
+"""Writes batches with their ledger rows, retries transient errors, and rejects bad records.
 
 Every record of a batch is committed once or rejected once, whatever happens to the connection.
 """
@@ -69,7 +69,7 @@ class RetryingWriter(Writer):
     waits as long as others make progress. Without a ledger a batch whose connection was lost is not
     retried, since it may be committed.
 
-    `file_ids` gives the SHA-256 of each file's content, `upserts` the tables that need one;
+    `file_ids` are the SHA-256 of each file's content, `upserts` those of the tables that need one;
     `may_suppress` are the tables on which the server may drop rows, so that they are counted.
     """
 
@@ -173,9 +173,9 @@ class RetryingWriter(Writer):
             return self._already_committed(session, encoded)
 
     def _prepare(self, session: Session, table: Table) -> list[bytes]:
-        """Set up a connection, and it for a table, once; gives what each transaction begins with.
+        """Set up a connection and its staging table; returns what each transaction begins with.
 
-        That is the same through a pooler, where nothing outlives a transaction.
+        Through a pooler, where nothing outlives a transaction, that is all of it, else nothing.
         """
         upsert, connection = self._upserts.get(table), session.connection
         if session.pooled is None:
@@ -239,7 +239,7 @@ class RetryingWriter(Writer):
         records: int,
         before: bytes = b"",
     ) -> RowCounts:
-        """Write encoded records, and give what the server reports of their rows."""
+        """Write encoded records; returns what the server reports of their rows."""
         upsert = self._upserts.get(encoded.table)
         if upsert is not None:
             note = ""

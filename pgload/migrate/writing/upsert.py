@@ -96,7 +96,7 @@ class Upsert:
     def prepare(self, connection: Connection, *, pooled: bool = False) -> bytes:
         """The statements that create the staging table, which is empty after every transaction.
 
-        `pooled`: they belong into each transaction, at whose end the table is dropped.
+        `pooled`: they belong in each transaction, at whose end the table is dropped.
         """
         staging, columns = qualified_name(self.staging, connection), self._columns(connection)
         target = qualified_name(self.table, connection)

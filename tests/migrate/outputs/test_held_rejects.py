@@ -36,7 +36,7 @@ CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED
 @contextmanager
 def killed_at_the_commit(sandbox: MigrationSandbox) -> Iterator[int]:
     """A migration that was killed while the server was committing its only batch, which has a
-    bad record; gives the backend, which waits still."""
+    bad record; returns the backend, which waits still."""
     sandbox.file("t.json", [{"n": "bad" if n == 4 else n, "a": "x"} for n in range(10)])
     sandbox.sql(SLOW_COMMIT)
     with sandbox.locked("pg_am IN ACCESS SHARE MODE") as lock:
