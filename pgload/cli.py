@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from pgload import __version__
 from pgload.arguments import add_command, group, port
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 MODULE = "python -m pgload"
+Options = TypeVar("Options")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,7 +89,7 @@ def _run(arguments: Sequence[str], started: float) -> int:
     options = parser().parse_args(arguments)
     options.arguments, options.started = arguments, started
     try:
-        code: int = options.command(options)
+        code: int = options.run(options)
     except PgloadError as error:
         print(f"pgload: {one_line(str(error))}", file=sys.stderr)
         return ExitCode.UNUSABLE
@@ -144,10 +145,8 @@ def _migrate(options: argparse.Namespace) -> int:
         raise UsageError("--resume needs the ledger: omit --no-ledger")
     if options.verify and not options.ledger:
         raise UsageError("--verify needs the ledger, which has the rejects: omit --no-ledger")
-    asked = {each.name for each in fields(MigrateOptions)}
-    given = {name: value for name, value in vars(options).items() if name in asked}
-    command = [*_program().split(), *options.arguments]
-    return migrate(MigrateOptions(**(given | {"command": command})), forecast)
+    options.command = [*_program().split(), *options.arguments]
+    return migrate(_only_fields(MigrateOptions, options), forecast)
 
 
 def _add_verify(commands: Commands) -> None:
@@ -167,12 +166,15 @@ def _add_verify(commands: Commands) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from dataclasses import fields
-
     from pgload.migrate.verification.command import VerifyOptions, verify
 
-    names = {each.name for each in fields(VerifyOptions)}
-    return verify(VerifyOptions(**{k: v for k, v in vars(options).items() if k in names}))
+    return verify(_only_fields(VerifyOptions, options))
+
+
+def _only_fields(kind: type[Options], options: argparse.Namespace) -> Options:
+    """A command's options, from the arguments that have the names of their fields."""
+    names = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in vars(options).items() if name in names})
 
 
 def _add_rejects(commands: Commands) -> None:
@@ -273,10 +275,7 @@ def _compare(options: argparse.Namespace) -> int:
     from pgload.report.compare import CompareOptions, Output, compare, parse_formats
     from pgload.report.gate import Gate, parse_percent
 
-    for stream in (
-        sys.stdout,
-        sys.stderr,
-    ):  # a path may have characters that the terminal cannot show
+    for stream in (sys.stdout, sys.stderr):  # which may lack characters of a path
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     holds = compare(

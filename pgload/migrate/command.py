@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgload.contract import ExitCode, Setting
+from pgload.contract import ExitCode, Setting, Status
 from pgload.errors import TargetError, UsageError
 from pgload.migrate.console import say
 from pgload.migrate.control import Control, cloud_of, connected, open_control
@@ -15,7 +15,6 @@ from pgload.migrate.dry_run import Forecast, check_sample, describe_checks
 from pgload.migrate.ledger.entries import EMPTY
 from pgload.migrate.ledger.ledger import Ledger
 from pgload.migrate.options import MigrateOptions, check_output_dir
-from pgload.migrate.outputs.progress import Status
 from pgload.migrate.plan import Plan, check_ledger, make_plan, read_folder
 from pgload.migrate.plan_text import describe_plan
 from pgload.migrate.run import MigrationRun

@@ -1,4 +1,4 @@
-"""The options of `migrate`, as the command line gives them."""
+"""The options of `migrate`, and their defaults."""
 
 from __future__ import annotations
 

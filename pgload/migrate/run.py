@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pgload.contract import REJECTS
+from pgload.contract import REJECTS, Status
 from pgload.errors import LoadError, OutputError, PgloadError, TargetError, UsageError
 from pgload.load.loader import Loader
 from pgload.load.session import with_hint
@@ -21,7 +21,7 @@ from pgload.migrate.options import MigrateOptions
 from pgload.migrate.outputs.display import display
 from pgload.migrate.outputs.held_rejects import settle_rejects
 from pgload.migrate.outputs.outputs import Outputs
-from pgload.migrate.outputs.progress import FileFacts, RunFacts, Status
+from pgload.migrate.outputs.progress import FileFacts, RunFacts
 from pgload.migrate.outputs.results import counts, times
 from pgload.migrate.plan import FilePlan, Plan
 from pgload.migrate.prepare import MAKE_DURABLE, Prepared, prepare

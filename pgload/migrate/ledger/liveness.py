@@ -1,8 +1,8 @@
-"""Which runs are alive, so that a run knows who else writes a file now.
+"""Which runs are alive, to find out who else writes a file now.
 
 A run has a key. It is alive while an advisory lock with this key is held. Where a pooler leaves it
 no lock, it has a row of the ledger instead, of the file '', in which its beat advances, and which
-it deletes at its end. Nothing is lost where a live run is taken for dead, since a batch is
+it deletes at its end. Nothing is lost where a live run is considered dead, since a batch is
 committed only once.
 """
 

@@ -1,9 +1,9 @@
 """Rejects of batches that are being committed: in a file of their own until it is known.
 
-They have to be on the disk before the commit, or a process that is killed right after it has lost
+They have to be on the disk before the commit, or a process that is killed right after it would lose
 them. But in `rejects.jsonl` there are only those of committed batches. So a worker's file holds the
 rejects of its batch, after a first line that says which batch it is. After the commit they go to
-`rejects.jsonl`. What a killed process has left is decided by a later run from the ledger.
+`rejects.jsonl`. By the ledger, a later run decides on those that a killed process has left.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def settle_rejects(output_dir: Path, ledger: Ledger) -> Iterator[str]:
 
 
 def _append_missing(path: Path, lines: Sequence[bytes]) -> None:
-    """Append the lines that the file does not have, as the run may have been killed in between."""
+    """Append the lines that the file does not have, as the run may have been killed meanwhile."""
     there, wanted, whole = Counter[bytes](), set(lines), 0  # bytes of whole lines
     if path.exists():
         with path.open("rb") as content:

@@ -22,13 +22,14 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self
 
+from pgload.contract import Status
 from pgload.errors import OutputError
 from pgload.load.stats import BatchStat
 from pgload.migrate.counts import RowCounts
 from pgload.migrate.ledger.entries import BatchKey
 from pgload.migrate.options import KEEP_RUNS
 from pgload.migrate.outputs.held_rejects import HeldRejects
-from pgload.migrate.outputs.progress import FileFacts, RunFacts, Snapshot, Status, Tally
+from pgload.migrate.outputs.progress import FileFacts, RunFacts, Snapshot, Tally
 from pgload.migrate.outputs.rejects import Reject
 from pgload.migrate.outputs.results import last_line, results
 from pgload.migrate.outputs.run_dir import link_as_latest, make_run_dir, prune

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from pgload.contract import FileStatus, Status
 from pgload.load.stats import BatchStat
 from pgload.migrate.counts import NONE, RowCounts
 
-Status = Literal["running", "completed", "completed_with_errors", "failed", "interrupted"]
-FileStatus = Literal[
-    "pending", "running", "completed", "completed_with_errors", "failed", "unfinished"
-]
 WINDOW = 10.0  # seconds that the current speed is measured over; a large batch takes a few of them
 
 

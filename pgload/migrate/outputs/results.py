@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from pgload.contract import duration
-from pgload.migrate.outputs.progress import Status, Tally
+from pgload.contract import Status, duration
+from pgload.migrate.outputs.progress import Tally
 from pgload.migrate.outputs.run_files import iso, setting
 
 

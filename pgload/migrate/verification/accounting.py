@@ -81,7 +81,7 @@ class FileAccount:
         self._firsts = [part.first for part in self._parts]
 
     def spare(self, number: int) -> bool:
-        """Whether this record may be without a row, as things stand."""
+        """Whether one more record of the batch may be without a row."""
         part = self._part(number)
         return part.lacking < part.allowed
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 FETCHED = 10_000  # rows at a time
-# A row's text tells NULL from '' and one column from the next.
+# A row's text distinguishes NULL from '', and one column from the next.
 _HASH = "pg_catalog.hashtextextended((r.*)::text, 0)"
 _EXPECTED, _PRESENT, _UNEVEN = (
     f"pg_temp.pgload_{name}" for name in ("expected", "present", "uneven")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-SOFT_ERRORS = 160_000  # the server version from which input functions give errors as rows
+SOFT_ERRORS = 160_000  # the server version from which input functions return errors as rows
 PARTS = 8  # that values or records are tried in after an error: for n bad ones, 8/7 n attempts
 # Classes of SQLSTATEs of types that cannot be checked in this way.
 _UNSUPPORTED = ("42", "0A")
@@ -84,7 +84,7 @@ def _refused(
         cursor.execute("SAVEPOINT pgload_check")
         try:
             yield from _refused_in_one_statement(cursor, columns, values)
-        except psycopg2.Error as error:  # a type of an extension that gives no errors as rows
+        except psycopg2.Error as error:  # a type of an extension without soft errors
             _check_unsupported(error)
             cursor.execute("ROLLBACK TO SAVEPOINT pgload_check")
         else:

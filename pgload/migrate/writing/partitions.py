@@ -3,7 +3,7 @@
 Records with the same key have to be written in the files' order. So they all belong to one
 partition, whose batches the loader writes in order; partitions are written side by side.
 
-Keys that the server holds to be equal have to be in one partition, however their JSON differs: 7,
+Keys that are equal on the server have to be in one partition, even if their JSON differs: 7,
 "7" and " 07 " in an integer column. Different ones may be in one, too. So a column whose equality
 only the server knows is left out, and a value that the server would refuse may be anywhere.
 """

@@ -14,8 +14,8 @@ def session_settings(retry_timeout: float) -> bytes:
     """The settings of a connection; `retry_timeout` is in seconds.
 
     A batch whose connection is lost is retried at once, and its ledger row then waits until the
-    server gives up the lost connection. By default that may take hours. A wait for a lock ends, so
-    that it counts against `retry_timeout`; a shorter `lock_timeout` of the role stays.
+    server closes the lost connection, by default after hours. A wait for a lock ends, so that it
+    counts against `retry_timeout`; a shorter `lock_timeout` of the role stays.
     """
     wait = _lock_timeout(retry_timeout)
     return f"""
