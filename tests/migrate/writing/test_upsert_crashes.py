@@ -1,6 +1,6 @@
 """`--on-conflict update` over several connections, killed, cut off and beside another one.
 
-    PGLOAD_KILLS=50 PGLOAD_CUTS=20 pytest tests/migrate/test_upsert_crashes.py
+    PGLOAD_KILLS=50 PGLOAD_CUTS=20 pytest tests/migrate/writing/test_upsert_crashes.py
 
 runs the tests with that many kills and cuts instead of a few.
 """
