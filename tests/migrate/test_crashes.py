@@ -10,7 +10,6 @@ runs the tests with that many kills and cuts instead of a few.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -24,34 +23,23 @@ import psycopg2
 import pytest
 
 from pgload.contract import METHODS
-from pgload.errors import TargetError
 from pgload.load.methods import MultiValues
 from pgload.targets.target import Target
-from tests.support.migrating import MigrationSandbox, Restarts, make_sandbox
+from tests.support.migrating import (
+    CUTS,
+    KILLS,
+    MigrationSandbox,
+    Restarts,
+    make_sandbox,
+    wait_for_commits,
+)
 from tests.support.servers import embedded
-from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-KILLS = int(os.environ.get("PGLOAD_KILLS", "3"))
-CUTS = int(os.environ.get("PGLOAD_CUTS", "2"))
 RECORDS, BATCH = 3000, 10
 BAD = 75  # each such record is bad
-
-
-def wait_for_commits(
-    sandbox: MigrationSandbox, process: subprocess.Popen[str], records: int
-) -> bool:
-    """Wait until so many records are committed; returns False if the process ends before."""
-
-    def committed() -> bool:
-        with suppress(psycopg2.Error, TargetError):  # while the server restarts
-            return sandbox.committed() >= records
-        return False
-
-    wait_until(lambda: process.poll() is not None or committed(), 120)
-    return process.poll() is None
 
 
 def reset(sandbox: MigrationSandbox) -> None:

@@ -20,7 +20,12 @@ import pytest
 from pgload.contract import METHODS
 from pgload.load import heartbeat
 from pgload.targets.target import Target
-from tests.support.migrating import MigrationSandbox, wait_for_lock, wait_while_running
+from tests.support.migrating import (
+    MigrationSandbox,
+    wait_for_commits,
+    wait_for_lock,
+    wait_while_running,
+)
 from tests.support.pooler import left_behind, pooled, running_pooler
 from tests.support.waiting import wait_until
 
@@ -80,12 +85,8 @@ def test_killed(through: MigrationSandbox) -> None:
         while True:
             given = ("--method", next(methods), "--batch-size", "10", "--connections", "5")
             with through.start("--resume", *given) as process:
-                wanted = through.committed() + random.randrange(1, records // 2)
-                wait_until(
-                    lambda process=process, wanted=wanted: (
-                        process.poll() is not None or through.committed() >= wanted
-                    )
-                )
+                more = random.randrange(1, records // 2)
+                wait_for_commits(through, process, through.committed() + more)
                 process.kill()
                 output, _ = process.communicate()
             if process.returncode != -signal.SIGKILL:
@@ -144,7 +145,7 @@ def test_start_after_a_kill(
     and what that one has left in the ledger is removed in the end."""
     path = through.numbers("t.json", 2000)
     with through.start("--batch-size", "10") as first:
-        wait_until(lambda: first.poll() is not None or through.committed() > 0)
+        wait_for_commits(through, first, 1)
         first.kill()
         first.communicate()
     monkeypatch.setattr(heartbeat, "INTERVAL", 0.1)
@@ -168,7 +169,7 @@ def test_in_a_row(through: MigrationSandbox, pooler: Target) -> None:
         given = ("--on-conflict", "skip", "--batch-size", "10", "--connections", "2")
         through.sql("TRUNCATE k", "DROP TABLE IF EXISTS pgload_ledger")
         with through.start(*given) as killed:
-            wait_until(lambda killed=killed: killed.poll() is not None or through.committed() > 50)
+            wait_for_commits(through, killed, 51)
             killed.kill()
         both = [through.start(*given, "--resume") for _ in range(2)]
         output = [process.communicate()[0] for process in both]

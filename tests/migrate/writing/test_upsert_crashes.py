@@ -12,8 +12,13 @@ from random import Random
 
 import pytest
 
-from tests.migrate.test_crashes import CUTS, KILLS, wait_for_commits
-from tests.support.migrating import MigrationSandbox, wait_while_running
+from tests.support.migrating import (
+    CUTS,
+    KILLS,
+    MigrationSandbox,
+    wait_for_commits,
+    wait_while_running,
+)
 
 FILES, RECORDS, KEYS = 3, 900, 90  # records of a file; keys of all files
 UPDATE = ("--on-conflict", "update", "--batch-size", "10", "--resume")
