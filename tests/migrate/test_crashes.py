@@ -38,7 +38,7 @@ from tests.support.servers import embedded
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-RECORDS, BATCH = 3000, 10
+RECORDS, BATCH = 6000, 10
 BAD = 75  # each such record is bad
 
 
@@ -99,7 +99,7 @@ def test_killed(sandbox: MigrationSandbox, connections: int) -> None:
 @pytest.fixture(scope="module")
 def restarts() -> Iterator[tuple[Target, Restarts]]:
     """A server that can be stopped and started again."""
-    with embedded() as target, Restarts(target) as found:
+    with embedded(fsync="off") as target, Restarts(target) as found:
         yield target, found
 
 

@@ -14,9 +14,9 @@ from pgload.targets.embedded import newest_install
 from tests.support.migrating import make_sandbox, wait_while_running
 from tests.support.servers import embedded
 
-# More than the server has locks for: `LOCKS` for each connection.
+# More than the server has locks for.
 FILES, TABLES = int(os.environ.get("PGLOAD_FILES", "500")), 100
-CONNECTIONS, LOCKS = "25", "10"
+SETTINGS = {"fsync": "off", "max_connections": "25", "max_locks_per_transaction": "10"}
 
 
 def test_many_small_files(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_many_small_files(tmp_path: Path) -> None:
     install = newest_install()
     assert install is not None
     with (
-        embedded(max_connections=CONNECTIONS, max_locks_per_transaction=LOCKS) as target,
+        embedded(**SETTINGS) as target,
         make_sandbox(target, tmp_path) as sandbox,
     ):
         sandbox.sql("; ".join(f"CREATE TABLE other_{n} (a int)" for n in range(TABLES)))

@@ -194,7 +194,7 @@ def test_interrupted(sandbox: MigrationSandbox, through: MigrationSandbox) -> No
 
 def test_pooler_restarts(sandbox: MigrationSandbox, server: Target) -> None:
     """A pooler that is killed and started again does not end a migration."""
-    path = sandbox.numbers("t.json", 2000)
+    path = sandbox.numbers("t.json", 6000)
     with running_pooler(server) as pooler:
         through = replace(sandbox, target=pooler.target)
         with through.start("--batch-size", "10", "--connections", "5") as process:

@@ -63,7 +63,7 @@ def test_interrupted_while_planning(
 @pytest.fixture(scope="module")
 def restarts() -> Iterator[tuple[Target, Restarts]]:
     """A server that can be stopped and started again."""
-    with embedded() as target, Restarts(target) as found:
+    with embedded(fsync="off") as target, Restarts(target) as found:
         yield target, found
 
 

@@ -181,7 +181,8 @@ def make_sandbox(server: Target, work: Path, *, drop: bool = True) -> Iterator[M
     sandbox = MigrationSandbox(server, work)
     sandbox.data.mkdir(parents=True)
     with closing(server.connect()) as connection, connection.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {sandbox.name}")
+        # Copying files is faster than writing them to the WAL.
+        cursor.execute(f"CREATE DATABASE {sandbox.name} STRATEGY file_copy")
     try:
         sandbox.sql(DDL.format("t"))
         yield sandbox

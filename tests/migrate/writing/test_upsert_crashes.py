@@ -20,7 +20,7 @@ from tests.support.migrating import (
     wait_while_running,
 )
 
-FILES, RECORDS, KEYS = 3, 900, 90  # records of a file; keys of all files
+FILES, RECORDS, KEYS = 3, 2000, 90  # records of a file; keys of all files
 UPDATE = ("--on-conflict", "update", "--batch-size", "10", "--resume")
 
 
