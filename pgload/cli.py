@@ -206,9 +206,9 @@ def _rejects(options: argparse.Namespace) -> int:
         print(record)
     if held := held_records(options.file):
         print(
-            f"pgload: {held:,} more records are of batches that were being committed when the "
-            "run was killed, or are now: migrate --resume finds out whether they were rejected "
-            f"(without a ledger, compare {HELD_REJECTS} beside it with the table)",
+            f"pgload: {held:,} more records belong to batches that were being committed when "
+            "the run was killed, or still are: migrate --resume finds out whether they were "
+            f"rejected (without a ledger, compare {HELD_REJECTS} beside it with the table)",
             file=sys.stderr,
         )
     return ExitCode.COMPLETE

@@ -14,7 +14,7 @@ from pgload.errors import UsageError
 
 KEEP_RUNS = 20
 RETRY_TIMEOUT = 300.0  # seconds
-MANY_REJECTS = 10_000  # after which a run ends of whose records more than half are rejected
+MANY_REJECTS = 10_000  # that end a run if they are more than half of its records
 UNLIMITED = sys.maxsize
 
 OnUnknown = Literal["error", "ignore", "add"]

@@ -22,7 +22,7 @@ from pgload.schema.table import Table, create_table
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-# One commit that waits for the disk: with it every earlier commit is there, too, even where
+# A commit that waits for the disk makes all earlier ones durable, too, even where
 # synchronous_commit is off. The message is what the transaction writes; nothing reads it.
 MAKE_DURABLE = (
     "BEGIN; SET LOCAL synchronous_commit = on; "
@@ -70,7 +70,7 @@ def prepare(
     entries, shared = _begin_files(plan, ledger, partitionings, options, note)
     partitionings |= _recorded_partitionings(plan, entries, keys, partitionings, note)
     with connection.cursor() as cursor:
-        cursor.execute(MAKE_DURABLE)  # a crash must not take a table that batches were put into
+        cursor.execute(MAKE_DURABLE)  # a crash must not lose a table that has batches
     return Prepared(
         plan,
         entries,
@@ -113,7 +113,7 @@ def _create_tables(
 
 
 def _check_exists(table: Table, plan: Plan) -> None:
-    """Raise `UsageError` if a table that could not be created is missing still."""
+    """Raise `UsageError` if a table that could not be created is still missing."""
     problems = list(plan.problems)
     if table.name in [each.name for each in plan.create]:
         problems.append(
@@ -156,7 +156,7 @@ def _recorded_partitionings(
 ) -> dict[Path, Partitioning]:
     """How files were divided by the runs that have begun them.
 
-    Raises `UsageError` if that would not keep the order of the records with the same key any more.
+    Raises `UsageError` if that would no longer keep the order of records with the same key.
     """
     found: dict[Path, Partitioning] = {}
     for file in plan.files:

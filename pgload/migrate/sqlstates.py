@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     pass
 
 NOT_NULL, FOREIGN_KEY = "23502", "23503"
-# After these the server has to be found anew: it takes no writes any more since a failover, or its
-# disk is full.
+# These need a new connection, perhaps to another server: since a failover this one takes no writes,
+# or its disk is full.
 RECONNECT_STATES = ("25006", "53100")
 # SQLSTATEs, or their first characters, after which another attempt may succeed: lost connections;
 # too many of them; out of memory; a server that stops, crashes or starts; serialization failure,
@@ -31,7 +31,7 @@ KNOWN_CLASSES = (
     "28", "2B", "2D", "34", "3B", "3D", "3F", "40", "42", "53", "55", "57", "58", "72", "F0", "HV",
     "XX",
 )  # fmt: skip
-# A value that its type does not take; the server names the column only where it reads text (COPY).
+# A value that its type refuses; the server names the column only where it reads text (COPY).
 VALUE_STATES = "22"
 _COLUMN_IN_CONTEXT = re.compile(r'COPY .+, line 1, column (.+?)(?:: ".*|: null input)?')
 

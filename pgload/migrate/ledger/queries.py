@@ -84,7 +84,7 @@ class LedgerQueries:
         return found
 
     def rows_missing(self, table: Table, entries: Sequence[Entry]) -> tuple[int, int] | None:
-        """How many rows the ledger relies on, and how many are there, if these are fewer.
+        """The rows that the ledger relies on and those that are there, if these are fewer.
 
         Rows are counted only where the table was made anew, truncated or rewritten since: the
         ledger knows it by its oid and its files. None: nothing is known to be missing.

@@ -80,7 +80,7 @@ class FileAccount:
             self._parts = _parts(batches, records)
         self._firsts = [part.first for part in self._parts]
 
-    def spare(self, number: int) -> bool:
+    def may_lack(self, number: int) -> bool:
         """Whether one more record of the batch may be without a row."""
         part = self._part(number)
         return part.lacking < part.allowed

@@ -194,7 +194,7 @@ class _TableCheck:
                 lacks,
                 [
                     lambda index, number: self._account(index).is_rejected(number),
-                    lambda index, number: self._account(index).spare(number),
+                    lambda index, number: self._account(index).may_lack(number),
                 ],
             )
 
@@ -239,7 +239,7 @@ class _TableCheck:
 
     def _file(self, index: int, _connection: Connection) -> VerifiedFile:
         file, entry = self._files[index], self._entries[index]
-        counts = entry or EMPTY
+        recorded = entry or EMPTY
         read = file.scan.records
         uncommitted = read - sum(entry.batches.values()) if entry else 0
         account = self._account(index) if uncommitted or index in self._accounts else None
@@ -249,9 +249,9 @@ class _TableCheck:
             table=file.table.name,
             read=read,
             found=read - (account.lacking if account else 0),
-            written=counts.records - counts.counts.updated,
-            rejected=counts.rejected,
-            **counts.counts._asdict(),
+            written=recorded.records - recorded.counts.updated,
+            rejected=recorded.rejected,
+            **recorded.counts._asdict(),
             in_ledger=entry is not None,
             uncommitted=uncommitted,
             missing=account.missing if account else 0,

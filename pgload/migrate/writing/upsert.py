@@ -1,4 +1,4 @@
-"""`--on-conflict skip` and `update`: a staging table, and the statement that takes from it.
+"""`--on-conflict skip` and `update`: a staging table, and the statement that moves its rows.
 
 A batch is written into a temporary staging table, by any method; one more statement in the same
 transaction inserts from there with `ON CONFLICT`.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 UPDATED_AT = ("updatedAt", "updated_at")
 _ORDER = "pgload_order"  # column of the staging table: the records' order in their batch
-# A crash must not take a batch after which others are written, with newer records of its keys.
+# A crash must not lose a batch and keep later ones, which have newer records of its keys.
 _IN_ORDER = (
     "; SELECT pg_catalog.set_config('synchronous_commit', 'local', {local}) "
     "WHERE pg_catalog.current_setting('synchronous_commit') = 'off'"
@@ -70,7 +70,7 @@ def _identity_columns(table: Table, connection: Connection) -> tuple[str, ...]:
 
 
 class Upsert:
-    """Takes a batch from `staging` into `table`, by the table's key.
+    """Moves a batch from `staging` into `table`, by the table's key.
 
     Without `update` an existing row stays, and of records with the same key in a batch the first
     counts. With `update` the record replaces the row, of several the last counts, and the columns

@@ -92,7 +92,7 @@ def test_killed_before_the_answer(
     wait_until(lambda: sandbox.sql("SELECT count(*) FROM t") == [(9,)])
     assert rejected(sandbox) == []
     assert main(["rejects", str(sandbox.outputs / REJECTS)]) == 0
-    assert "1 more records are of batches that were being committed" in capsys.readouterr().err
+    assert "1 more records belong to batches that were being committed" in capsys.readouterr().err
     assert sandbox.migrate("--resume", "--verify") == 1
     assert (held(sandbox), rejected(sandbox)) == ([], [5])
     assert "rejects of a run that was killed, 1: see" in capsys.readouterr().out

@@ -66,7 +66,7 @@ def test_verified_by_rows_although_a_key_is_known(sandbox: MigrationSandbox) -> 
 def test_not_able_to_verify(
     sandbox: MigrationSandbox, restricted: MigrationSandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """If the comparison fails, it is said that all is committed; the exit code is 1."""
+    """If the comparison fails, the error says that all is committed; the exit code is 1."""
     sandbox.sql(
         f"GRANT CREATE ON SCHEMA public TO {restricted.name}",
         f"REVOKE TEMPORARY ON DATABASE {sandbox.name} FROM PUBLIC",
