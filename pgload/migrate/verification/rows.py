@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import Raw
 
 from pgload.load.server_json import json_literal, rows_of_json
-from pgload.load.verify import Fingerprint
+from pgload.load.verify import ROW_HASH, Fingerprint
 from pgload.migrate.sqlstates import is_data_error
 from pgload.schema.table import Column, Table, column_names, literal, qualified_name
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 FETCHED = 10_000  # rows at a time
-# A row's text distinguishes NULL from '', and one column from the next.
-_HASH = "pg_catalog.hashtextextended((r.*)::text, 0)"
 _EXPECTED, _PRESENT, _UNEVEN = (
     f"pg_temp.pgload_{name}" for name in ("expected", "present", "uneven")
 )
@@ -36,7 +34,7 @@ _CREATE = (
 )
 _ADD = (
     f"INSERT INTO {_EXPECTED} SELECT {{file}}, {{first}} - 1 + pg_catalog.row_number() OVER (), "
-    f"{_HASH} FROM ("
+    f"{ROW_HASH} FROM ("
 )
 _ADDED = b") AS r; RELEASE SAVEPOINT pgload; SAVEPOINT pgload"
 # How often the table has each hash that is expected, and, under NULL, all others.
@@ -44,7 +42,7 @@ _COUNT = f"""
     ANALYZE {_EXPECTED};
     CREATE TEMPORARY TABLE pgload_present ON COMMIT DROP AS
     SELECT e.hash, pg_catalog.count(*) AS n, pg_catalog.sum(t.hash::numeric) AS checksum
-    FROM (SELECT {_HASH} AS hash FROM (SELECT {{columns}} FROM {{table}}) AS r) AS t
+    FROM (SELECT {ROW_HASH} AS hash FROM (SELECT {{columns}} FROM {{table}}) AS r) AS t
     LEFT JOIN (SELECT DISTINCT hash FROM {_EXPECTED}) AS e USING (hash) GROUP BY 1;
     ANALYZE {_PRESENT}"""
 _SUM = f"""
@@ -152,7 +150,7 @@ def sum_records(
 
     `first` is the number of the first record. Writes nothing.
     """
-    head = f"SELECT pg_catalog.count(*), coalesce(sum({_HASH}::numeric), 0) FROM (".encode()
+    head = f"SELECT pg_catalog.count(*), coalesce(sum({ROW_HASH}::numeric), 0) FROM (".encode()
     found: list[Fingerprint] = []
 
     with connection.cursor() as cursor:
