@@ -71,8 +71,8 @@ def test_on_conflict(through: MigrationSandbox, how: str, method: str) -> None:
     given = ("--on-conflict", how, "--method", method, "--batch-size", "10", "--connections", "2")
     for _ in range(2):  # record 34 is rejected, which bisects its batch
         assert through.migrate(*given) == 1
-        low, high = (0, 83) if how == "skip" else (50, 99)
-        assert through.sql("SELECT count(*), min(v), max(v) FROM k") == [(50, low, high)]
+        first_or_last = "v IN (k, k + 50)" if how == "skip" else "v = k + 50"
+        assert through.sql(f"SELECT count(*) FROM k WHERE {first_or_last}") == [(50,)]
 
 
 def test_killed(through: MigrationSandbox) -> None:
