@@ -20,10 +20,10 @@ def add_command(
     description: str,
     example: str,
 ) -> argparse.ArgumentParser:
-    """A command with an example in its help; `run` gives its exit code."""
+    """A command with an example in its help; `run` returns its exit code."""
     command = commands.add_parser(name, help=help, description=description)
     command.epilog = f"example: {command.prog} {example}"
-    command.set_defaults(command=run)
+    command.set_defaults(run=run)
     return command
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from pgload import __version__
 from pgload.arguments import add_command, group, port
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 MODULE = "python -m pgload"
+Options = TypeVar("Options")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; gives the exit code. Errors for the user go to standard error, one line.
+    """Run one command; returns the exit code. An error for the user is one line on standard error.
 
-    Without arguments it is the process's command, which began when the process did.
+    Without arguments the command is that of `sys.argv`, and its time counts from the start of the
+    process.
     """
     started = _process_started() if arguments is None else time.time()
     out, err = (stream and _UntilClosed(stream) for stream in (sys.stdout, sys.stderr))
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class _UntilClosed:
     """An output stream that discards what is written after its reader, as in `| head`, has gone.
 
-    The command goes on, and its exit code is that of its work.
+    The command continues, and its exit code is that of its work.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -87,7 +89,7 @@ def _run(arguments: Sequence[str], started: float) -> int:
     options = parser().parse_args(arguments)
     options.arguments, options.started = arguments, started
     try:
-        code: int = options.command(options)
+        code: int = options.run(options)
     except PgloadError as error:
         print(f"pgload: {one_line(str(error))}", file=sys.stderr)
         return ExitCode.UNUSABLE
@@ -143,10 +145,8 @@ def _migrate(options: argparse.Namespace) -> int:
         raise UsageError("--resume needs the ledger: omit --no-ledger")
     if options.verify and not options.ledger:
         raise UsageError("--verify needs the ledger, which has the rejects: omit --no-ledger")
-    asked = {each.name for each in fields(MigrateOptions)}
-    given = {name: value for name, value in vars(options).items() if name in asked}
-    command = [*_program().split(), *options.arguments]
-    return migrate(MigrateOptions(**(given | {"command": command})), forecast)
+    options.command = [*_program().split(), *options.arguments]
+    return migrate(_only_fields(MigrateOptions, options), forecast)
 
 
 def _add_verify(commands: Commands) -> None:
@@ -166,12 +166,15 @@ def _add_verify(commands: Commands) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from dataclasses import fields
+    from pgload.migrate.verification.command import VerifyOptions, verify
 
-    from pgload.migrate.verify_command import VerifyOptions, verify
+    return verify(_only_fields(VerifyOptions, options))
 
-    names = {each.name for each in fields(VerifyOptions)}
-    return verify(VerifyOptions(**{k: v for k, v in vars(options).items() if k in names}))
+
+def _only_fields(kind: type[Options], options: argparse.Namespace) -> Options:
+    """A command's options, from the arguments that have the names of their fields."""
+    names = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in vars(options).items() if name in names})
 
 
 def _add_rejects(commands: Commands) -> None:
@@ -195,17 +198,17 @@ def _add_rejects(commands: Commands) -> None:
 
 
 def _rejects(options: argparse.Namespace) -> int:
-    from pgload.migrate.rejects import held_records, rejected_records
+    from pgload.migrate.outputs.rejects import held_records, rejected_records
 
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8")  # it is data, whatever the terminal's alphabet is
+        sys.stdout.reconfigure(encoding="utf-8")  # data, whatever the terminal's encoding is
     for record in rejected_records(options.file):
         print(record)
     if held := held_records(options.file):
         print(
-            f"pgload: {held:,} more records are of batches that were being committed when the "
-            "run was killed, or are now: migrate --resume finds out whether they were rejected "
-            f"(without a ledger, compare {HELD_REJECTS} beside it with the table)",
+            f"pgload: {held:,} more records belong to batches that were being committed when "
+            "the run was killed, or still are: migrate --resume finds out whether they were "
+            f"rejected (without a ledger, compare {HELD_REJECTS} beside it with the table)",
             file=sys.stderr,
         )
     return ExitCode.COMPLETE
@@ -272,7 +275,7 @@ def _compare(options: argparse.Namespace) -> int:
     from pgload.report.compare import CompareOptions, Output, compare, parse_formats
     from pgload.report.gate import Gate, parse_percent
 
-    for stream in (sys.stdout, sys.stderr):  # a path of any alphabet on a terminal of another
+    for stream in (sys.stdout, sys.stderr):  # which may lack characters of a path
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     holds = compare(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -30,6 +31,15 @@ LOAD_PARAMS = ("cloud", "method", "batch_size", "connections")  # of a benchmark
 
 DATA_SUFFIXES = (".json", ".jsonl", ".ndjson")
 STORAGE = Path(".benchmarks")  # pytest-benchmark's: <machine>/NNNN_<name>.json
+
+# Usual values for `migrate`, which takes any positive number.
+BATCH_SIZES = (100, 500, 1000, 2000, 5000)
+CONNECTIONS = (1, 2, 5, 10)
+
+Status = Literal["running", "completed", "completed_with_errors", "failed", "interrupted"]
+FileStatus = Literal[
+    "pending", "running", "completed", "completed_with_errors", "failed", "unfinished"
+]
 
 # The files of a migration.
 OUTPUT_DIR = Path("migration_outputs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,19 @@ MAY_IMPORT = {
     "dashboard": {"report"},
     "cli": {"arguments", "migrate", "report", "dashboard"},
     "__main__": {"cli"},
+}
+# What a package of `migrate` may import of `migrate`, beside itself.
+MIGRATE_MAY_IMPORT = {
+    "ledger": {"counts"},
+    "outputs": {"console", "counts", "ledger", "options"},
+    "writing": {
+        *("backoff", "console", "counts", "options", "plan", "sqlstates"),
+        *("ledger", "outputs"),
+    },
+    "verification": {
+        *("console", "control", "counts", "options", "plan", "sqlstates"),
+        *("ledger", "outputs"),
+    },
 }
 MODULES = sorted((ROOT / "pgload").rglob("*.py"))
 
@@ -79,6 +93,25 @@ def test_imports_go_down(path: Path) -> None:
         allowed = MAY_IMPORT[package] | {package, "contract", "errors", "__version__"}
         for name in imported(path.read_text("utf-8")):
             assert name in allowed or name.split(".")[0] in allowed, name
+
+
+@pytest.mark.parametrize("package", MIGRATE_MAY_IMPORT)
+def test_imports_within_migrate(package: str) -> None:
+    """The packages of `migrate` import only those below them."""
+    allowed = MIGRATE_MAY_IMPORT[package] | {package}
+    for path in (ROOT / "pgload/migrate" / package).glob("*.py"):
+        for name in imported(path.read_text("utf-8")):
+            within = name.split(".")
+            assert within[0] != "migrate" or within[1] in allowed, (path, name)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_private_names(path: Path) -> None:
+    """No module imports a private name of another one."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pgload"):
+            for alias in node.names:
+                assert not re.match("_[^_]", alias.name), alias.name
 
 
 @pytest.mark.parametrize(

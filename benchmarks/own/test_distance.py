@@ -11,9 +11,9 @@ import pytest
 from benchmarks.own import peers
 from pgload.load.loader import Loader
 from pgload.load.verify import fingerprint
-from pgload.migrate.partitions import key_of, read_divided
-from pgload.migrate.retry import RetryingWriter
-from pgload.migrate.upsert import make_upserts
+from pgload.migrate.writing.partitions import key_of, read_divided
+from pgload.migrate.writing.retry import RetryingWriter
+from pgload.migrate.writing.upsert import make_upserts
 from pgload.schema.table import create_table, qualified_name
 from pgload.source.reader import read_batches
 from pgload.targets.cloud import LOCAL_CLOUDS

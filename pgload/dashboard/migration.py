@@ -9,7 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from pgload.contract import DATA_SUFFIXES, METHODS, OUTPUT_DIR, Setting
+from pgload.contract import BATCH_SIZES, CONNECTIONS, DATA_SUFFIXES, METHODS, OUTPUT_DIR, Setting
 from pgload.dashboard.widgets import (
     EMPTY,
     SHOWN_FILES,
@@ -40,8 +40,6 @@ from pgload.report.migrations import (
 INTERVAL = 1.0  # seconds between two readings of the running migration
 LONG_INTERVAL = 3.0  # and of the data folder and the history
 CLOUDS = ("EMBEDDED", "CONTAINER", "GCP", "AZURE", "AWS")
-BATCH_SIZES = (100, 500, 1000, 2000, 5000)
-CONNECTIONS = (1, 2, 5, 10)
 STATES = ("completed", "completed_with_errors", "failed", "interrupted", ENDED)
 BOX = {"completed": "success", "completed_with_errors": "warning", "interrupted": "warning"}
 

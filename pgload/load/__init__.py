@@ -1,1 +1,1 @@
-"""The engine: batches become committed rows, and what that took becomes statistics."""
+"""The engine: writes batches, commits them, and measures it."""

@@ -16,9 +16,9 @@ A connection is always in one of these states, and all of its time is attributed
   the client goes the share of the load's time in which the client kept one core busy, which is all
   that Python can use, and to the network what remains; without a network between them, that is
   unknown.
-- The client or its backend is ready to run, but waits for a processor. What the system says of this
-  time is divided by who used the processors: the part of other programs is unknown, and not the
-  client's or the server's.
+- The client or its backend is ready to run, but waits for a processor. What the system reports
+  of this time is divided by who used the processors: the part of other programs is unknown, and not
+  the client's or the server's.
 
 The time from a worker's last batch to the end of the load is idle, and attributed to nothing.
 """

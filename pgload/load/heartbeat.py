@@ -1,8 +1,8 @@
 """Whether another process is alive, where no session lock can show it: it advances a counter.
 
 A session lock shows it exactly, and ends with the process, but a pooler in transaction mode gives
-a client no session. There the process advances a counter on the server, its beat, and whoever has
-to know watches it. Clocks are not compared: a beat is what was seen to advance.
+a client no session. There the process advances a counter on the server, its beat, and other
+processes watch it. Clocks are not compared: a process is alive if its beat was seen to advance.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Key = TypeVar("Key")
 
 INTERVAL = 2.0  # seconds between two beats
-MISSED = 3  # beats, after which a process is taken for dead
+MISSED = 3  # beats, after which a process is considered dead
 READS = 4  # in an interval; with each being as slow as a beat, at least three beats are awaited
 CLOSE_TIMEOUT = 2.0  # seconds that the last statement may take
 
@@ -73,7 +73,7 @@ class Heartbeat:
 
 
 def watch(read: Callable[[], Mapping[Key, int]]) -> set[Key]:
-    """The keys of those who are alive; `read` gives the beats by key.
+    """The keys of the processes that are alive; `read` returns the beats by key.
 
     Returns at once where there is none, and as soon as all have advanced; otherwise after
     `MISSED` intervals.

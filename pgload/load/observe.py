@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Seconds. A sample takes some 0.2 ms of the client's CPU and 0.3 ms of the server's, most of it for
 # waking up; where both share two cores that is 1% of them.
 SAMPLE_INTERVAL = 0.03
-SAMPLES = 2000  # in a load, roughly and at most, however long it takes
+SAMPLES = 2000  # of a load at most, roughly
 COUNTERS_INTERVAL = 1.0  # seconds between two readings of the server's counters
 
 # States of a backend, beside a wait's type:event.

@@ -36,7 +36,7 @@ class Session:
         self.worker = worker  # its number, from 0
         self.connection = connect()
         self.prepared: set[Table] = set()  # the tables that a writer has set this connection up for
-        # Through a pooler, whose connections keep no settings; None until a writer has found out.
+        # Through a pooler, whose connections keep no settings; None: not known yet.
         self.pooled: bool | None = None
         self.settings = b""  # of each transaction, through a pooler
         self._connect = connect
@@ -49,9 +49,9 @@ class Session:
         self.connection = self._connect()
 
     def is_sending(self) -> bool:
-        """Whether some of what was sent is not yet at the other end, where the system tells.
+        """Whether data is in the socket's buffer, or on its way without an acknowledgement.
 
-        That is, in the buffer of the socket, or without an acknowledgement.
+        False where the system does not report it.
         """
         import psycopg2
 
@@ -112,7 +112,7 @@ class WriteResult(NamedTuple):
 class Writer:
     """Writes each batch once; a failure ends the load.
 
-    Subclasses may retry, stage and reject: migrate/retry.py has the one that does.
+    Subclasses may retry, stage and reject: migrate/writing/retry.py has the one that does.
     """
 
     accepts_unencodable = False  # whether `write` takes a batch whose payload is a `RecordError`

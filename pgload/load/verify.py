@@ -20,11 +20,9 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-# A row's text tells NULL from '' and one column from the next. Since PostgreSQL 11.
-_FINGERPRINT = (
-    "SELECT count(*), coalesce(sum(hashtextextended((r.*)::text, 0)::numeric), 0) "
-    "FROM ({rows}) AS r"
-)
+# A row's text distinguishes NULL from '', and one column from the next. Since PostgreSQL 11.
+ROW_HASH = "pg_catalog.hashtextextended((r.*)::text, 0)"  # of a row of the relation r
+_FINGERPRINT = f"SELECT count(*), coalesce(sum({ROW_HASH}::numeric), 0) FROM ({{rows}}) AS r"
 
 
 class Fingerprint(NamedTuple):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 from pgload.arguments import group, positive, whole
-from pgload.contract import METHODS
+from pgload.contract import BATCH_SIZES, CONNECTIONS, METHODS
 from pgload.migrate.options import (
     MANY_REJECTS,
     UNLIMITED,
@@ -73,13 +74,13 @@ def add_migrate_arguments(command: argparse.ArgumentParser) -> None:
         "--batch-size",
         type=positive,
         default=MigrateOptions.batch_size,
-        help="records in a batch, such as 100, 500, 1000, 2000 or 5000",
+        help=f"records in a batch, such as {_any_of(BATCH_SIZES)}",
     )
     add(
         "--connections",
         type=positive,
         default=MigrateOptions.connections,
-        help="concurrent workers with a connection each, such as 1, 2, 5 or 10",
+        help=f"concurrent workers with a connection each, such as {_any_of(CONNECTIONS)}",
     )
     add(
         "--on-conflict",
@@ -136,6 +137,11 @@ def add_migrate_arguments(command: argparse.ArgumentParser) -> None:
         default=MigrateOptions.keep_runs,
         help="runs whose files are kept there",
     )
+
+
+def _any_of(values: Sequence[int]) -> str:
+    *others, last = map(str, values)
+    return f"{', '.join(others)} or {last}"
 
 
 def _limit(text: str) -> int:

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgload.contract import ExitCode, Setting
+from pgload.contract import ExitCode, Setting, Status
 from pgload.errors import TargetError, UsageError
 from pgload.migrate.console import say
-from pgload.migrate.control import Control, interruptible, with_timeouts
+from pgload.migrate.control import Control, cloud_of, connected, open_control
 from pgload.migrate.dry_run import Forecast, check_sample, describe_checks
-from pgload.migrate.ledger import EMPTY, Ledger
-from pgload.migrate.options import MigrateOptions
+from pgload.migrate.ledger.entries import EMPTY
+from pgload.migrate.ledger.ledger import Ledger
+from pgload.migrate.options import MigrateOptions, check_output_dir
 from pgload.migrate.plan import Plan, check_ledger, make_plan, read_folder
 from pgload.migrate.plan_text import describe_plan
-from pgload.migrate.progress import Status
 from pgload.migrate.run import MigrationRun
-from pgload.migrate.signals import StopOnSignal
 from pgload.schema.match import advance_sequences
 from pgload.schema.table import add_columns
-from pgload.targets.cloud import (
-    Environment,
-    check_cloud,
-    chosen_cloud,
-    environment,
-    open_target,
-)
-from pgload.targets.connection_errors import check_server, one_line_errors
-from pgload.targets.pooler import is_pooled
+from pgload.targets.cloud import environment
 from pgload.targets.target import Target
 
 if TYPE_CHECKING:
@@ -53,28 +42,18 @@ EXIT_CODES: dict[Status, ExitCode] = {
 
 
 def migrate(options: MigrateOptions, forecast: Forecast | None = None) -> int:
-    """Migrate; gives the exit code. Raises `PgloadError` where nothing was written.
+    """Migrate; returns the exit code. Raises `PgloadError` where nothing was written.
 
-    `forecast` gives a dry run the lines on how long the load takes.
+    `forecast` returns the lines on how long the load takes, for a dry run.
     """
-    check_output_dir(options)
+    check_output_dir(options.data, options.output_dir)
     variables = environment(Path.cwd())
-    cloud = cloud_of(options, variables)
-    with ExitStack() as stack:
-        signals = stack.enter_context(StopOnSignal())
-        target = stack.enter_context(open_target(cloud, variables))
-        target = with_timeouts(target, options.retry_timeout)
-        stack.enter_context(one_line_errors(target, PRIVILEGES))
-        with connected(target) as connection:
-            pooler = ", through a connection pooler" if is_pooled(connection) else ""
-            say(f"{cloud}: PostgreSQL {connection.info.parameter_status('server_version')}{pooler}")
+    cloud = cloud_of(options.cloud, variables)
+    with open_control(cloud, variables, options.retry_timeout, PRIVILEGES) as (control, signals):
+        target = control.target
         if cloud == "EMBEDDED":
             say("EMBEDDED is a temporary server: it is removed with its data at the end")
         folder = read_folder(options.data, infer=options.create_tables)
-        # A new connection: one that was idle while the files were read may have been cut.
-        control = Control(target, options.retry_timeout)
-        stack.callback(control.close)
-        signals.cancel = control.cancel
 
         def prepare(connection: Connection) -> tuple[Plan, Ledger | None, dict[Path, str]]:
             plan = make_plan(folder, connection, options)
@@ -92,8 +71,6 @@ def migrate(options: MigrateOptions, forecast: Forecast | None = None) -> int:
         if options.dry_run:
             return _dry_run(plan, ledger, options, control, target, forecast)
         control.run(partial(_add_columns, plan, options.retry_timeout), say)
-        if ledger:
-            stack.callback(ledger.close)
         run = MigrationRun(
             options,
             target=target,
@@ -103,7 +80,8 @@ def migrate(options: MigrateOptions, forecast: Forecast | None = None) -> int:
             ledger=ledger,
             ignore_first_signal=signals.ignore_first,
         )
-        code = EXIT_CODES[run.execute()]
+        with closing(ledger) if ledger else nullcontext():
+            code = EXIT_CODES[run.execute()]
         if options.override_identity:
             code = max(code, _advance_sequences(plan, target))
         return code
@@ -117,7 +95,7 @@ def _dry_run(
     target: Target,
     forecast: Forecast | None,
 ) -> ExitCode:
-    """Check a sample of each file, and tell how long the load takes; gives the load's exit code."""
+    """Check a sample of each file, and estimate the load's duration; returns the exit code."""
     checks = {file.path.name: control.run(partial(check_sample, file), say) for file in plan.files}
     for line in describe_checks(checks, plan.records):
         say(line)
@@ -175,36 +153,3 @@ def _advance_sequences(plan: Plan, target: Target) -> ExitCode:
         )
         return ExitCode.INCOMPLETE
     return ExitCode.COMPLETE
-
-
-def check_output_dir(options: MigrateOptions) -> None:
-    """Raise `UsageError` for outputs among the data, which the next run would load."""
-    data, outputs = (Path(os.path.realpath(path)) for path in (options.data, options.output_dir))
-    if data.is_dir() and outputs.is_relative_to(data):
-        raise UsageError(
-            f"--output-dir {options.output_dir} is in --data {options.data}: choose a folder "
-            "outside of it"
-        )
-
-
-def cloud_of(options: MigrateOptions, variables: Environment) -> str:
-    """The cloud's name. Raises `UsageError` for one that is not configured."""
-    cloud = chosen_cloud(variables) if options.cloud is None else options.cloud.strip().upper()
-    if "," in cloud:
-        raise UsageError(f"--cloud {cloud}: a migration has one target; name one of them")
-    check_cloud(cloud, variables, None)
-    return cloud
-
-
-@contextmanager
-def connected(target: Target) -> Iterator[Connection]:
-    """A connection to a server that pgload supports, closed at the end."""
-    connection = interruptible(target.connect)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT version()")
-            ((product,),) = cursor.fetchall()
-        check_server(target, connection.server_version, product)
-        yield connection
-    finally:
-        connection.close()

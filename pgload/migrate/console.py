@@ -1,16 +1,15 @@
-"""A migration on the screen: a bar with a few labelled lines on a terminal, else plain lines."""
+"""What commands print: lines, and a display of their progress."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from threading import Event, Thread
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from pgload.contract import duration, one_line
-from pgload.migrate.progress import ConnectionState, Snapshot
+from pgload.contract import one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
 BAR_EVERY = 0.25  # seconds; a snapshot is not renewed more often
 LINE_EVERY = 5.0
 WIDTH = 80  # of a terminal, in columns
-NORMAL_STATES = ("writing", "waiting")  # of connections
-
-State = TypeVar("State")
 
 
 def say(text: str) -> None:
@@ -44,22 +40,18 @@ def filled(parts: Iterable[str], indent: str = "  ", first: str | None = None) -
     yield line
 
 
-def show_progress(
-    snapshot: Callable[[], Snapshot], stream: TextIO | None = None
-) -> AbstractContextManager[None]:
-    """Show `snapshot()` on `stream` (standard error) again and again while the block runs."""
-    return show_state(snapshot, stream, update_bar=update_bar, line=line)
+class Display(NamedTuple):
+    """What is shown of a state: on a terminal a bar and a text for each label, else a line."""
+
+    percent: float
+    texts: Mapping[str, str]
+    line: str
+    red: Collection[str] = ()  # labels whose texts are red
 
 
 @contextmanager
-def show_state(
-    get_state: Callable[[], State],
-    stream: TextIO | None = None,
-    *,
-    update_bar: Callable[[Progress, State], None],
-    line: Callable[[State], str],
-) -> Iterator[None]:
-    """Show `get_state()` again and again, by `update_bar` on a terminal, else by `line`.
+def show(get_display: Callable[[], Display], stream: TextIO | None = None) -> Iterator[None]:
+    """Show `get_display()` on `stream` (standard error) again and again while the block runs.
 
     What is printed in the meantime appears above the bar. A terminal that is closed, or the end of
     a pipe, ends the display, not the block.
@@ -70,10 +62,10 @@ def show_state(
         with suppress(OSError, ValueError):  # ValueError: the stream is closed
             # A dumb terminal cannot move its cursor up.
             is_bar = stream.isatty() and os.environ.get("TERM") != "dumb"
-            with _bar(stream, update_bar) if is_bar else _lines(stream, line) as show:
+            with _bar(stream) if is_bar else _lines(stream) as show_one:
                 while not stopped.wait(BAR_EVERY if is_bar else LINE_EVERY):
-                    show(get_state())
-                show(get_state())
+                    show_one(get_display())
+                show_one(get_display())
 
     thread = Thread(target=keep_showing, name="pgload-progress", daemon=True)
     thread.start()
@@ -85,24 +77,22 @@ def show_state(
 
 
 @contextmanager
-def _lines(stream: TextIO, line: Callable[[State], str]) -> Iterator[Callable[[State], None]]:
-    yield lambda state: print(line(state), file=stream, flush=True)
+def _lines(stream: TextIO) -> Iterator[Callable[[Display], None]]:
+    yield lambda display: print(display.line, file=stream, flush=True)
 
 
 @contextmanager
-def _bar(
-    stream: TextIO, update: Callable[[Progress, State], None]
-) -> Iterator[Callable[[State], None]]:
+def _bar(stream: TextIO) -> Iterator[Callable[[Display], None]]:
     bar = make_bar(stream)
 
-    def show(state: State) -> None:
-        update(bar, state)
+    def show_one(display: Display) -> None:
+        update_bar(bar, display)
         bar.start()
         bar.console.show_cursor(True)  # rich hides it, and a killed process leaves it hidden
         bar.refresh()
 
     try:
-        yield show
+        yield show_one
     finally:
         bar.stop()
 
@@ -134,73 +124,15 @@ def make_bar(stream: TextIO) -> Progress:
     )
 
 
-def update_bar(bar: Progress, snapshot: Snapshot) -> None:
-    """Show a snapshot: the first task is the bar, the others a text each."""
-    files = f"{snapshot.files_completed + snapshot.files_failed} of {snapshot.total_files} done"
-    texts = {
-        "records": _records(snapshot),
-        "speed": _speeds(snapshot),
-        "rejected": f"{snapshot.rejects:,} records{_retries(snapshot)}",
-        "connections": _connections(snapshot.connections),
-        "files": f"{files}, {one_line(snapshot.current_file or 'none begun')}",
-    }
+def update_bar(bar: Progress, display: Display) -> None:
+    """Show it in the bar: the first task has the percentage, each of the others a text."""
     if not bar.tasks:
         bar.add_task("progress", total=100)
-        for label in texts:
+        for label in display.texts:
             bar.add_task(label, total=None, text="", style="")
     first, *others = bar.tasks
-    bar.update(first.id, completed=snapshot.percent)
+    bar.update(first.id, completed=display.percent)
     for task in others:
-        red = task.description == "rejected" and snapshot.rejects
-        bar.update(task.id, text=texts[task.description], style="red" if red else "")
-
-
-def line(snapshot: Snapshot) -> str:
-    """The run in one line, like
-
-    1,000,000 of 5,000,000 records (20%), 41,000 records/s, 1 min 38 s left, 0 rejected
-    """
-    parts = [_records(snapshot), f"{snapshot.records_per_second:,.0f} records/s"]
-    if snapshot.eta_seconds is not None and snapshot.status == "running":
-        parts.append(f"{duration(snapshot.eta_seconds)} left")
-    for name in ("updated", "skipped", "suppressed"):
-        if number := getattr(snapshot, name):
-            parts.append(f"{number:,} {name}")
-    parts.append(f"{snapshot.rejects:,} rejected{_retries(snapshot)}")
-    others = [each for each in snapshot.connections if each.state not in NORMAL_STATES]
-    if others and snapshot.status == "running":
-        parts.append(f"connections: {_connections(others)}")
-    return ", ".join(parts)
-
-
-def _records(snapshot: Snapshot) -> str:
-    # Rounded down, so that 100% means all of them.
-    return (
-        f"{snapshot.total_records_processed:,} of {snapshot.total_records:,} records "
-        f"({int(snapshot.percent)}%)"
-    )
-
-
-def _speeds(snapshot: Snapshot) -> str:
-    left = "" if snapshot.eta_seconds is None else f", {duration(snapshot.eta_seconds)} left"
-    return (
-        f"{snapshot.records_per_second:,.0f} records/s now, "
-        f"{snapshot.average_records_per_second:,.0f} on average"
-        f"{left if snapshot.status == 'running' else ''}"
-    )
-
-
-def _retries(snapshot: Snapshot) -> str:
-    return f", {snapshot.retries:,} retries" if snapshot.retries else ""
-
-
-def _connections(connections: Iterable[ConnectionState]) -> str:
-    """How many are in which state, and how long the longest if that is long: `3 lost (12 s)`."""
-    states: dict[str, list[float]] = {}
-    for each in connections:
-        states.setdefault(one_line(each.state), []).append(each.seconds)
-    return ", ".join(
-        f"{len(seconds)} {state}"
-        + (f" ({duration(max(seconds))})" if max(seconds) >= LINE_EVERY else "")
-        for state, seconds in states.items()
-    )
+        label = task.description
+        style = "red" if label in display.red else ""
+        bar.update(task.id, text=display.texts[label], style=style)

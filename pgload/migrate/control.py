@@ -1,19 +1,23 @@
-"""`Control`: the connection of the main thread, which plans and keeps the ledger."""
+"""The connection of the main thread, which plans and keeps the ledger, and how it is opened."""
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
-from pgload.errors import TargetError
-from pgload.migrate.retry import FIRST_PAUSE, LONGEST_PAUSE, session_settings
+from pgload.errors import TargetError, UsageError
+from pgload.migrate.backoff import pauses
+from pgload.migrate.console import say
+from pgload.migrate.signals import StopOnSignal
 from pgload.migrate.sqlstates import is_transient, must_reconnect
+from pgload.migrate.writing.session_settings import session_settings
+from pgload.targets.cloud import Environment, check_cloud, chosen_cloud, open_target
+from pgload.targets.connection_errors import check_server, one_line_errors
 from pgload.targets.pooler import is_pooled
 from pgload.targets.target import Target
 
@@ -28,7 +32,7 @@ class Control:
     """A connection that is renewed after transient errors, within `retry_timeout` seconds."""
 
     def __init__(self, target: Target, retry_timeout: float) -> None:
-        self._target = target
+        self.target = target
         self._retry_timeout = retry_timeout
         self._connection: Connection | None = None
         self._began = 0.0  # when the server last made progress; time.monotonic
@@ -37,7 +41,7 @@ class Control:
     def connection(self) -> Connection:
         """The connection; opened if there is none. Raises `TargetError`."""
         if self._connection is None or self._connection.closed:
-            self._connection = interruptible(self._target.connect)
+            self._connection = interruptible(self.target.connect)
             if not is_pooled(self._connection):
                 with self._connection.cursor() as cursor:
                     cursor.execute(session_settings(self._retry_timeout))
@@ -50,9 +54,8 @@ class Control:
         """
         import psycopg2
 
-        pause = FIRST_PAUSE
         self.progressed()
-        while True:
+        for pause in pauses():
             try:
                 return action(self.connection)
             except (psycopg2.Error, TargetError) as error:
@@ -61,12 +64,12 @@ class Control:
                     raise
                 if must_reconnect(error):
                     self.close()
-                note(f"{self._target.cloud}: {' '.join(str(error).split())}: trying again")
-            time.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(2 * pause, LONGEST_PAUSE)
+                note(f"{self.target.cloud}: {' '.join(str(error).split())}: trying again")
+            time.sleep(pause)
+        raise AssertionError  # pragma: no cover: `pauses` does not end
 
     def progressed(self) -> None:
-        """Count `retry_timeout` from now on: a long action has got something from the server."""
+        """Count `retry_timeout` from now on, as a long action has received an answer."""
         self._began = time.monotonic()
 
     def cancel(self) -> None:
@@ -81,7 +84,7 @@ class Control:
 
 
 def interruptible(connect: Callable[[], Result]) -> Result:
-    """What `connect()` returns, called in a thread, so that the main thread can hear of Ctrl-C."""
+    """What `connect()` returns, called in a thread, so that Ctrl-C interrupts the wait."""
     done: Future[Result] = Future()
 
     def run() -> None:
@@ -119,3 +122,51 @@ def with_timeouts(target: Target, retry_timeout: float) -> Target:
     if "," in str(parameters.get("host", "")):  # after a failover, the one that takes writes
         parameters.setdefault("target_session_attrs", "read-write")
     return replace(target, parameters=parameters)
+
+
+@contextmanager
+def open_control(
+    cloud: str, variables: Environment, retry_timeout: float, privileges: str
+) -> Iterator[tuple[Control, StopOnSignal]]:
+    """A `Control` for a cloud, and the signals that interrupt it; reports the server's version.
+
+    `privileges` is what the user needs, for the error where the server denies something.
+    """
+    with ExitStack() as stack:
+        signals = stack.enter_context(StopOnSignal())
+        target = with_timeouts(stack.enter_context(open_target(cloud, variables)), retry_timeout)
+        stack.enter_context(one_line_errors(target, privileges))
+        # `Control` opens another connection: one that is idle for long may be cut.
+        with connected(target) as connection:
+            pooler = ", through a connection pooler" if is_pooled(connection) else ""
+            say(f"{cloud}: PostgreSQL {connection.info.parameter_status('server_version')}{pooler}")
+        control = Control(target, retry_timeout)
+        stack.callback(control.close)
+        signals.cancel = control.cancel
+        yield control, signals
+
+
+@contextmanager
+def connected(target: Target) -> Iterator[Connection]:
+    """A connection to a server that pgload supports, closed at the end."""
+    connection = interruptible(target.connect)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT version()")
+            ((product,),) = cursor.fetchall()
+        check_server(target, connection.server_version, product)
+        yield connection
+    finally:
+        connection.close()
+
+
+def cloud_of(name: str | None, variables: Environment) -> str:
+    """The name of the cloud, by default that of `.env`.
+
+    Raises `UsageError` for a cloud that is not configured.
+    """
+    cloud = chosen_cloud(variables) if name is None else name.strip().upper()
+    if "," in cloud:
+        raise UsageError(f"--cloud {cloud}: a migration has one target; name one of them")
+    check_cloud(cloud, variables, None)
+    return cloud

@@ -38,7 +38,7 @@ class RowCounts(NamedTuple):
 
     @property
     def not_written(self) -> int:
-        """Records that left no trace in the table."""
+        """Records that changed nothing in the table."""
         return self.skipped + self.suppressed
 
     def plus(self, other: RowCounts) -> RowCounts:

@@ -1,4 +1,4 @@
-"""What a dry run finds out besides the plan: which records would be rejected, how long it takes."""
+"""What a dry run reports besides the plan: which records would be rejected."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from msgspec import Raw
 from pgload.contract import Setting
 from pgload.errors import RecordError
 from pgload.load.encode import RowEncoder
-from pgload.migrate.input_check import check_input
 from pgload.migrate.plan import FilePlan
+from pgload.migrate.writing.input_check import check_input
 from pgload.source.reader import Batch, read_records
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
-"""The options of `migrate`, as the command line gives them."""
+"""The options of `migrate`, and their defaults."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from pgload.contract import OUTPUT_DIR
+from pgload.errors import UsageError
 
 KEEP_RUNS = 20
 RETRY_TIMEOUT = 300.0  # seconds
-MANY_REJECTS = 10_000  # after which a run ends of whose records more than half are rejected
+MANY_REJECTS = 10_000  # that end a run if they are more than half of its records
 UNLIMITED = sys.maxsize
 
 OnUnknown = Literal["error", "ignore", "add"]
@@ -48,3 +50,12 @@ class MigrateOptions:
     def writes_again(self) -> bool:
         """Whether records that earlier runs have committed are written again."""
         return self.restart or (self.on_conflict != "error" and not self.resume)
+
+
+def check_output_dir(data: str | Path, output_dir: Path) -> None:
+    """Raise `UsageError` for outputs among the data, which the next run would load."""
+    real_data, real_output_dir = (Path(os.path.realpath(path)) for path in (data, output_dir))
+    if real_data.is_dir() and real_output_dir.is_relative_to(real_data):
+        raise UsageError(
+            f"--output-dir {output_dir} is in --data {data}: choose a folder outside of it"
+        )

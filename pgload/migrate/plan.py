@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgload.errors import SourceError, UsageError
-from pgload.migrate.ledger import Ledger, LedgerFile
-from pgload.migrate.ledger_table import NAME as LEDGER
+from pgload.migrate.ledger.entries import LedgerFile
+from pgload.migrate.ledger.ledger import Ledger
+from pgload.migrate.ledger.table import NAME as LEDGER
 from pgload.migrate.options import MigrateOptions, OnUnknown
 from pgload.schema.mapping import (
     Rule,

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING
 from pgload.contract import REJECTS
 from pgload.errors import UsageError
 from pgload.migrate.counts import tables_that_may_suppress
-from pgload.migrate.held_rejects import settle_rejects
-from pgload.migrate.ledger import EMPTY, Entry, Ledger
+from pgload.migrate.ledger.entries import EMPTY, Entry
+from pgload.migrate.ledger.ledger import Ledger
 from pgload.migrate.options import MigrateOptions
-from pgload.migrate.partitions import UNDIVIDED, Partitioning, TableKey, key_of
+from pgload.migrate.outputs.held_rejects import settle_rejects
 from pgload.migrate.plan import FilePlan, Plan
-from pgload.migrate.upsert import Upsert, make_upserts
+from pgload.migrate.writing.partitions import UNDIVIDED, Partitioning, TableKey, key_of
+from pgload.migrate.writing.upsert import Upsert, make_upserts
 from pgload.schema.table import Table, create_table
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-# One commit that waits for the disk: with it every earlier commit is there, too, even where
+# A commit that waits for the disk makes all earlier ones durable, too, even where
 # synchronous_commit is off. The message is what the transaction writes; nothing reads it.
 MAKE_DURABLE = (
     "BEGIN; SET LOCAL synchronous_commit = on; "
@@ -69,7 +70,7 @@ def prepare(
     entries, shared = _begin_files(plan, ledger, partitionings, options, note)
     partitionings |= _recorded_partitionings(plan, entries, keys, partitionings, note)
     with connection.cursor() as cursor:
-        cursor.execute(MAKE_DURABLE)  # a crash must not take a table that batches were put into
+        cursor.execute(MAKE_DURABLE)  # a crash must not lose a table that has batches
     return Prepared(
         plan,
         entries,
@@ -88,7 +89,7 @@ def _create_tables(
     connection: Connection,
     note: Callable[[str], None],
 ) -> Plan:
-    """Create the tables of the plan; gives the plan that holds now."""
+    """Create the tables of the plan; returns the plan that holds now."""
     import psycopg2
 
     unique = options.on_conflict != "error"
@@ -112,7 +113,7 @@ def _create_tables(
 
 
 def _check_exists(table: Table, plan: Plan) -> None:
-    """Raise `UsageError` if a table that could not be created is missing still."""
+    """Raise `UsageError` if a table that could not be created is still missing."""
     problems = list(plan.problems)
     if table.name in [each.name for each in plan.create]:
         problems.append(
@@ -155,7 +156,7 @@ def _recorded_partitionings(
 ) -> dict[Path, Partitioning]:
     """How files were divided by the runs that have begun them.
 
-    Raises `UsageError` if that would not keep the order of the records with the same key any more.
+    Raises `UsageError` if that would no longer keep the order of records with the same key.
     """
     found: dict[Path, Partitioning] = {}
     for file in plan.files:
@@ -183,7 +184,7 @@ def _begin_files(
     options: MigrateOptions,
     note: Callable[[str], None],
 ) -> tuple[dict[Path, Entry], list[FilePlan]]:
-    """Record the files in the ledger; gives what is committed of each, and the shared ones."""
+    """Record the files in the ledger; returns what is committed of each, and the shared ones."""
     if ledger is None:
         return dict.fromkeys([file.path for file in plan.files], EMPTY), []
     begun = ledger.begin(

@@ -1,35 +1,35 @@
-"""`MigrationRun`: a migration that writes, from its plan to its final status."""
+"""A migration that writes, from its plan to its final status."""
 
 from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pgload.contract import REJECTS
+from pgload.contract import REJECTS, Status
 from pgload.errors import LoadError, OutputError, PgloadError, TargetError, UsageError
 from pgload.load.loader import Loader
 from pgload.load.session import with_hint
-from pgload.migrate.console import filled, say, show_progress
+from pgload.migrate.console import filled, say, show
 from pgload.migrate.control import Control, interruptible
-from pgload.migrate.held_rejects import settle_rejects
-from pgload.migrate.ledger import EMPTY, Ledger, Written
+from pgload.migrate.ledger.entries import EMPTY, Written
+from pgload.migrate.ledger.ledger import Ledger
 from pgload.migrate.options import MigrateOptions
-from pgload.migrate.outputs import Outputs
-from pgload.migrate.partitions import Partitioning
-from pgload.migrate.pending import PendingBatches
+from pgload.migrate.outputs.display import display
+from pgload.migrate.outputs.held_rejects import settle_rejects
+from pgload.migrate.outputs.outputs import Outputs
+from pgload.migrate.outputs.progress import FileFacts, RunFacts
+from pgload.migrate.outputs.results import counts, times
 from pgload.migrate.plan import FilePlan, Plan
 from pgload.migrate.prepare import MAKE_DURABLE, Prepared, prepare
-from pgload.migrate.progress import FileFacts, RunFacts, Status
-from pgload.migrate.results import counts, times
-from pgload.migrate.retry import RetryingWriter
 from pgload.migrate.sqlstates import is_transient
-from pgload.migrate.verification import describe, to_results
-from pgload.migrate.verify import verify
+from pgload.migrate.verification.results import describe, to_results
+from pgload.migrate.verification.verify import verify
+from pgload.migrate.writing.pending import PendingBatches, in_order
+from pgload.migrate.writing.retry import RetryingWriter
 from pgload.source.stores import without_secrets
 from pgload.targets.cloud import LOCAL_CLOUDS
 from pgload.targets.target import Target
@@ -67,7 +67,7 @@ class MigrationRun:
         self._ignore_first_signal = ignore_first_signal
 
     def execute(self) -> Status:
-        """Create tables, load the files, write the outputs; gives the final status.
+        """Create tables, load the files, write the outputs; returns the final status.
 
         Raises `TargetError` and `UsageError` where no batch was written.
         """
@@ -156,7 +156,7 @@ class MigrationRun:
         return self._control.run(run, lambda text: self._note(out, text))
 
     def _load(self, out: Outputs, prepared: Prepared, pending: PendingBatches) -> Status | None:
-        """Write all batches; gives the status, or None where the outputs determine it."""
+        """Write all batches; returns the status, or None where the outputs determine it."""
         options, plan = self._options, prepared.plan
         for path in (*plan.folder.empty, *plan.duplicates):
             out.file_started(FileFacts(path.name, ""))
@@ -201,10 +201,10 @@ class MigrationRun:
             out.log.info(f"Connected to {self._target.cloud}: {loader.connections} connections")
             out.log.info(f"Writing {batches} batches over {loader.connections} connections")
             out.load_started()
-            with show_progress(lambda: out.snapshot):
+            with show(lambda: display(out.snapshot)):
                 files: Sequence[FilePlan] = plan.files
                 while files:
-                    for part in _in_order(files, prepared.partitionings):
+                    for part in in_order(files, prepared.partitionings):
                         loader.run(pending.open(part), on_batch=pending.written)
                     out.load_finished()
                     files = self._lost_files(out, pending)
@@ -242,7 +242,7 @@ class MigrationRun:
         return notes
 
     def _lost_files(self, out: Outputs, pending: PendingBatches) -> list[FilePlan]:
-        """Make all commits durable; gives the files of which committed batches were lost.
+        """Make all commits durable; returns the files of which committed batches were lost.
 
         With `synchronous_commit = off` a server that crashes loses commits that it has confirmed.
         """
@@ -320,7 +320,7 @@ class MigrationRun:
         return "completed_with_errors" if rejected or before else None
 
     def _report_others(self, out: Outputs, prepared: Prepared, shared: Sequence[FilePlan]) -> bool:
-        """Report who wrote the shared files; gives whether others have rejected records of them."""
+        """Report who wrote the shared files; returns whether others rejected records of them."""
         if self._ledger is None or not shared:
             return False
         import psycopg2
@@ -350,7 +350,7 @@ class MigrationRun:
         say(text)
 
     def _end(self, out: Outputs, status: Status | None = None, error: str | None = None) -> Status:
-        """Finish the outputs and print a summary; gives the final status."""
+        """Finish the outputs and print a summary; returns the final status."""
         try:
             results = out.finish(status, error)
             final: Status = results["status"]
@@ -371,19 +371,3 @@ class MigrationRun:
                 say(f"resume with: {last.resume_command}")
         say(f"see {output_dir}{os.sep} for progress, statistics, results and log")
         return final
-
-
-def _in_order(
-    files: Sequence[FilePlan], partitionings: Mapping[Path, Partitioning]
-) -> Iterator[list[FilePlan]]:
-    """Consecutive files that may be written together; one part has to be finished before the next.
-
-    A worker writes the batches of a partition in order, so those of other partitions, and of a
-    table that may refer to another one, have to wait.
-    """
-
-    def order(file: FilePlan) -> object:
-        partitioning = partitionings.get(file.path)
-        return partitioning and (partitioning, file.table.schema, file.table.name)
-
-    return (list(part) for _, part in groupby(files, order))

@@ -18,8 +18,8 @@ class StopOnSignal:
     """Turns the first SIGINT, SIGTERM or SIGHUP into a `KeyboardInterrupt`; the second one exits.
 
     A signal that is ignored stays ignored, as SIGHUP is under nohup. Python runs a signal's handler
-    when the main thread is back from the driver, which waits for the server as long as a lock is
-    held. So a thread hears of every signal, too, and calls `cancel` until the handler has run.
+    when the main thread returns from the driver, which waits for the server as long as a lock is
+    held. So a thread notices every signal, too, and calls `cancel` until the handler has run.
     """
 
     _NUMBERS = tuple(

@@ -6,16 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 from pgload.errors import RecordError, RefusedLoginError
-from pgload.migrate.run_files import Reject
-from pgload.source.reader import Batch
 
 if TYPE_CHECKING:
-    import psycopg2
+    pass
 
 NOT_NULL, FOREIGN_KEY = "23502", "23503"
 UNTRANSLATABLE = "22P05"  # \u0000, which no text can hold
-# After these the server has to be found anew: it takes no writes any more since a failover, or its
-# disk is full.
+# These need a new connection, perhaps to another server: since a failover this one takes no writes,
+# or its disk is full.
 RECONNECT_STATES = ("25006", "53100")
 # SQLSTATEs, or their first characters, after which another attempt may succeed: lost connections;
 # too many of them; out of memory; a server that stops, crashes or starts; serialization failure,
@@ -34,26 +32,9 @@ KNOWN_CLASSES = (
     "28", "2B", "2D", "34", "3B", "3D", "3F", "40", "42", "53", "55", "57", "58", "72", "F0", "HV",
     "XX",
 )  # fmt: skip
-# A value that its type does not take; the server names the column only where it reads text (COPY).
+# A value that its type refuses; the server names the column only where it reads text (COPY).
 VALUE_STATES = "22"
 _COLUMN_IN_CONTEXT = re.compile(r'COPY .+, line 1, column (.+?)(?:: ".*|: null input)?')
-
-
-def make_reject(
-    table: str, part: Batch, column: str | None, error: psycopg2.Error | RecordError
-) -> Reject:
-    """The reject of a part of one record, without its offset."""
-    message = error.reason if isinstance(error, RecordError) else error.diag.message_primary
-    return Reject(
-        file=part.path.name,
-        record=part.first_record,
-        offset=None,
-        table=table,
-        column=column,
-        sqlstate=getattr(error, "pgcode", None),
-        message=message or str(error),
-        data=part.records[0],
-    )
 
 
 def column_of(error: Exception) -> str | None:

@@ -64,7 +64,7 @@ def test_waits(server: Target, connection: Connection) -> None:
 
 
 def test_holders_of_locks(server: Target) -> None:
-    """A sample tells which of the load's backends hold what another one waits for."""
+    """A sample names the load's backends that hold what another one waits for."""
     holder, waiter = server.connect(), server.connect()
     waiting = threading.Thread(target=lock, args=(waiter,))
     pids = [connection.info.backend_pid for connection in (holder, waiter)]

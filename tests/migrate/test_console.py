@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgload.contract import PROGRESS
-from pgload.migrate.console import line, make_bar, show_progress, update_bar
-from pgload.migrate.outputs import Outputs
-from pgload.migrate.progress import ConnectionState, FileFacts, Snapshot
+from pgload.migrate.console import make_bar, show, update_bar
+from pgload.migrate.outputs.display import display
+from pgload.migrate.outputs.outputs import Outputs
+from pgload.migrate.outputs.progress import ConnectionState, FileFacts, Snapshot
 from tests.support.migrating import MigrationSandbox
 from tests.support.running import content, facts, stat
 from tests.support.terminal import read_all, terminal
@@ -108,14 +109,14 @@ def _usual_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_line(changes: dict[str, Any], expected: str) -> None:
     """A line has the records, the speed, the time left, rejects, and connections with errors."""
-    assert line(snapshot(**changes)) == expected
+    assert display(snapshot(**changes)).line == expected
 
 
 def test_no_terminal() -> None:
     """Without a terminal there are lines without control characters, the last one at the end."""
     stream = io.StringIO()
     now = [snapshot()]
-    with show_progress(lambda: now[0], stream):
+    with show(lambda: display(now[0]), stream):
         now[0] = snapshot(status="completed", total_records_processed=5_000_000, percent=100.0)
     text = stream.getvalue()
     assert text.endswith("5,000,000 of 5,000,000 records (100%), 41,000 records/s, 0 rejected\n")
@@ -125,7 +126,7 @@ def test_no_terminal() -> None:
 def test_terminal() -> None:
     """On a terminal there is a bar, with records, speed, rejects, connections and files."""
     now = snapshot(connections=LOST, rejects=7, current_file="입찰공고.json")
-    with terminal() as (stream, written), show_progress(lambda: now, stream):
+    with terminal() as (stream, written), show(lambda: display(now), stream):
         pass
     text = written[0]
     for expected in (
@@ -145,7 +146,7 @@ def test_terminal() -> None:
 def test_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     """With NO_COLOR the bar is without colours."""
     monkeypatch.setenv("NO_COLOR", "1")
-    with terminal() as (stream, written), show_progress(lambda: snapshot(rejects=1), stream):
+    with terminal() as (stream, written), show(lambda: display(snapshot(rejects=1)), stream):
         pass
     assert "20%" in written[0]
     assert not COLOUR.search(written[0])
@@ -154,9 +155,9 @@ def test_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_dumb_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal that cannot move its cursor up gets plain lines."""
     monkeypatch.setenv("TERM", "dumb")
-    with terminal() as (stream, written), show_progress(snapshot, stream):
+    with terminal() as (stream, written), show(lambda: display(snapshot()), stream):
         pass
-    assert written[0] == f"{line(snapshot())}\r\n"
+    assert written[0] == f"{display(snapshot()).line}\r\n"
 
 
 @given(name=st.text(), state=st.text(min_size=1))
@@ -165,10 +166,10 @@ def test_hostile_text(name: str, state: str) -> None:
     now = snapshot(current_file=name, connections=(ConnectionState(0, state, 0.0),))
     stream = io.StringIO()
     bar = make_bar(stream)
-    update_bar(bar, now)
+    update_bar(bar, display(now))
     bar.console.print(bar)
     assert not CONTROL.search(stream.getvalue())
-    assert not CONTROL.search(line(now))
+    assert not CONTROL.search(display(now).line)
 
 
 def test_screen_that_is_gone() -> None:
@@ -176,21 +177,21 @@ def test_screen_that_is_gone() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "w", encoding="utf-8") as stream:  # noqa: PTH123
-        with show_progress(snapshot, stream):
+        with show(lambda: display(snapshot()), stream):
             done = True
         with pytest.raises(BrokenPipeError):
             stream.flush()
         os.dup2(os.open(os.devnull, os.O_WRONLY), writing)
     closed = io.StringIO()
     closed.close()
-    with show_progress(snapshot, closed):
+    with show(lambda: display(snapshot()), closed):
         assert done
 
 
 def test_agrees_with_the_file(tmp_path: Path) -> None:
     """The last line shows the content of the progress file."""
     stream = io.StringIO()
-    with Outputs(tmp_path, facts()) as out, show_progress(lambda: out.snapshot, stream):
+    with Outputs(tmp_path, facts()) as out, show(lambda: display(out.snapshot), stream):
         out.file_started(FileFacts("a.json", "t"))
         for n in range(3):
             out.batch(stat(n))
@@ -198,7 +199,7 @@ def test_agrees_with_the_file(tmp_path: Path) -> None:
     progress = content(tmp_path, PROGRESS)
     del progress["files"]
     connections = tuple(ConnectionState(**each) for each in progress.pop("connections"))
-    assert stream.getvalue() == f"{line(Snapshot(connections=connections, **progress))}\n"
+    assert stream.getvalue() == f"{display(Snapshot(connections=connections, **progress)).line}\n"
     assert stream.getvalue().startswith("3,000 of 5,000 records (60%), ")
 
 
@@ -222,7 +223,9 @@ def test_narrow_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     stream = io.StringIO()
     bar = make_bar(stream)
-    update_bar(bar, snapshot(current_file="x" * 200, connections=LOST * 20, retries=12_345))
+    update_bar(
+        bar, display(snapshot(current_file="x" * 200, connections=LOST * 20, retries=12_345))
+    )
     bar.console.print(bar)
     lines = stream.getvalue().splitlines()
     assert [each.split()[0] for each in lines] == [

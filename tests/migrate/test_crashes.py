@@ -10,7 +10,6 @@ runs the tests with that many kills and cuts instead of a few.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -24,34 +23,23 @@ import psycopg2
 import pytest
 
 from pgload.contract import METHODS
-from pgload.errors import TargetError
 from pgload.load.methods import MultiValues
 from pgload.targets.target import Target
-from tests.support.migrating import MigrationSandbox, Restarts, make_sandbox
+from tests.support.migrating import (
+    CUTS,
+    KILLS,
+    MigrationSandbox,
+    Restarts,
+    make_sandbox,
+    wait_for_commits,
+)
 from tests.support.servers import embedded
-from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-KILLS = int(os.environ.get("PGLOAD_KILLS", "3"))
-CUTS = int(os.environ.get("PGLOAD_CUTS", "2"))
 RECORDS, BATCH = 6000, 10
 BAD = 75  # each such record is bad
-
-
-def wait_for_commits(
-    sandbox: MigrationSandbox, process: subprocess.Popen[str], records: int
-) -> bool:
-    """Wait until so many records are committed; gives False if the process ends before."""
-
-    def committed() -> bool:
-        with suppress(psycopg2.Error, TargetError):  # while the server restarts
-            return sandbox.committed() >= records
-        return False
-
-    wait_until(lambda: process.poll() is not None or committed(), 120)
-    return process.poll() is None
 
 
 def reset(sandbox: MigrationSandbox) -> None:
@@ -111,7 +99,7 @@ def test_killed(sandbox: MigrationSandbox, connections: int) -> None:
 @pytest.fixture(scope="module")
 def restarts() -> Iterator[tuple[Target, Restarts]]:
     """A server that can be stopped and started again."""
-    with embedded() as target, Restarts(target) as found:
+    with embedded(fsync="off") as target, Restarts(target) as found:
         yield target, found
 
 
@@ -128,7 +116,7 @@ def test_cut_off(restarts: tuple[Target, Restarts], tmp_path: Path, connections:
             given = ("--batch-size", str(BATCH), "--connections", str(connections))
             with sandbox.start("--method", method, *given) as process:
                 while wait_for_commits(
-                    sandbox, process, sandbox.committed() + random.randrange(10, 2000)
+                    sandbox, process, sandbox.committed() + random.randrange(10, RECORDS)
                 ):
                     how = random.choice([None, None, signal.SIGINT, signal.SIGQUIT])
                     if how is None:

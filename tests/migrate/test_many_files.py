@@ -14,15 +14,19 @@ from pgload.targets.embedded import newest_install
 from tests.support.migrating import make_sandbox, wait_while_running
 from tests.support.servers import embedded
 
-# More than the server has locks for: 64 for each connection.
-FILES, TABLES = int(os.environ.get("PGLOAD_FILES", "2000")), 300
+# More than the server has locks for.
+FILES, TABLES = int(os.environ.get("PGLOAD_FILES", "500")), 100
+SETTINGS = {"fsync": "off", "max_connections": "25", "max_locks_per_transaction": "10"}
 
 
 def test_many_small_files(tmp_path: Path) -> None:
-    """They need no more locks than a few files: another session dumps 300 tables meanwhile."""
+    """They need no more locks than a few files: another session dumps 100 tables meanwhile."""
     install = newest_install()
     assert install is not None
-    with embedded(max_connections="25") as target, make_sandbox(target, tmp_path) as sandbox:
+    with (
+        embedded(**SETTINGS) as target,
+        make_sandbox(target, tmp_path) as sandbox,
+    ):
         sandbox.sql("; ".join(f"CREATE TABLE other_{n} (a int)" for n in range(TABLES)))
         for n in range(FILES):
             sandbox.numbers(f"t_{n:05}.json", 2, start=2 * n)

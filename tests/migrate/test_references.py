@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 
 from pgload.contract import METHODS
-from pgload.migrate.retry import RetryingWriter
+from pgload.migrate.writing.reject_limit import RejectLimit
 from tests.support.migrating import MigrationSandbox
 
 OWN_STATE = """
@@ -39,16 +39,16 @@ def test_references_within_the_table(sandbox: MigrationSandbox, method: str, def
     """Every method takes the records that refer to later ones of their batch, also beside a bad
     one, and rejects the same ones."""
     sandbox.sql(f"CREATE TABLE tree (id int PRIMARY KEY, parent int REFERENCES tree {deferred})")
-    count = 300
+    count = 120
     records = [{"id": n, "parent": n + 1 if n < count - 1 else None} for n in range(count)]
     sandbox.file("tree.json", records)
     assert sandbox.migrate("--method", method) == 0
     sandbox.sql("DROP TABLE pgload_ledger", "TRUNCATE tree")
-    records[150]["parent"] = 9999  # and nothing can refer to it
+    records[60]["parent"] = 9999  # and nothing can refer to it
     sandbox.file("tree.json", records)
     assert sandbox.migrate("--method", method) == 1
-    assert rejected(sandbox) == list(range(1, 152))
-    assert sandbox.sql("SELECT count(*) FROM tree") == [(count - 151,)]
+    assert rejected(sandbox) == list(range(1, 62))
+    assert sandbox.sql("SELECT count(*) FROM tree") == [(count - 61,)]
 
 
 @pytest.mark.parametrize("how", ["skip", "update"])
@@ -87,16 +87,16 @@ def test_rejects_of_an_attempt_that_was_not_committed(
     sandbox.sql("CREATE TABLE p (id int PRIMARY KEY)", "CREATE TABLE c (p int REFERENCES p)")
     sandbox.file("c.json", [{"p": 1}, {"p": "bad"}, {"p": 2}])
     sandbox.sql("INSERT INTO p VALUES (1)")
-    check, failed = RetryingWriter._check_max_rejects, []
+    hold, failed = RejectLimit.hold, []
 
-    def fail_first(writer: RetryingWriter, *arguments: Any) -> None:
-        check(writer, *arguments)
+    def fail_first(limit: RejectLimit, *arguments: Any) -> None:
+        hold(limit, *arguments)
         if not failed:
             failed.append(1)
             sandbox.sql("INSERT INTO p VALUES (2)")
             raise psycopg2.OperationalError("server closed the connection unexpectedly")
 
-    monkeypatch.setattr(RetryingWriter, "_check_max_rejects", fail_first)
+    monkeypatch.setattr(RejectLimit, "hold", fail_first)
     assert sandbox.migrate() == 1
     assert sandbox.sql("SELECT p FROM c ORDER BY p") == [(1,), (2,)]
     assert rejected(sandbox) == [2]

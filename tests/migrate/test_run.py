@@ -116,14 +116,14 @@ def read_again_and_again(folder: Path, stopped: Event, errors: list[object]) -> 
 @pytest.mark.parametrize("end", ["completed", "failed", "interrupted", "killed"])
 def test_files_are_valid_at_any_moment(sandbox: MigrationSandbox, end: str) -> None:
     """The JSON files of a run are complete whenever they are read, however the run ends."""
-    sandbox.file("t.json", [{"n": "x" if end == "failed" and n > 400 else n} for n in range(600)])
+    sandbox.file("t.json", [{"n": "x" if end == "failed" and n > 200 else n} for n in range(600)])
     stopped, errors = Event(), list[object]()
     reader = Thread(target=read_again_and_again, args=(sandbox.outputs, stopped, errors))
     reader.start()
     try:
         with sandbox.start("--batch-size", "1", "--max-rejects", "0") as process:
             if end in ("interrupted", "killed"):
-                wait_while_running(process, lambda: sandbox.committed() >= 200)
+                wait_while_running(process, lambda: sandbox.committed() >= 50)
                 process.send_signal(signal.SIGINT if end == "interrupted" else signal.SIGKILL)
             output, _ = process.communicate()
     finally:

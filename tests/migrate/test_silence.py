@@ -33,8 +33,8 @@ def switch(process: subprocess.Popen[str], state: str) -> None:
 
 def test_network_that_comes_back(sandbox: MigrationSandbox) -> None:
     """Silence is noticed within half of --retry-timeout, and the batches are retried."""
-    path = sandbox.numbers("t.json", 4000)
-    with start(sandbox, "--retry-timeout", "12") as process, closing(sandbox.connect()) as truth:
+    path = sandbox.numbers("t.json", 8000)
+    with start(sandbox, "--retry-timeout", "8") as process, closing(sandbox.connect()) as truth:
         wait_while_running(process, lambda: sandbox.committed(truth) > 100)
         switch(process, "down")
         wait_while_running(process, lambda: sandbox.output("migration_progress.json")["retries"])
@@ -42,12 +42,12 @@ def test_network_that_comes_back(sandbox: MigrationSandbox) -> None:
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     sandbox.check(path)
-    assert sandbox.output("migration_results.json")["total_records"] == 4000
+    assert sandbox.output("migration_results.json")["total_records"] == 8000
 
 
 def test_network_that_stays_down(sandbox: MigrationSandbox) -> None:
     """The run ends soon after --retry-timeout, and its resume command completes it."""
-    path = sandbox.numbers("t.json", 4000)
+    path = sandbox.numbers("t.json", 8000)
     with start(sandbox, "--retry-timeout", "4") as process, closing(sandbox.connect()) as truth:
         wait_while_running(process, lambda: sandbox.committed(truth) > 100)
         switch(process, "down")

@@ -102,7 +102,7 @@ def test_wall_seconds(sandbox: MigrationSandbox) -> None:
     results = sandbox.output("migration_results.json")
     check(summary(output), results)
     assert results["total_duration_seconds"] < results["wall_seconds"] <= took + 0.02
-    assert took - results["wall_seconds"] < 0.5  # the end of the process
+    assert took - results["wall_seconds"] < max(0.5, took / 3)  # the end of the process
 
 
 def test_rejects_are_shown_meanwhile(sandbox: MigrationSandbox) -> None:

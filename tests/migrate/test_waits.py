@@ -27,7 +27,7 @@ def test_lock_that_is_held(sandbox: MigrationSandbox) -> None:
     """A wait for a lock counts against --retry-timeout, and is retried before the run ends."""
     path = sandbox.numbers("t.json", 100)
     begin = time.monotonic()
-    with sandbox.locked(), sandbox.start("--retry-timeout", "2") as process:
+    with sandbox.locked(), sandbox.start("--retry-timeout", "1") as process:
         output, _ = process.communicate(timeout=60)
     assert time.monotonic() - begin < 20
     assert process.returncode == 1, output
@@ -63,7 +63,7 @@ def test_interrupted_while_planning(
 @pytest.fixture(scope="module")
 def restarts() -> Iterator[tuple[Target, Restarts]]:
     """A server that can be stopped and started again."""
-    with embedded() as target, Restarts(target) as found:
+    with embedded(fsync="off") as target, Restarts(target) as found:
         yield target, found
 
 
@@ -99,16 +99,17 @@ def test_asynchronous_commits(restarts: tuple[Target, Restarts], tmp_path: Path,
             "ALTER SYSTEM SET wal_writer_flush_after = '1GB'",
             "SELECT pg_reload_conf()",
         )
-        path = sandbox.numbers("t.json", 5000)
+        records = 4000 if when == "during" else 1000
+        path = sandbox.numbers("t.json", records)
         with sandbox.start("--batch-size", "10", "--connections", "2") as process:
             if when == "during":
-                wait_while_running(process, lambda: sandbox.committed() > 2000)
+                wait_while_running(process, lambda: sandbox.committed() > 500)
                 server.restart(signal.SIGQUIT)
             output, _ = process.communicate(timeout=100)
         assert process.returncode == 0, output
         server.restart(signal.SIGQUIT)
         sandbox.check(path)
-        assert sandbox.output("migration_results.json")["total_records"] == 5000
+        assert sandbox.output("migration_results.json")["total_records"] == records
         if when == "during":
             assert "were lost when the server crashed" in output
         sandbox.sql("ALTER SYSTEM RESET ALL")

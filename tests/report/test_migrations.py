@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgload.contract import LOG, PROGRESS, REJECTS, RESULTS, STATS
-from pgload.migrate.outputs import Outputs
-from pgload.migrate.progress import FileFacts
+from pgload.migrate.outputs.outputs import Outputs
+from pgload.migrate.outputs.progress import FileFacts
 from pgload.report import migrations
 from pgload.report.migration_batches import BatchLine
 from pgload.report.migrations import (

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -18,6 +18,7 @@ import psutil
 import psycopg2
 
 from pgload.cli import main
+from pgload.errors import TargetError
 from pgload.load.verify import Fingerprint, expected_fingerprint, fingerprint
 from pgload.schema.match import match_table
 from pgload.schema.table import Table
@@ -36,6 +37,9 @@ CLOUD = "TESTED"
 DDL = (
     'CREATE TABLE {} (id serial PRIMARY KEY, n int, a text, "createdAt" timestamptz DEFAULT now())'
 )
+# How often tests of crashes kill the migration, and cut its connections.
+KILLS = int(os.environ.get("PGLOAD_KILLS", "3"))
+CUTS = int(os.environ.get("PGLOAD_CUTS", "2"))
 _numbers = count(1)
 
 
@@ -177,7 +181,8 @@ def make_sandbox(server: Target, work: Path, *, drop: bool = True) -> Iterator[M
     sandbox = MigrationSandbox(server, work)
     sandbox.data.mkdir(parents=True)
     with closing(server.connect()) as connection, connection.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {sandbox.name}")
+        # Copying files is faster than writing them to the WAL.
+        cursor.execute(f"CREATE DATABASE {sandbox.name} STRATEGY file_copy")
     try:
         sandbox.sql(DDL.format("t"))
         yield sandbox
@@ -200,6 +205,20 @@ def wait_while_running(process: subprocess.Popen[str], condition: Any) -> Any:
 
     wait_until(ready)
     return value
+
+
+def wait_for_commits(
+    sandbox: MigrationSandbox, process: subprocess.Popen[str], records: int
+) -> bool:
+    """Wait until so many records are committed; returns whether the process still runs."""
+
+    def committed() -> bool:
+        with suppress(psycopg2.Error, TargetError):  # while the server restarts
+            return sandbox.committed() >= records
+        return False
+
+    wait_until(lambda: process.poll() is not None or committed(), 120)
+    return process.poll() is None
 
 
 def wait_for_lock(cursor: Cursor, process: subprocess.Popen[str]) -> int:

@@ -20,9 +20,9 @@ import msgspec
 
 from pgload.errors import OutputError
 from pgload.load.stats import BatchStat
-from pgload.migrate.outputs import Outputs
-from pgload.migrate.progress import RunFacts
-from pgload.migrate.run_files import Reject
+from pgload.migrate.outputs.outputs import Outputs
+from pgload.migrate.outputs.progress import RunFacts
+from pgload.migrate.outputs.rejects import Reject
 from tests.support.environment import ROOT
 from tests.support.waiting import wait_until
 

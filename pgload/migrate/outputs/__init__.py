@@ -1,0 +1,1 @@
+"""The files of a run: progress, statistics, results, log and rejects."""

@@ -1,0 +1,1 @@
+"""Whether the rows of the files are in their tables."""

@@ -1,0 +1,1 @@
+"""How a batch is written: retried, upserted, without its bad records."""
