@@ -160,10 +160,8 @@ class Ledger(LedgerQueries):
             (self._liveness.run_id,),
         )
         for key, (mine, records, rejected, *counts) in rows:
-            dropped = RowCounts(*map(int, counts))
-            share = Share(
-                int(records - rejected) - row_counts.not_written, int(rejected), row_counts
-            )
+            rows_of = RowCounts(*map(int, counts))
+            share = Share(int(records - rejected) - rows_of.not_written, int(rejected), rows_of)
             written = found.get(key, Written())
             found[key] = written._replace(**{"mine" if mine else "others": share})
         return found
