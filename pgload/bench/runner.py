@@ -23,7 +23,7 @@ from pgload.bench.measure import (
     unstable,
     variation,
 )
-from pgload.bench.search import OUT_OF_TIME, Search
+from pgload.bench.search import Search
 from pgload.bench.session import BenchSession
 from pgload.bench.target import BenchTarget
 from pgload.contract import Setting
@@ -219,7 +219,7 @@ class Runner:
 
     def _reason_against(self, setting: Setting) -> str | None:
         if self._out_of_time():
-            return OUT_OF_TIME
+            return self._session.out_of_time
         return too_few_records(self._dataset, setting, self._options.load_size)
 
     def _add(self, benchmark: Any, test: str, measured: Pass, cloud: str, setting: Setting) -> None:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 # A load of a race is shorter than one that is measured: it only has to find those that are.
 BATCHES = 3  # of each connection
 SECONDS = 0.3
-OUT_OF_TIME = "the time of --max-time is over; --resume measures the rest"
 
 
 @dataclass
@@ -125,7 +124,9 @@ class Search:
             for each in unfinished:
                 if self._out_of_time():
                     self._drop(lambda *_: True)
-                    self._session.not_measured.append({"cloud": each.cloud, "reason": OUT_OF_TIME})
+                    self._session.not_measured.append(
+                        {"cloud": each.cloud, "reason": self._session.out_of_time}
+                    )
                     return
                 self._load(each)
         for each in self.races.values():

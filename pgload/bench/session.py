@@ -85,6 +85,11 @@ class BenchSession:
     search: Search | None = None  # with --search
     output: dict[str, Any] | None = None  # pytest-benchmark's JSON of the run
 
+    @property
+    def out_of_time(self) -> str:
+        """Why the settings that are left are not measured once the time of the run is over."""
+        return f"the {self.options.max_time:g} s of --max-time are over; --resume measures the rest"
+
     def stop(self, error: PgloadError) -> NoReturn:
         """Write what is wrong, and end the run."""
         self.console.line(f"pgload: {error}")

@@ -108,14 +108,19 @@ def _process_time(folder: Path) -> ProcessTime | None:
         cpu, delay = (folder / "schedstat").read_text().split()[:2]
         return ProcessTime(int(cpu) * NANOSECOND, int(delay) * NANOSECOND)
     with suppress(OSError, ValueError, IndexError):  # a kernel without schedstat
-        return ProcessTime(_cpu_and_parent(folder)[0])
+        return ProcessTime(_cpu(_stat(folder)))
     return None
 
 
-def _cpu_and_parent(folder: Path) -> tuple[float, int]:
-    """CPU seconds of a process, to 10 ms, and its parent. Raises as reading a file does."""
-    fields = (folder / "stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), int(fields[1])
+def _stat(folder: Path) -> list[str]:
+    """The fields of a process's state after its name; see proc(5). Raises as reading a file."""
+    return (folder / "stat").read_text().rpartition(")")[2].split()
+
+
+def _cpu(stat: list[str], *, with_ended_children: bool = False) -> float:
+    """CPU seconds of a process, to 10 ms."""
+    ticks = map(int, stat[11 : 15 if with_ended_children else 13])
+    return sum(ticks) / os.sysconf("SC_CLK_TCK")
 
 
 def _own_time() -> ProcessTime:
@@ -126,14 +131,15 @@ def _own_time() -> ProcessTime:
 
 
 def _server_cpu(backend: int) -> float:
-    """CPU seconds of the backend's postmaster and all that it has started."""
+    """CPU seconds of the backend's postmaster and all that it has started, ended or not."""
     seconds = 0.0
     with suppress(OSError, ValueError, IndexError):  # there may be no list of children
-        _, postmaster = _cpu_and_parent(PROC / str(backend))
+        postmaster = _stat(PROC / str(backend))[1]
         children = (PROC / f"{postmaster}/task/{postmaster}/children").read_text().split()
-        for pid in [postmaster, *children]:
+        for pid in children:
             with suppress(OSError):  # it has ended
-                seconds += _cpu_and_parent(PROC / str(pid))[0]
+                seconds += _cpu(_stat(PROC / pid))
+        seconds += _cpu(_stat(PROC / postmaster), with_ended_children=True)
     return seconds
 
 

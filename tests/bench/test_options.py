@@ -21,7 +21,7 @@ def checked(root: Path, **given: Any) -> options.BenchOptions:
         ("cloud", "records", "data", "batch_size", "connections", "method", "max_time",
          "max_time_per_setting", "rtt", "instance")
     ) | {"rounds": 1, "passes": 5, "warmup_rounds": 1, "seed": 0, "resume": False,
-         "keep_going": False, "image": "postgres:18"}  # fmt: skip
+         "keep_going": False, "search": False, "image": "postgres:18"}  # fmt: skip
     config: Any = Namespace(
         option=Namespace(**defaults | given),
         rootpath=root,
