@@ -30,8 +30,11 @@ def test_backend_at_work(
 ) -> None:
     """A backend's CPU time is that of its process, with and without the kernel's schedstat."""
     if not schedstat:
-        found = machine._cpu_and_parent
-        monkeypatch.setattr(machine, "_process_time", lambda folder: ProcessTime(found(folder)[0]))
+        monkeypatch.setattr(
+            machine,
+            "_process_time",
+            lambda folder: ProcessTime(machine._cpu(machine._stat(folder))),
+        )
     pid = connection.info.backend_pid
     before = read([pid], server_here=True)
     with connection.cursor() as cursor:
