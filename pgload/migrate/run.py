@@ -244,7 +244,8 @@ class MigrationRun:
     def _lost_files(self, out: Outputs, pending: PendingBatches) -> list[FilePlan]:
         """Make all commits durable; returns the files of which committed batches were lost.
 
-        With `synchronous_commit = off` a server that crashes loses commits that it has confirmed.
+        With `synchronous_commit = off` a server that crashes loses commits that it has confirmed,
+        and with asynchronous replication a standby that takes over may lack some.
         """
         import psycopg2
 
@@ -279,7 +280,8 @@ class MigrationRun:
             self._note(
                 out,
                 f"{name}: {records:,} records that were committed were lost when the server "
-                "crashed (synchronous_commit is off): writing them again",
+                "crashed (synchronous_commit is off) or a standby took over that had not received "
+                "them: writing them again",
             )
             mine = written.get(file.in_ledger.key, Written()).mine
             out.records_lost(name, file.table.name, mine.records, mine.counts)
