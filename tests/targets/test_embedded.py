@@ -31,9 +31,10 @@ def settings(target: Target) -> dict[str, str]:
     return everything | {"changed": " ".join(sorted(changed))}
 
 
-def test_settings(server: Target) -> None:
+def test_settings() -> None:
     """The settings that decide how fast it writes are PostgreSQL's defaults, durable ones."""
-    found = settings(server)
+    with embedded() as server:
+        found = settings(server)
     assert (found["fsync"], found["synchronous_commit"], found["full_page_writes"]) == ("on",) * 3
     assert found["listen_addresses"] == ""
     # initdb writes some defaults into postgresql.conf; none of them is about writing but these.

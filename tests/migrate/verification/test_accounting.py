@@ -38,10 +38,10 @@ def test_known_rejects() -> None:
 def test_known_rejects_that_have_a_row() -> None:
     """No record may lack its row instead of a rejected one whose value or key is in the table."""
     found = FileAccount("f.json", 10, [CommittedBatch(1, 10, 2, 1)], {4})
-    assert found.spare(2)  # one more was rejected, one suppressed
+    assert found.may_lack(2)  # one more was rejected, one suppressed
     for number in (2, 3, 5):
         found.lacks(number)
-    assert not found.spare(6)
+    assert not found.may_lack(6)
     assert (found.missing, found.lacking, found.assumed_rejected) == (1, 3, 1)
 
 
