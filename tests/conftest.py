@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from pgload.targets.target import Target
 from tests.support.checkout import Run, make_checkout, run_module
@@ -19,14 +19,18 @@ from tests.support.servers import embedded
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-# The same examples in every run, so that a failure is due to the change.
-settings.register_profile(
-    "pgload",
-    derandomize=True,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-settings.load_profile("pgload")
+# `pytest-benchmark compare` reads this file too, where only requirements.txt is installed.
+with suppress(ModuleNotFoundError):
+    from hypothesis import HealthCheck, settings
+
+    # The same examples in every run, so that a failure is due to the change.
+    settings.register_profile(
+        "pgload",
+        derandomize=True,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    settings.load_profile("pgload")
 # Seconds of a test, by pytest-timeout; in pytest.ini it would be an error where that is missing.
 os.environ.setdefault("PYTEST_TIMEOUT", "120")
 

@@ -95,6 +95,13 @@ def test_korean() -> None:
     assert mentioned(KOREAN) <= mentioned(ENGLISH)
 
 
+def test_pytest_benchmark_without_the_test_packages() -> None:
+    """`pytest-benchmark compare` works where only requirements.txt is installed."""
+    missing = "hypothesis", "psutil", "playwright", "streamlit", "xdist", "fsspec"
+    script = f"import sys; sys.modules.update(dict.fromkeys({missing})); import tests.conftest"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
 def test_links() -> None:
     """Every file that a page of the project points at is there."""
     for page in (ENGLISH, KOREAN, ROOT / "CONTRIBUTING.md"):

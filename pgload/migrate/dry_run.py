@@ -66,7 +66,7 @@ def sample(file: FilePlan) -> Batch:
     numbers = [*range(1, min(FIRST, total) + 1), *range(FIRST + step, total + 1, step)]
     records: list[Raw] = []
     first = 1
-    for window in read_records(file.path, file.scan.stamp, file.scan.form):
+    for window in read_records(file.scan.source, file.scan.stamp, file.scan.form):
         end = bisect_left(numbers, first + len(window))
         # Copies, as a record would keep its whole window in memory.
         records += [window[number - first].copy() for number in numbers[len(records) : end]]

@@ -17,6 +17,7 @@ from pgload.report.decision import Comparison
 from pgload.report.i18n import Words
 from pgload.report.migrations import SavedMigration
 from pgload.report.plots import Plot
+from pgload.report.stats import FALSE_DISCOVERY_RATE
 from pgload.report.svg import tooltip_script
 from pgload.report.tables import run_notes
 
@@ -67,6 +68,7 @@ def render(content: PageContent, words: Words, folder: Path) -> str:
         "decision": content.comparison.decisions[0],
         "run_notes": run_notes(content.comparison.decisions[0], words),
         "t": words,
+        "false_discovery_rate": FALSE_DISCOVERY_RATE,
         # Safe as Markup: pygal escapes names from data, and the script is constant.
         "charts": {name: Markup(svg) for name, svg in content.charts.items()},
         "tooltips": Markup(tooltip_script(xml=False)),

@@ -25,7 +25,8 @@ MARKDOWN_ROWS = 60  # of one table; the rest is in compare.csv
 def run_table(measurements: Iterable[Measurement]) -> str:
     """What one run measured: a row for each setting (and cloud, where there are several).
 
-    It fits 80 columns for one cloud. `batch` is the batch size, `conn.` the connections.
+    It fits 80 columns: beside the names of clouds (10 columns) MB/s, which the dataset's size gives
+    too, has no room. `batch` is the batch size, `conn.` the connections.
     Throughput as the median in records/s and MB/s of JSON text, and in records/s its range over the
     rounds; percentiles of the batch latency in ms; client CPU as a share of the load's duration in
     %, where 100 is one busy core. Several tests of one setting are pooled into one row; each
@@ -40,10 +41,12 @@ def run_table(measurements: Iterable[Measurement]) -> str:
 def _run_table(dataset: DatasetSize, measurements: Sequence[Measurement]) -> str:
     clouds = sorted({each.cloud for each in measurements})
     header = ["records/s", "MB/s", "min-max", "p50", "p95", "p99", "CPU%"]
+    if len(clouds) > 1:
+        header.remove("MB/s")
     rows = [
         [
             _rate(each),
-            f"{each.mb_per_second:,.1f}",
+            *([f"{each.mb_per_second:,.1f}"] if len(clouds) == 1 else []),
             f"{_short(each.throughput_min)}-{_short(each.throughput_max)}",
             *(f"{s * 1000:,.1f}" for s in (each.latency.p50, each.latency.p95, each.latency.p99)),
             f"{100 * each.cpu_share:.0f}",
@@ -228,7 +231,7 @@ def decision_lines(decision: Decision) -> list[str]:
     for note in run_notes(decision, Words("en")):
         lines.append(_ascii(f"{note[0].lower()}{note[1:]}".removesuffix(".")))
     if cheapest := decision.cheapest:
-        lines.append(f"cheapest: {cheapest}, {decision.best[cheapest].cost} per million records")
+        lines.append(f"cheapest for a million records: {cheapest}, {decision.best[cheapest].cost}")
     return lines
 
 

@@ -66,6 +66,17 @@ def test_pipe_killed_and_resumed(sandbox: MigrationSandbox) -> None:
     sandbox.check(path)
 
 
+def test_dry_run_of_a_pipe(sandbox: MigrationSandbox) -> None:
+    """A dry run checks a sample of standard input, and writes nothing."""
+    (sandbox.work / "tables.toml").write_text('[[table]]\nfiles = "stdin"\nname = "t"\n')
+    path = sandbox.numbers("t.json", 10)
+    with path.open() as file, sandbox.start("--data", "-", "--dry-run", stdin=file) as process:
+        output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "checked against the columns' types: all 10 records, none is refused" in output
+    assert sandbox.committed() == 0
+
+
 def test_signed_url(sandbox: MigrationSandbox) -> None:
     """What gives access to a URL is in no output file, and not in the command that resumes."""
     path = sandbox.numbers("t.json", 10)

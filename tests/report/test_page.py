@@ -11,6 +11,7 @@ import pytest
 
 from pgload.report.compare import CompareOptions, Output, compare
 from pgload.report.i18n import LANGUAGES, Words, _texts
+from pgload.report.stats import FALSE_DISCOVERY_RATE
 from tests.support.browser import needs_browser, open_browser
 from tests.support.saved_migrations import batch, file_state, save_ended
 from tests.support.saved_runs import load, save
@@ -203,6 +204,28 @@ def test_a_browser_shows_every_chart_without_errors(
         assert head.get_attribute("aria-sort") == "descending"
         assert browser.page.evaluate("performance.getEntriesByType('resource').length") == 0
         assert browser.errors == []
+
+
+@needs_browser
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_fits_a_phone(tmp_path: Path, language: str) -> None:
+    """The page is no wider than a phone's screen, with fresh passes in its first lines too."""
+    loads = [
+        load(cloud, batch_size=size, finals=[{"number": n, "seconds": [1.1]} for n in (6, 7)])
+        for cloud in ("GCP", "AWS")
+        for size in (100, 200)
+    ]
+    save(tmp_path / ".benchmarks", "0001_GCP+AWS", loads)
+    page(tmp_path / ".benchmarks", language)
+    with open_browser(390) as browser:
+        browser.page.goto((tmp_path / "reports/index.html").as_uri())
+        assert browser.page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_page_names_the_false_discovery_rate(storage: Path) -> None:
+    """The rate that decides is the one that the page explains."""
+    for language in LANGUAGES:
+        assert f" {100 * FALSE_DISCOVERY_RATE:g}%)" in page(storage, language)
 
 
 @needs_browser

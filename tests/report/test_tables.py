@@ -32,6 +32,8 @@ def test_run_table_of_several_clouds_has_a_cloud_column() -> None:
     table = run_table(measurement(each, "run") for each in loads).splitlines()
 
     assert table[0] == "AWS, GCP: 20,000 records, 48.0 MB"
+    assert max(map(len, table)) <= 80
+    assert "MB/s" not in table[2]
     assert [line.split()[:3] for line in table[4:]] == [
         ["AWS", "values", "500"],
         ["GCP", "values", "500"],
