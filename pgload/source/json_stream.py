@@ -232,7 +232,8 @@ def line_windows(data: Stream) -> Iterator[Window]:
         try:
             records = _decode_lines(text)
         except (msgspec.DecodeError, RecursionError):
-            records = list(_salvage_lines(data, bytes(text), offset))
+            at_end = end < size and used == end
+            records, used = _salvage_lines(data, bytes(text), offset, at_end=at_end)
         if records:
             yield Window(records, buffer, offset)
         offset += used
@@ -240,18 +241,37 @@ def line_windows(data: Stream) -> Iterator[Window]:
         size = _size_for(rest)
 
 
-def _salvage_lines(data: Stream, text: bytes, offset: int) -> Iterator[Raw]:
-    for line in re.findall(rb"[^\n]*\n|[^\n]+", text):
+def _salvage_lines(
+    data: Stream, text: bytes, offset: int, *, at_end: bool
+) -> tuple[list[Raw], int]:
+    """The records in the lines of `text`, well-formed or not, and the bytes that they take.
+
+    A line that shows no end of its record is a malformed one if the next line holds a record;
+    otherwise it is cut off, or its record continues on the next lines, and `SourceError` is raised.
+    """
+    lines = re.findall(rb"[^\n]*\n|[^\n]+", text)
+    records: list[Raw] = []
+    used = 0
+    for line, following in zip(lines, [*lines[1:], None], strict=True):
         try:
-            yield from _decode_lines(line)
+            records += _decode_lines(line)
         except (msgspec.DecodeError, RecursionError) as error:
             salvaged = salvage_line(line)
             if salvaged is None:
-                # Cut off, or a part of a record that continues on the next lines.
-                known = error if isinstance(error, msgspec.DecodeError) else None
-                raise broken(data, line, offset, known) from None
-            yield salvaged
-        offset += len(line)
+                if following is None and used and not at_end:
+                    break  # it is read again, with the next line
+                if following is None or not _is_record(following):
+                    known = error if isinstance(error, msgspec.DecodeError) else None
+                    raise broken(data, line, offset + used, known) from None
+                salvaged = Raw(line.strip())
+            records.append(salvaged)
+        used += len(line)
+    return records, used
+
+
+def _is_record(line: bytes) -> bool:
+    """Whether the line holds one object."""
+    return line.lstrip()[:1] == b"{" and is_json(line)
 
 
 def _salvage_array(buffer: bytearray, end: int, prefix: bytes, *, at_end: bool) -> Salvage | None:

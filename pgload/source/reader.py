@@ -245,7 +245,8 @@ def _document(data: Stream, form: Format) -> Window:
 def _has_lines(data: Stream, head: bytes, form: Format) -> bool:
     """Whether the file is JSON Lines; `head` is its beginning.
 
-    A malformed first line is one too if its end is certain, as it would be further down.
+    A malformed first line is one too if its end is certain, or if the file is named as JSON Lines
+    and its second line holds a record, as it would be further down.
     """
     if form.items or form.kind == "object":
         return False
@@ -265,6 +266,8 @@ def _has_lines(data: Stream, head: bytes, form: Format) -> bool:
     second = rest.lstrip().partition(b"\n")[0]
     if is_json(first):
         return bool(second) or form.kind == "lines"
-    if not second.startswith(b"{") or not is_one_record(first):
+    if not second.startswith(b"{"):
         return False
-    return first.startswith(b"{") or (form.kind == "lines" and is_json(second))
+    if form.kind == "lines" and is_json(second):
+        return True
+    return first.startswith(b"{") and is_one_record(first)

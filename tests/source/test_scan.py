@@ -170,3 +170,23 @@ def test_sparse_records(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(json.dumps([{f"key {n % 400}": n, "a": ""} for n in range(500)]))
     assert scan(path).fields == {f"key {n}": {"bigint"} for n in range(400)} | {"a": {""}}
+
+
+@pytest.mark.parametrize("at", [0, 1, *range(50, 110), 1998])
+def test_line_that_is_cut_off_in_a_string(
+    tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is one unreadable record, wherever it is, if a record follows; at the end of the file it
+    means that the file is cut off."""
+    monkeypatch.setattr(json_stream, "WINDOW_BYTES", 4096)
+    lines = [f'{{"n": {n}, "a": "{"x" * 50}"}}\n' for n in range(2000)]
+    lines[at] = f'{{"n": {at}, "a": "cut\n'
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(lines))
+    found = scan(path)
+    assert (found.records, found.unreadable) == (2000, 1)
+    assert found.first_error is not None
+    assert found.first_error.record == at + 1
+    path.write_text("".join(lines[: at + 1]))
+    with pytest.raises(SourceError, match=r"broken JSON at byte|the file ends too early"):
+        scan(path)
