@@ -88,7 +88,9 @@ class Runner:
         self._probe(cloud)
         if self._session.search:
             self._session.search.after_setting(cloud)
-        if all(each.done >= each.total for each in self._session.probes.values()):
+        # What a search measures is fresh already: its race has chosen what is measured.
+        done = all(each.done >= each.total for each in self._session.probes.values())
+        if done and not self._session.search:
             _, error = attempt(self._run_finals)
             if error:
                 self._console.line(f"finals: {error}")

@@ -5,7 +5,7 @@ All clouds measure the winners of every race, so that the clouds can be compared
 
 from __future__ import annotations
 
-import statistics
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -18,6 +18,7 @@ import pytest
 
 from pgload.bench.drift import load_once
 from pgload.bench.load_size import too_few_records
+from pgload.bench.measure import extra_info
 from pgload.bench.race import INDIFFERENCE, Judgement, Outcome, judge, race
 from pgload.bench.selection import drift_probes, params_of
 from pgload.bench.session import BenchSession
@@ -190,7 +191,7 @@ class Search:
         if judgement is None:
             return []
         best = judgement.best
-        rate = statistics.geometric_mean(self._rates(cloud)[best])
+        rate = self._records_per_second(cloud, best)
         million = 1e6 / rate  # seconds
         price = target.price_per_hour
         cost = f", ${million / 3600 * price:.4f}" if price else ""
@@ -213,10 +214,22 @@ class Search:
         lines.append(f"a million records: {duration(million)}{cost}")
         if cloud not in LOCAL_CLOUDS:
             lines.append(
-                f"migrate with: python -m pgload migrate --cloud {cloud} --method {best.method} "
-                f"--batch-size {best.batch_size} --connections {best.connections}"
+                f"migrate with: python -m pgload migrate --cloud {cloud} --data "
+                f"{shlex.quote(str(self._session.options.data or 'data'))} --create-tables "
+                f"--method {best.method} --batch-size {best.batch_size} "
+                f"--connections {best.connections}"
             )
         return lines
+
+    def _records_per_second(self, cloud: str, setting: Setting) -> float:
+        """The number that the tables and the saved JSON have for a finalist."""
+        session = self._session
+        (passes,) = (
+            measured
+            for test, measured in session.passes.items()
+            if session.settings[test] == (cloud, setting)
+        )
+        return float(extra_info(passes)["records_per_second"])
 
     def _rates(self, cloud: str) -> dict[Setting, list[float]]:
         """Records per second of the finals' passes."""

@@ -216,6 +216,7 @@ class MigrationRun:
                 ]
                 if not options.verify:  # inside, so that the last state is shown
                     return self._finish(out, prepared, shared)
+                out.catch_up()
         self._verify(out, pending)
         return self._finish(out, prepared, shared)
 

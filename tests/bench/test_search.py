@@ -36,6 +36,12 @@ def test_search(run: Run, checkout: Path) -> None:
     assert tuple(best.values()) in finalists
     answer = done.stdout[done.stdout.index("which setting to take") :]
     assert f"GCP: take {best['method']}, batch size {best['batch_size']}, " in answer
+    (rate,) = (
+        bench["extra_info"]["records_per_second"]
+        for bench in output["benchmarks"]
+        if bench["params"] | best == bench["params"]
+    )
+    assert f": {rate:,.0f} records/s\n" in answer
     assert f"--method {best['method']} --batch-size {best['batch_size']} --connections" in answer
     assert ("too noisy to decide" in answer) != search["decided"]
 

@@ -73,6 +73,7 @@ class Outputs:
         self._command_started = command_started
         self._tally = Tally(facts)
         self._events: Queue[Callable[[], object] | logging.LogRecord] = Queue(MAX_EVENTS)
+        self._waiting: list[Event] = []  # to be set when the snapshot has all events before them
         self._stopped = Event()
         self._thread = Thread(target=self._run, name="pgload-outputs", daemon=True)
         self._error: Exception | None = None  # why the files cannot be written
@@ -134,6 +135,12 @@ class Outputs:
     def load_finished(self) -> None:
         """The last batch is committed, for now."""
         self._load = self._load_began, time.perf_counter()
+
+    def catch_up(self) -> None:
+        """Wait, for a second at most, until all events so far are in `snapshot`."""
+        counted = Event()
+        self._events.put(lambda: self._waiting.append(counted))
+        counted.wait(4 * TICK)
 
     def file_started(self, file: FileFacts) -> None:
         """A file is begun."""
@@ -268,6 +275,8 @@ class Outputs:
         self._files.replace_progress_if_due(snapshot, self._tally.files.values())
         self._files.replace_stats_if_due()
         self.snapshot = snapshot
+        while self._waiting:
+            self._waiting.pop().set()
 
     def _make_snapshot(self, status: Status, now: float | None = None) -> Snapshot:
         now = time.perf_counter() if now is None else now
