@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -86,6 +87,15 @@ class Setting:
     def short(self) -> str:
         """`copy 1,000 × 4`: batch size × connections."""
         return f"{self.method} {self.batch_size:,} × {self.connections:,}"
+
+
+def migrate_command(cloud: str, setting: Setting, data: str = "data") -> str:
+    """The command that migrates files with a setting, for a shell."""
+    return (
+        f"python -m pgload migrate --cloud {shlex.quote(cloud)} --data {shlex.quote(data)} "
+        f"--create-tables --method {shlex.quote(setting.method)} "
+        f"--batch-size {setting.batch_size} --connections {setting.connections}"
+    )
 
 
 def duration(seconds: float, unit: Callable[[str], str] = str) -> str:

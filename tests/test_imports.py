@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "bench": {
         *("cluster", "load", "schema", "source", "targets", "sample"),
         *("report.measurement", "report.saved", "report.tables"),  # the table after a run
+        "report.student",  # the distribution, for drift and races
     },
     "sample": set(),
     "report": set(),

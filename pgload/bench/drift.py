@@ -15,12 +15,13 @@ from pgload.bench.dataset import Dataset
 from pgload.bench.target import BenchTarget, server_errors
 from pgload.contract import Setting
 from pgload.load.loader import Loader
+from pgload.report.student import t_quantile
 
 MOMENTS = 8  # one load at each; the first has a warm-up load before it
 MIN_SETTINGS = 4  # a run of fewer settings is too short to drift
 MIN_CHANGE = 0.05  # smaller changes are not reported, however steady the loads are
-# Student's t that 1% of slopes without a trend exceed, and 1% fall below, by the number of moments.
-CRITICAL_T = {5: 4.541, 6: 3.747, 7: 3.365, 8: 3.143}
+TREND = 0.99  # probability below the t from which a slope is a trend: 1% of others exceed it
+MIN_MOMENTS = 5  # fewer do not show a trend
 
 
 @dataclass
@@ -85,7 +86,7 @@ def drift_note(seconds: Sequence[float]) -> str | None:
     """
     logs = [math.log(each) for each in seconds if 0 < each < math.inf][-MOMENTS:]
     moments = len(logs)
-    if moments not in CRITICAL_T:
+    if moments < MIN_MOMENTS:
         return None
     numbers = range(moments)
     slope, intercept = statistics.linear_regression(numbers, logs)
@@ -98,7 +99,7 @@ def drift_note(seconds: Sequence[float]) -> str | None:
     monotone = start < middle < end or start > middle > end
     if not monotone or abs(change) < math.log1p(MIN_CHANGE):
         return None
-    if abs(slope) < CRITICAL_T[moments] * error:
+    if abs(slope) < t_quantile(moments - 2, TREND) * error:
         return None
     word = "slower" if change > 0 else "faster"
     return (

@@ -81,8 +81,12 @@ class BenchHooks:
         if deselected:
             self._config.hook.pytest_deselected(items=deselected)
         items[:] = in_random_order(selected, self._options.seed)
-        if self._options.search:  # the race first
-            items.sort(key=lambda item: "run_race" not in getattr(item, "fixturenames", ()))
+        races = [item for item in items if "run_race" in getattr(item, "fixturenames", ())]
+        if bool(races) != self._options.search:
+            raise pytest.UsageError(
+                "a search needs a race and its finals: run pytest benchmarks --search"
+            )
+        items.sort(key=lambda item: item not in races)  # stable: the race is the first
         self._session.probes = drift_probes(items)
 
     @pytest.hookimpl(wrapper=True)
@@ -150,7 +154,8 @@ class BenchHooks:
             "finals": finals,
         }
         if session.search:
-            machine_info["run"]["search"], error = attempt(session.search.report)
+            report, error = attempt(session.search.report)
+            machine_info["run"]["search"] = {"note": error} if error else report
 
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
         self._session.output = output_json

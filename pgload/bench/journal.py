@@ -20,7 +20,7 @@ class _Measured(msgspec.Struct, tag="pass"):
 
 class _Raced(msgspec.Struct, tag="race"):
     cloud: str
-    rate: float | None
+    found: float | str  # records per second, or why there are none
 
 
 class Journal:
@@ -34,8 +34,8 @@ class Journal:
     def __init__(self, path: Path, run: Mapping[str, Any], *, resume: bool) -> None:
         self._path = path
         self.passes: dict[tuple[str, int], Pass] = {}  # measured before, by test and pass number
-        # Records per second of a race's loads, in order, by cloud; None for one that failed.
-        self.rates = defaultdict[str, list[float | None]](list)
+        # A race's loads, in order, by cloud: records per second, or why there are none.
+        self.raced = defaultdict[str, list[float | str]](list)
         header = msgspec.json.encode(run)
         if resume:
             self._read(header)
@@ -46,9 +46,9 @@ class Journal:
         """Append a pass of a test."""
         self._append(_Measured(test, measured))
 
-    def add_rate(self, cloud: str, rate: float | None) -> None:
-        """Append a load of a cloud's race."""
-        self._append(_Raced(cloud, rate))
+    def add_load(self, cloud: str, found: float | str) -> None:
+        """Append a load of a cloud's race: records per second, or why there are none."""
+        self._append(_Raced(cloud, found))
 
     def remove(self) -> None:
         """Delete the file, once the run is complete and saved."""
@@ -86,4 +86,4 @@ class Journal:
             if isinstance(each, _Measured):
                 self.passes[each.test, each.measured.number] = each.measured
             else:
-                self.rates[each.cloud].append(each.rate)
+                self.raced[each.cloud].append(each.found)

@@ -3,8 +3,8 @@
 A full grid gives most of its time to settings that a single load shows to be slow. So every method
 is loaded with two settings first, and those that are far behind drop out. Then come rungs of
 successive halving (Karnin, Koren and Somekh 2013, "Almost optimal exploration in multi-armed
-bandits"): one more load of every setting that is left, in random order, of which the better half
-stays, until a few are left. These are then measured as any setting is, in passes side by side, and
+bandits"): one more load of every setting that is left, in random order, of which the better ones
+stay, until a few are left. These are then measured as any setting is, in passes side by side, and
 only those passes count: the winner of a noisy race is often one that was lucky.
 """
 
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from pgload.contract import Setting
+from pgload.report.student import t_quantile
 
 FINALISTS = 4
 KEPT = 0.55  # of the settings of a rung
@@ -27,8 +28,6 @@ MIN_METHOD_RATIO = 0.6
 INDIFFERENCE = 0.03
 MIN_PASSES, MAX_PASSES = 5, 20
 TRIMMED = 0.2  # of the passes at each end: a stall should not decide
-# Student's t of 95% intervals, by the degrees of freedom; 2 beyond.
-_T = {2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 10: 2.23, 11: 2.20}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,5 +171,5 @@ def _interval(values: Sequence[float]) -> tuple[float, float]:
     kept = sorted(values)[cut : n - cut]
     winsorized = [kept[0]] * cut + kept + [kept[-1]] * cut
     error = statistics.stdev(winsorized) * math.sqrt((n - 1) / (len(kept) * (len(kept) - 1)))
-    middle, margin = statistics.fmean(kept), _T.get(len(kept) - 1, 2.0) * error
+    middle, margin = statistics.fmean(kept), t_quantile(len(kept) - 1, 0.975) * error
     return middle - margin, middle + margin

@@ -5,11 +5,11 @@ All clouds measure the winners of every race, so that the clouds can be compared
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from math import ceil
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -20,10 +20,10 @@ from pgload.bench.drift import load_once
 from pgload.bench.load_size import too_few_records
 from pgload.bench.measure import extra_info
 from pgload.bench.race import INDIFFERENCE, Judgement, Outcome, judge, race
-from pgload.bench.selection import drift_probes, params_of
+from pgload.bench.selection import drift_probes, load_of, measures_setting
 from pgload.bench.session import BenchSession
-from pgload.contract import Setting, duration
-from pgload.errors import PgloadError
+from pgload.contract import Setting, duration, migrate_command
+from pgload.errors import PgloadError, RefusedLoginError
 from pgload.targets.cloud import LOCAL_CLOUDS
 
 if TYPE_CHECKING:
@@ -49,13 +49,22 @@ class CloudRace:
     seconds: float = 0.0  # of all loads, with all around them
     reasons: dict[Setting, str] = field(default_factory=dict)  # of those that failed
 
-    def send(self, rate: float | None) -> None:
-        """Take the records per second of the load of `next`."""
+    def send(self, found: float | str) -> None:
+        """Take the records per second of the load of `next`, or why there are none."""
         assert self.next is not None
-        if rate is not None:
-            self.rates[self.next] = rate
+        if isinstance(found, str):
+            self.reasons[self.next] = found
+            rate = None
+        else:
+            rate = self.rates[self.next] = found
         self.loads += 1
         self._advance(lambda: self.running.send(rate))
+
+    def abandon(self, reason: str) -> None:
+        """End the race without finalists, since the cloud is lost."""
+        assert self.next is not None
+        self.reasons[self.next] = reason
+        self.next, self.outcome = None, Outcome()
 
     def start(self) -> None:
         """Find the first setting to load."""
@@ -114,7 +123,7 @@ class Search:
     def race(self) -> None:
         """Race the settings on every cloud, and keep the items of those that win."""
         seed = self._session.options.seed
-        loads = [_load(item) for item in self._items if is_load(item)]
+        loads = map(load_of, filter(measures_setting, self._items))
         settings = list(dict.fromkeys(setting for _, setting, _ in loads))
         for cloud in self._targets:
             running = race(settings, Random(f"{seed} {cloud}"))
@@ -133,7 +142,7 @@ class Search:
         for each in self.races.values():
             assert each.outcome is not None
             if not each.outcome.finalists:
-                reason = next(iter(each.reasons.values()))
+                *_, reason = each.reasons.values()
                 self._session.console.line(f"{each.cloud}: no setting could be loaded: {reason}")
                 continue
             self.finalists += [
@@ -165,7 +174,9 @@ class Search:
 
     def _drop(self, unwanted: Callable[[str, Setting, int], bool]) -> None:
         """Take items out that have not run, by their cloud, setting and pass."""
-        dropped = [item for item in self._items if is_load(item) and unwanted(*_load(item))]
+        dropped = [
+            item for item in self._items if measures_setting(item) and unwanted(*load_of(item))
+        ]
         if dropped:
             ids = set(map(id, dropped))
             self._items[:] = [item for item in self._items if id(item) not in ids]
@@ -213,12 +224,8 @@ class Search:
             lines += [f"not shown to be slower than the fastest: {names}"] if names else []
         lines.append(f"a million records: {duration(million)}{cost}")
         if cloud not in LOCAL_CLOUDS:
-            lines.append(
-                f"migrate with: python -m pgload migrate --cloud {cloud} --data "
-                f"{shlex.quote(str(self._session.options.data or 'data'))} --create-tables "
-                f"--method {best.method} --batch-size {best.batch_size} "
-                f"--connections {best.connections}"
-            )
+            data = str(self._session.options.data or "data")
+            lines.append(f"migrate with: {migrate_command(cloud, best, data)}")
         return lines
 
     def _records_per_second(self, cloud: str, setting: Setting) -> float:
@@ -240,64 +247,53 @@ class Search:
             if session.settings[test][0] == cloud
         }
 
-    def _replay(self, one: CloudRace) -> None:
+    def _replay(self, race: CloudRace) -> None:
         """Take the loads that the run which is resumed has done."""
         journal = self._session.journal
-        for rate in journal.rates[one.cloud] if journal else ():
-            if one.next is not None:
-                one.send(rate)
+        for found in journal.raced[race.cloud] if journal else ():
+            if race.next is not None:
+                race.send(found)
 
-    def _load(self, one: CloudRace) -> None:
-        session, setting = self._session, one.next
+    def _load(self, race: CloudRace) -> None:
+        session, setting = self._session, race.next
         assert setting is not None
         session.console.status(
-            f"{one.cloud}: race of {len(one.settings)} settings, load {one.loads + 1}: "
+            f"{race.cloud}: race of {len(race.settings)} settings, load {race.loads + 1}: "
             f"{setting.short}"
         )
         begin = time.monotonic()
-        rate = self._rate(one, setting)
-        one.seconds += time.monotonic() - begin
+        found = self._rate(race, setting)
+        race.seconds += time.monotonic() - begin
+        if race.cloud in session.unavailable:
+            race.abandon(str(found))
+            return
         if session.journal:
-            session.journal.add_rate(one.cloud, rate)
-        one.send(rate)
+            session.journal.add_load(race.cloud, found)
+        race.send(found)
 
-    def _rate(self, one: CloudRace, setting: Setting) -> float | None:
-        """Records per second of one load; None if the setting cannot be loaded."""
-        reason = too_few_records(self._dataset, setting, self._session.options.load_size)
-        if reason is None:
-            repeats = self._repeats(one, setting)
-            try:
-                seconds = self._session.interrupts.interruptible(
-                    lambda: load_once(
-                        self._targets[one.cloud], self._dataset, setting, repeats=repeats
-                    )
-                )
-                return self._dataset.records * repeats / seconds
-            except PgloadError as error:
-                if self._targets[one.cloud].connection.closed:
-                    self._session.stop(error)
-                reason = str(error)
-        one.reasons[setting] = reason
-        return None
+    def _rate(self, race: CloudRace, setting: Setting) -> float | str:
+        """Records per second of one load, or why the setting cannot be loaded."""
+        if reason := too_few_records(self._dataset, setting, self._session.options.load_size):
+            return reason
+        session, target = self._session, self._targets[race.cloud]
+        repeats = self._repeats(race, setting)
+        work = partial(load_once, target, self._dataset, setting, repeats=repeats)
+        try:
+            return self._dataset.records * repeats / session.interrupts.interruptible(work)
+        except PgloadError as error:
+            if target.connection.closed or isinstance(error, RefusedLoginError):
+                if not session.options.keep_going:
+                    session.stop(error)
+                session.unavailable[race.cloud] = str(error)
+            return str(error)
 
-    def _repeats(self, one: CloudRace, setting: Setting) -> int:
+    def _repeats(self, race: CloudRace, setting: Setting) -> int:
         """How often a load repeats the dataset."""
         size, dataset = self._session.options.load_size, self._dataset
         batches = dataset.whole_batches(setting.batch_size)
         least = ceil(BATCHES * setting.connections / batches) if size.for_batches else 1
-        if not size.for_time or not one.rates:
+        if not size.for_time or not race.rates:
             return least
-        rates = sorted(one.rates.values())
-        expected = one.rates.get(setting, rates[len(rates) // 2])
+        rates = sorted(race.rates.values())
+        expected = race.rates.get(setting, rates[len(rates) // 2])
         return max(least, ceil(SECONDS * expected / dataset.records))
-
-
-def is_load(item: pytest.Item) -> bool:
-    """Whether the item measures a setting."""
-    return "pass_number" in params_of(item)
-
-
-def _load(item: pytest.Item) -> tuple[str, Setting, int]:
-    params = params_of(item)
-    setting = Setting(params["method"], params["batch_size"], params["connections"])
-    return params["cloud"], setting, params["pass_number"]

@@ -12,7 +12,7 @@ import pytest
 
 from pgload.bench.drift import DriftProbe
 from pgload.bench.options import SWEEP
-from pgload.contract import LOAD_PARAMS, METHODS, Setting
+from pgload.contract import METHODS, Setting
 
 DEFAULT_SETTING = Setting("values", 1000, 1)
 
@@ -54,20 +54,17 @@ def select(items: Sequence[pytest.Item], asked: Mapping[str, Any]) -> list[pytes
     wanted = [
         item
         for item in items
-        if params_of(item).get("method") in (None, *asked.get("method", METHODS))
+        if _params(item).get("method") in (None, *asked.get("method", METHODS))
     ]
     chosen: dict[Any, pytest.Item] = {}
     for item in sorted(wanted, key=lambda item: item.get_closest_marker("settings") is None):
-        chosen.setdefault(_load(item), item)
-    return [item for item in wanted if chosen[_load(item)] is item]
+        chosen.setdefault(_identity(item), item)
+    return [item for item in wanted if chosen[_identity(item)] is item]
 
 
-def _load(item: pytest.Item) -> Any:
+def _identity(item: pytest.Item) -> Any:
     """What is loaded and in which pass; of its own for an item that is not a load."""
-    params = params_of(item)
-    if "pass_number" not in params:
-        return id(item)
-    return tuple(params[name] for name in (*LOAD_PARAMS, "pass_number"))
+    return load_of(item) if measures_setting(item) else id(item)
 
 
 def in_random_order(items: Sequence[pytest.Item], seed: int) -> list[pytest.Item]:
@@ -78,11 +75,10 @@ def in_random_order(items: Sequence[pytest.Item], seed: int) -> list[pytest.Item
     passes = defaultdict[int, dict[Any, list[pytest.Item]]](lambda: defaultdict(list))
     others = []
     for item in items:
-        params = params_of(item)
-        if "pass_number" in params:
-            setting = tuple(params[name] for name in SWEEP)
+        if measures_setting(item):
+            _, setting, number = load_of(item)
             test = getattr(item, "originalname", item.name)
-            passes[params["pass_number"]][test, setting].append(item)
+            passes[number][test, setting].append(item)
         else:
             others.append(item)
     ordered = []
@@ -96,9 +92,8 @@ def in_random_order(items: Sequence[pytest.Item], seed: int) -> list[pytest.Item
 def drift_probes(items: Sequence[pytest.Item]) -> dict[str, DriftProbe]:
     """A probe for each cloud: of a fast method's setting with the fewest connections."""
     settings = defaultdict[str, list[Setting]](list)
-    for params in map(params_of, items):
-        if "pass_number" in params:
-            settings[params["cloud"]].append(Setting(*(params[name] for name in SWEEP)))
+    for cloud, setting, _ in map(load_of, filter(measures_setting, items)):
+        settings[cloud].append(setting)
     return {
         cloud: DriftProbe(
             min(measured, key=lambda setting: (setting.connections, setting)),
@@ -108,6 +103,16 @@ def drift_probes(items: Sequence[pytest.Item]) -> dict[str, DriftProbe]:
     }
 
 
-def params_of(item: pytest.Item) -> Mapping[str, Any]:
-    """The item's parameters; none if it has none."""
+def measures_setting(item: pytest.Item) -> bool:
+    """Whether the item is a load of a setting in one pass."""
+    return "pass_number" in _params(item)
+
+
+def load_of(item: pytest.Item) -> tuple[str, Setting, int]:
+    """The cloud, the setting and the pass of an item that `measures_setting`."""
+    params = _params(item)
+    return params["cloud"], Setting(*(params[name] for name in SWEEP)), params["pass_number"]
+
+
+def _params(item: pytest.Item) -> Mapping[str, Any]:
     return getattr(getattr(item, "callspec", None), "params", {})

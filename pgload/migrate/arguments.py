@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -21,13 +21,7 @@ from pgload.migrate.options import (
 def add_migrate_arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments, in groups."""
     add = group(command, "source and target")
-    add(
-        "--data",
-        default="data",
-        metavar="DIR|FILE|URL",
-        help="a folder of JSON files, a file, a pattern in quotes, - for standard input, or a URL: "
-        "s3://, gs://, az:// or https://; also .gz, .zst, .bz2 and .xz",
-    )
+    _add_data(add)
     add(
         "--cloud",
         metavar="NAME",
@@ -139,6 +133,16 @@ def add_migrate_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_data(add: Callable[..., None]) -> None:
+    add(
+        "--data",
+        default="data",
+        metavar="DIR|FILE|URL",
+        help="a folder of JSON files, a file, a pattern in quotes, - for standard input, or a URL: "
+        "s3://, gs://, az:// or https://; also .gz, .zst, .bz2 and .xz",
+    )
+
+
 def _any_of(values: Sequence[int]) -> str:
     *others, last = map(str, values)
     return f"{', '.join(others)} or {last}"
@@ -151,13 +155,7 @@ def _limit(text: str) -> int:
 def add_verify_arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments of the `verify` command, in groups."""
     add = group(command, "what is compared")
-    add(
-        "--data",
-        default="data",
-        metavar="DIR|FILE|URL",
-        help="a folder of JSON files, a file, a pattern in quotes, - for standard input, or a URL: "
-        "s3://, gs://, az:// or https://; also .gz, .zst, .bz2 and .xz",
-    )
+    _add_data(add)
     add(
         "--cloud",
         metavar="NAME",
@@ -184,7 +182,7 @@ def add_verify_arguments(command: argparse.ArgumentParser) -> None:
     add(
         "--retry-timeout",
         type=positive,
-        default=int(MigrateOptions.retry_timeout),
+        default=round(MigrateOptions.retry_timeout),
         metavar="SECONDS",
         help="how long a comparison is tried again after transient errors (a lost server, a lock)",
     )

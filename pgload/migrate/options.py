@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Literal
 
 from pgload.contract import OUTPUT_DIR
 from pgload.errors import UsageError
+from pgload.source.stores import without_secrets
 
 KEEP_RUNS = 20
 RETRY_TIMEOUT = 300.0  # seconds
@@ -50,6 +52,13 @@ class MigrateOptions:
     def writes_again(self) -> bool:
         """Whether records that earlier runs have committed are written again."""
         return self.restart or (self.on_conflict != "error" and not self.resume)
+
+    @property
+    def resume_command(self) -> str:
+        """The command that resumes the run, for a shell, without secrets of URLs."""
+        given = map(without_secrets, self.command)
+        words = [each for each in given if each not in ("--resume", "--restart")]
+        return shlex.join([*words, "--resume"])
 
 
 def check_output_dir(data: str | Path, output_dir: Path) -> None:

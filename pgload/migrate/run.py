@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pgload.contract import REJECTS, Status
+from pgload.contract import Status
 from pgload.errors import LoadError, OutputError, PgloadError, TargetError, UsageError
 from pgload.load.loader import Loader
 from pgload.load.session import with_hint
-from pgload.migrate.console import filled, say, show
+from pgload.migrate.console import say, show
 from pgload.migrate.control import Control, interruptible
+from pgload.migrate.durability import lost_records, make_durable
 from pgload.migrate.ledger.entries import EMPTY, Written
 from pgload.migrate.ledger.ledger import Ledger
 from pgload.migrate.options import MigrateOptions
@@ -22,15 +21,14 @@ from pgload.migrate.outputs.display import display
 from pgload.migrate.outputs.held_rejects import settle_rejects
 from pgload.migrate.outputs.outputs import Outputs
 from pgload.migrate.outputs.progress import FileFacts, RunFacts
-from pgload.migrate.outputs.results import counts, times
+from pgload.migrate.outputs.results import summary
 from pgload.migrate.plan import FilePlan, Plan
-from pgload.migrate.prepare import MAKE_DURABLE, Prepared, prepare
+from pgload.migrate.prepare import Preparation, Prepared
 from pgload.migrate.sqlstates import is_transient
 from pgload.migrate.verification.results import describe, to_results
 from pgload.migrate.verification.verify import verify
 from pgload.migrate.writing.pending import PendingBatches, in_order
 from pgload.migrate.writing.retry import RetryingWriter
-from pgload.source.stores import without_secrets
 from pgload.targets.cloud import LOCAL_CLOUDS
 from pgload.targets.target import Target
 
@@ -115,9 +113,7 @@ class MigrationRun:
         """The command line that resumes the run; None without a ledger, or for a local cloud."""
         if self._ledger is None or self._target.cloud in LOCAL_CLOUDS:
             return None
-        given = map(without_secrets, self._options.command)
-        words = [each for each in given if each not in ("--resume", "--restart")]
-        return shlex.join([*words, "--resume"])
+        return self._options.resume_command
 
     def _facts_of_all_files(self) -> list[FileFacts]:
         plan = self._plan
@@ -131,14 +127,13 @@ class MigrationRun:
         try:
             return self._on_server(
                 out,
-                lambda connection: prepare(
-                    self._plan,
-                    self._make_plan_now,
-                    self._ledger,
+                lambda connection: Preparation(
                     self._options,
+                    self._ledger,
                     connection,
+                    self._make_plan_now,
                     lambda text: self._note(out, text),
-                ),
+                ).run(self._plan),
             )
         except psycopg2.Error as error:  # a transient one is not an error of the configuration
             if not is_transient(error):
@@ -224,9 +219,10 @@ class MigrationRun:
         self, out: Outputs, prepared: Prepared, shared: Sequence[FilePlan]
     ) -> Status | None:
         self._ignore_first_signal()
-        status = self._status(out, prepared, shared)
-        if self._settle_rejects(out):
-            status = "completed_with_errors"
+        rejected = any(entry.rejected for entry in prepared.entries.values())
+        rejected |= self._report_others(out, prepared, shared)
+        rejected |= bool(self._settle_rejects(out))
+        status: Status | None = "completed_with_errors" if rejected else None
         out.finish(status)
         return status
 
@@ -243,29 +239,18 @@ class MigrationRun:
         return notes
 
     def _lost_files(self, out: Outputs, pending: PendingBatches) -> list[FilePlan]:
-        """Make all commits durable; returns the files of which committed batches were lost.
-
-        With `synchronous_commit = off` a server that crashes loses commits that it has confirmed,
-        and with asynchronous replication a standby that takes over may lack some.
-        """
+        """Make all commits durable; returns the files of which committed batches were lost."""
         import psycopg2
 
+        read = self._read_files(pending)
+
         def check(connection: Connection) -> dict[Path, int]:
-            with connection.cursor() as cursor:
-                cursor.execute(MAKE_DURABLE)
-            if self._ledger is None:
-                return {}
-            files = [file for file in self._plan.files if file.path in pending.read]
-            there = self._ledger.accounted([file.in_ledger for file in files])
-            return {
-                file.path: pending.read[file.path] - there.get(file.in_ledger.key, 0)
-                for file in files
-                if there.get(file.in_ledger.key, 0) < pending.read[file.path]
-            }
+            make_durable(connection)
+            return lost_records(read, pending.read, self._ledger) if self._ledger else {}
 
         try:
             lost = self._on_server(out, check)
-            files = [file for file in self._plan.files if file.path in lost]
+            files = [file for file in read if file.path in lost]
             if not files or self._ledger is None:
                 return []
             entries = self._ledger.look_up([file.in_ledger for file in files])
@@ -276,8 +261,8 @@ class MigrationRun:
                 f"of them to its disk: {with_hint(error)}"
             ) from None
         for file in files:
-            pending.entries[file.path] = entries.get(file.in_ledger.key, EMPTY)
             records, name = lost[file.path], file.path.name
+            pending.entries[file.path] = entries.get(file.in_ledger.key, EMPTY)
             self._note(
                 out,
                 f"{name}: {records:,} records that were committed were lost when the server "
@@ -288,13 +273,17 @@ class MigrationRun:
             out.records_lost(name, file.table.name, mine.records, mine.counts)
         return files
 
+    def _read_files(self, pending: PendingBatches) -> list[FilePlan]:
+        """The files that have been read to their end."""
+        return [file for file in self._plan.files if file.path in pending.read]
+
     def _verify(self, out: Outputs, pending: PendingBatches) -> None:
         """Compare the files with their tables, and report it."""
         import psycopg2
 
         try:
             tables = verify(
-                [file for file in self._plan.files if file.path in pending.read],
+                self._read_files(pending),
                 lambda action: self._on_server(out, action),
                 self._ledger,
                 by_key=True if self._options.on_conflict != "error" else None,
@@ -315,13 +304,6 @@ class MigrationRun:
             out.log.info(text)
             say(text)
 
-    def _status(
-        self, out: Outputs, prepared: Prepared, shared: Sequence[FilePlan]
-    ) -> Status | None:
-        before = any(entry.rejected for entry in prepared.entries.values())
-        rejected = self._report_others(out, prepared, shared)
-        return "completed_with_errors" if rejected or before else None
-
     def _report_others(self, out: Outputs, prepared: Prepared, shared: Sequence[FilePlan]) -> bool:
         """Report who wrote the shared files; returns whether others rejected records of them."""
         if self._ledger is None or not shared:
@@ -334,18 +316,17 @@ class MigrationRun:
             for file in shared:
                 if (found := written.get(file.in_ledger.key)) is None:
                     continue
-                before = prepared.entries[file.path]
-                others = max(found.others.records - before.records, 0)
-                not_written = found.others.counts.not_written - before.counts.not_written
-                rejects = max(found.others.rejected - before.rejected, 0)
-                out.written_by_others(file.path.name, others, max(not_written, 0), rejects)
-                if others:
+                name, others = file.path.name, found.others_since(prepared.entries[file.path])
+                out.written_by_others(
+                    name, others.records, others.counts.not_written, others.rejected
+                )
+                if others.records:
                     self._note(
                         out,
-                        f"{file.path.name}: {found.mine.records:,} records were written by this "
-                        f"migration, {others:,} by another one at the same time",
+                        f"{name}: {found.mine.records:,} records were written by this migration, "
+                        f"{others.records:,} by another one at the same time",
                     )
-                rejected |= rejects > 0
+                rejected |= others.rejected > 0
         return rejected
 
     def _note(self, out: Outputs, text: str) -> None:
@@ -361,16 +342,10 @@ class MigrationRun:
             say(f"pgload: {output_error}")
             results = out.finish()  # that is raised once
             final = "failed"
-        last, output_dir = out.snapshot, self._options.output_dir
-        summary = [*counts(results), *times(results)]
-        for text in filled(summary, first=f"{final.replace('_', ' ')}: "):
+        for text in summary(final, results, self._options.output_dir):
             say(text)
-        if last.rejects:
-            say(f"rejected: {last.rejects:,} records, with the reasons in {output_dir / REJECTS}")
         if status in ("interrupted", "failed") and self._ledger:
-            if last.resume_command is None:
-                say(f"{self._target.cloud} was removed with its data")
-            else:
-                say(f"resume with: {last.resume_command}")
-        say(f"see {output_dir}{os.sep} for progress, statistics, results and log")
+            command = results["resume_command"]
+            removed = f"{self._target.cloud} was removed with its data"
+            say(removed if command is None else f"resume with: {command}")
         return final

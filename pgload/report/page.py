@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from pgload.contract import migrate_command
 from pgload.report.decision import Comparison
 from pgload.report.i18n import Words
 from pgload.report.migrations import SavedMigration
@@ -69,6 +70,7 @@ def render(content: PageContent, words: Words, folder: Path) -> str:
         "run_notes": run_notes(content.comparison.decisions[0], words),
         "t": words,
         "false_discovery_rate": FALSE_DISCOVERY_RATE,
+        "migrate_command": migrate_command,
         # Safe as Markup: pygal escapes names from data, and the script is constant.
         "charts": {name: Markup(svg) for name, svg in content.charts.items()},
         "tooltips": Markup(tooltip_script(xml=False)),

@@ -18,14 +18,15 @@ def test_journal(tmp_path: Path) -> None:
     one = Pass(1, [0.5], [], RoundTrip(0.1, 0.2), checkpoint_between_rounds=True, repeats=3)
     journal = Journal(path, {"records": 600}, resume=False)
     journal.add("test_a", one)
-    journal.add_rate("GCP", 5000.0)
+    journal.add_load("GCP", 5000.0)
+    journal.add_load("GCP", "too few records")
     with path.open("a") as file:
         file.write('{"test": "test_b"')
     resumed = Journal(path, {"records": 600}, resume=True)
     assert resumed.passes == {("test_a", 1): one}
     assert resumed.passes["test_a", 1].plan == Plan(repeats=3, rounds=1)
-    assert resumed.rates == {"GCP": [5000.0]}
-    assert len(path.read_text().splitlines()) == 3
+    assert resumed.raced == {"GCP": [5000.0, "too few records"]}
+    assert len(path.read_text().splitlines()) == 4
     with pytest.raises(UsageError, match="the interrupted run had records 600, not 700: use the"):
         Journal(path, {"records": 700}, resume=True)
     resumed.remove()

@@ -7,9 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from pgload.bench.race import race
+from pgload.bench.search import CloudRace
+from pgload.contract import Setting
 from tests.support.checkout import Run, run_environment, saved
 from tests.support.waiting import wait_until
 
@@ -44,6 +48,19 @@ def test_search(run: Run, checkout: Path) -> None:
     assert f": {rate:,.0f} records/s\n" in answer
     assert f"--method {best['method']} --batch-size {best['batch_size']} --connections" in answer
     assert ("too noisy to decide" in answer) != search["decided"]
+
+
+def test_reasons() -> None:
+    """A setting that cannot be loaded leaves the race with its reason, and the others race on."""
+    settings = [Setting("copy", size, n) for size in (10, 20, 30) for n in (1, 2)]
+    cloud = CloudRace("GCP", settings, race(settings, Random(1)))
+    cloud.start()
+    while cloud.next is not None:
+        cloud.send("too few records" if cloud.next.connections == 2 else 1000.0)
+    report = cloud.report()
+    assert {each["reason"] for each in report["failed"]} == {"too few records"}
+    assert {each["connections"] for each in report["failed"]} == {2}
+    assert {each["connections"] for each in report["finalists"]} == {1}
 
 
 @pytest.mark.usefixtures("database")
@@ -84,3 +101,12 @@ def test_resume(checkout: Path) -> None:
     found = re.search(r"GCP: raced 12 settings in (\d+) loads", done.stdout)
     assert found
     assert int(found[1]) >= before
+
+
+@pytest.mark.parametrize("arguments", [("benchmarks/test_search.py",),
+                                       ("benchmarks/test_methods.py", "--search")])  # fmt: skip
+def test_half_a_search(run: Run, arguments: tuple[str, ...]) -> None:
+    """Finals without a race, and a race without finals, are usage errors."""
+    done = run("pytest", *arguments, "--records=600")
+    assert done.returncode == 4
+    assert "run pytest benchmarks --search" in done.stderr + done.stdout

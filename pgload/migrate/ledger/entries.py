@@ -100,6 +100,16 @@ class Written(NamedTuple):
     mine: Share = Share()
     others: Share = Share()
 
+    def others_since(self, before: Entry) -> Share:
+        """What others have committed since the entry was read."""
+        return Share(
+            max(self.others.records - before.records, 0),
+            max(self.others.rejected - before.rejected, 0),
+            RowCounts(
+                *(max(a - b, 0) for a, b in zip(self.others.counts, before.counts, strict=True))
+            ),
+        )
+
 
 class Begun(NamedTuple):
     """A file that this run has begun."""

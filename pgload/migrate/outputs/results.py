@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from pgload.contract import Status, duration
+from pgload.contract import REJECTS, Status, duration
+from pgload.migrate.console import filled
 from pgload.migrate.outputs.progress import Tally
 from pgload.migrate.outputs.run_files import iso, setting
 
@@ -79,6 +81,15 @@ def last_line(results: dict[str, Any]) -> str:
     )
 
 
+def summary(status: Status, results: dict[str, Any], output_dir: Path) -> Iterator[str]:
+    """The last lines that a run prints, for a terminal."""
+    parts = [*counts(results), *times(results)]
+    yield from filled(parts, first=f"{status.replace('_', ' ')}: ")
+    if rejects := results["rejects"]:
+        yield f"rejected: {rejects:,} records, with the reasons in {output_dir / REJECTS}"
+    yield f"see {output_dir}{os.sep} for progress, statistics, results and log"
+
+
 def counts(results: dict[str, Any]) -> Iterator[str]:
     """What became of the records that were read, in parts whose numbers add up to them."""
     yield f"{results['records_read']:,} read"
@@ -113,4 +124,5 @@ def times(results: dict[str, Any]) -> Iterator[str]:
     for what, name in (("load", "load"), ("whole command", "wall")):
         seconds = results[f"{name}_seconds"]
         took = f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
-        yield f"{what} {took} ({results[f'{name}_records_per_second']:,.0f} records/s)"
+        rate = f" ({results[f'{name}_records_per_second']:,.0f} records/s)"
+        yield f"{what} {took}{rate if results['total_records'] else ''}"
