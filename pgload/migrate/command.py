@@ -64,11 +64,10 @@ def migrate(options: MigrateOptions, forecast: Forecast | None = None) -> int:
         for line in describe_plan(plan, notes, columns=options.dry_run):
             say(line)
         if plan.problems:
-            first, *others = plan.problems
-            for problem in others:
+            for problem in plan.problems:
                 say(f"problem: {problem}")
-            more = f" (and {len(others)} more, see above)" if others else ""
-            raise UsageError(f"nothing was written: {first}{more}")
+            more = f" and {len(plan.problems) - 1} more" if len(plan.problems) > 1 else ""
+            raise UsageError(f"nothing was written: {plan.problems[0]}{more}")
         if options.dry_run:
             return _dry_run(plan, ledger, options, control, target, forecast)
         control.run(partial(_add_columns, plan, options.retry_timeout), say)
